@@ -1,0 +1,1 @@
+"""vitrify: a static-graph compiler with a dynamic-graph frontend."""

@@ -1,0 +1,1 @@
+"""The intermediate representation: dtypes, types, primitives, graphs, kernels, plans, and their text."""

@@ -1,0 +1,316 @@
+"""Symbolic integers: sizes of tensors, and index expressions of kernels.
+
+An `Expr` is a polynomial with integer coefficients over symbols (`s0`, an axis `i`, an integer value of a
+kernel) and the two opaque forms `a // b` and `a % b` (floor division and its remainder, as in Python).
+It is kept in one normal form, so equal polynomials compare equal and print alike. A constant is never an
+`Expr`: every operation gives a plain int where it can, so code for static sizes sees ints only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Union
+
+from .errors import ParseError
+
+#: A size or an index: an int where it is known, else a symbolic expression.
+Dim = Union[int, "Expr"]
+Factor = Union[str, "Quotient"]
+Monomial = tuple[Factor, ...]
+
+
+class Quotient:
+    """An opaque factor `(a // b)` or `(a % b)`; `op` is one of the two."""
+
+    __slots__ = ("op", "a", "b", "_text")
+
+    def __init__(self, op: str, a: Dim, b: Dim) -> None:
+        self.op, self.a, self.b = op, a, b
+        self._text = f"({_wrapped(a)} {op} {_wrapped(b)})"
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Quotient) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+class Expr:
+    """A non-constant polynomial. Build with `symbol`, the operators, or `parse_expr`."""
+
+    __slots__ = ("terms", "_text")
+
+    def __init__(self, terms: Mapping[Monomial, int]) -> None:
+        """terms: monomial (factors sorted by text, `()` for the constant) to non-zero coefficient."""
+        self.terms = dict(sorted(terms.items(), key=lambda t: (-len(t[0]), [str(f) for f in t[0]])))
+        self._text = _text_of(self.terms)
+
+    def __add__(self, other: Dim) -> Dim:
+        sums = dict(self.terms)
+        for monomial, c in _terms(other).items():
+            sums[monomial] = sums.get(monomial, 0) + c
+        return _normal(sums)
+
+    def __mul__(self, other: Dim) -> Dim:
+        products: dict[Monomial, int] = {}
+        for m0, c0 in self.terms.items():
+            for m1, c1 in _terms(other).items():
+                monomial = tuple(sorted(m0 + m1, key=str))
+                products[monomial] = products.get(monomial, 0) + c0 * c1
+        return _normal(products)
+
+    def __neg__(self) -> Dim:
+        return self * -1
+
+    def __sub__(self, other: Dim) -> Dim:
+        return self + other * -1
+
+    def __rsub__(self, other: Dim) -> Dim:
+        return self * -1 + other
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __floordiv__(self, other: Dim) -> Dim:
+        return floordiv(self, other)
+
+    def __rfloordiv__(self, other: int) -> Dim:
+        return floordiv(other, self)
+
+    def __mod__(self, other: Dim) -> Dim:
+        return mod(self, other)
+
+    def __rmod__(self, other: int) -> Dim:
+        return mod(other, self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Expr) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"Expr({self._text})"
+
+
+def symbol(name: str) -> Expr:
+    """The expression that is just this symbol."""
+    return Expr({(name,): 1})
+
+
+def floordiv(a: Dim, b: Dim) -> Dim:
+    """a // b, with every multiple of b taken out of a exactly: (6*i + j) // 3 -> 2*i + j // 3."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a // b
+    if b == 1:
+        return a
+    whole, rest = _divide(a, b)
+    if isinstance(rest, int) and (rest == 0 or isinstance(b, int)):
+        return whole if rest == 0 else whole + rest // b  # type: ignore[operator]
+    return whole + Expr({(Quotient("//", rest, b),): 1})
+
+
+def mod(a: Dim, b: Dim) -> Dim:
+    """a % b, without the terms of a that b divides: (6*i + j) % 3 -> j % 3."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a % b
+    if b == 1:
+        return 0
+    _, rest = _divide(a, b)
+    if isinstance(rest, int) and (rest == 0 or isinstance(b, int)):
+        return rest and rest % b  # type: ignore[operator]
+    return Expr({(Quotient("%", rest, b),): 1})
+
+
+def symbols_of(dim: Dim) -> set[str]:
+    """The names in an expression; empty for an int."""
+    if isinstance(dim, int):
+        return set()
+    names: set[str] = set()
+    for monomial in dim.terms:
+        for factor in monomial:
+            names |= {factor} if isinstance(factor, str) else symbols_of(factor.a) | symbols_of(factor.b)
+    return names
+
+
+def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
+    """The expression with each named symbol replaced (all at once)."""
+    if isinstance(dim, int):
+        return dim
+    total: Dim = 0
+    for monomial, c in dim.terms.items():
+        term: Dim = c
+        for factor in monomial:
+            term = term * _substituted(factor, values)
+        total = total + term
+    return total
+
+
+def evaluate(dim: Dim, values: Mapping[str, int]) -> int:
+    """The value with every symbol given (ints, or numpy integer arrays). KeyError names a missing symbol."""
+    if isinstance(dim, int):
+        return dim
+    total = 0
+    for monomial, c in dim.terms.items():
+        term = c
+        for f in monomial:
+            if isinstance(f, str):
+                term = term * values[f]
+            else:
+                a, b = evaluate(f.a, values), evaluate(f.b, values)
+                term = term * (a // b if f.op == "//" else a % b)
+        total = total + term
+    return total
+
+
+def coefficient(dim: Dim, name: str) -> Dim | None:
+    """The factor of `name` in an expression linear in it (0 if absent); None if it isn't linear in it.
+
+    >>> coefficient(symbol("i") * 784 + symbol("j"), "i")
+    784
+    """
+    if isinstance(dim, int):
+        return 0
+    total: Dim = 0
+    for monomial, c in dim.terms.items():
+        if any(isinstance(f, Quotient) and name in symbols_of(Expr({(f,): 1})) for f in monomial):
+            return None
+        count = monomial.count(name)
+        if count > 1:
+            return None
+        if count == 1:
+            rest = tuple(f for f in monomial if f != name)
+            total = total + _normal({rest: c})
+    return total
+
+
+def product(dims: Iterable[Dim]) -> Dim:
+    """The product of sizes; 1 for none."""
+    total: Dim = 1
+    for d in dims:
+        total = total * d
+    return total
+
+
+def _terms(dim: Dim) -> Mapping[Monomial, int]:
+    return dim.terms if isinstance(dim, Expr) else {(): dim}
+
+
+def _normal(terms: Mapping[Monomial, int]) -> Dim:
+    kept = {m: c for m, c in terms.items() if c != 0}
+    if not kept:
+        return 0
+    return kept[()] if kept.keys() == {()} else Expr(kept)
+
+
+def _divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
+    """Split a into (quotient, rest) with a == quotient * b + rest, taking out what divides exactly."""
+    divisor = _terms(b)
+    if len(divisor) != 1:
+        return (1, 0) if a == b else (0, a)
+    (dm, dc), = divisor.items()
+    quotient: dict[Monomial, int] = {}
+    rest: dict[Monomial, int] = {}
+    for monomial, c in _terms(a).items():
+        left = list(monomial)
+        fits = all(f in left and (left.remove(f) or True) for f in dm)
+        if not fits:
+            rest[monomial] = rest.get(monomial, 0) + c
+            continue
+        q, r = divmod(c, dc)
+        if q:
+            quotient[tuple(left)] = quotient.get(tuple(left), 0) + q
+        if r:
+            rest[monomial] = rest.get(monomial, 0) + r
+    return _normal(quotient), _normal(rest)
+
+
+def _substituted(factor: Factor, values: Mapping[str, Dim]) -> Dim:
+    if isinstance(factor, str):
+        return values.get(factor, symbol(factor))
+    divide: Callable[[Dim, Dim], Dim] = floordiv if factor.op == "//" else mod
+    return divide(substitute(factor.a, values), substitute(factor.b, values))
+
+
+def _text_of(terms: Mapping[Monomial, int]) -> str:
+    parts = []
+    for monomial, c in terms.items():
+        factors = [str(f) for f in monomial]
+        if abs(c) != 1 or not factors:
+            factors.insert(0, str(abs(c)))
+        sign = ("-" if c < 0 else "") if not parts else (" - " if c < 0 else " + ")
+        parts.append(sign + "*".join(factors))
+    return "".join(parts)
+
+
+def _wrapped(dim: Dim) -> str:
+    text = str(dim)
+    simple = isinstance(dim, int) and dim >= 0 or (isinstance(dim, Expr) and re.fullmatch(r"[\w.]+", text))
+    return text if simple else f"({text})"
+
+
+_TOKEN = re.compile(r"\s*(\d+|%?[A-Za-z_][\w.]*|//|[-+*%()])")
+
+
+def parse_expr(text: str) -> Dim:
+    """Read what `str` of an expression gives. Raises ParseError with the text and the place."""
+    tokens = _tokens(text)
+    result, at = _parse_sum(tokens, 0, text)
+    if at != len(tokens):
+        raise ParseError(f"expected an operator, found {tokens[at]!r} in the expression {text!r}")
+    return result
+
+
+def _tokens(text: str) -> list[str]:
+    tokens, at = [], 0
+    while text[at:].strip():
+        found = _TOKEN.match(text, at)
+        if not found:
+            raise ParseError(f"unexpected character at column {at + 1} of the expression {text!r}")
+        tokens.append(found[1])
+        at = found.end()
+    return tokens
+
+
+def _parse_sum(tokens: list[str], at: int, text: str) -> tuple[Dim, int]:
+    left, at = _parse_product(tokens, at, text)
+    while at < len(tokens) and tokens[at] in "+-":
+        right, after = _parse_product(tokens, at + 1, text)
+        left = left + right if tokens[at] == "+" else left - right
+        at = after
+    return left, at
+
+
+def _parse_product(tokens: list[str], at: int, text: str) -> tuple[Dim, int]:
+    left, at = _parse_factor(tokens, at, text)
+    while at < len(tokens) and tokens[at] in ("*", "//", "%"):
+        right, after = _parse_factor(tokens, at + 1, text)
+        op = tokens[at]
+        left = left * right if op == "*" else floordiv(left, right) if op == "//" else mod(left, right)
+        at = after
+    return left, at
+
+
+def _parse_factor(tokens: list[str], at: int, text: str) -> tuple[Dim, int]:
+    if at >= len(tokens):
+        raise ParseError(f"the expression {text!r} ends too early")
+    token = tokens[at]
+    if token == "-":
+        value, after = _parse_product(tokens, at + 1, text)
+        return value * -1, after
+    if token == "(":
+        value, after = _parse_sum(tokens, at + 1, text)
+        if after >= len(tokens) or tokens[after] != ")":
+            raise ParseError(f"missing ) in the expression {text!r}")
+        return value, after + 1
+    if token.isdigit():
+        return int(token), at + 1
+    if token[0].isalpha() or token[0] in "_%":
+        return symbol(token), at + 1
+    raise ParseError(f"unexpected {token!r} in the expression {text!r}")

@@ -1,0 +1,125 @@
+"""Elementwise primitives: operands of one shape, result of that shape. Broadcasting is `expand`, explicitly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from ..dtypes import DType, bool_, int32, int64
+from ..errors import IRTypeError
+from ..opdef import OpDef, define
+from ..types import TensorType
+from . import numeric
+
+
+def same_type(*types: TensorType) -> TensorType:
+    """The one type of all operands: add(f32[4], f32[4]) -> f32[4]."""
+    for t in types[1:]:
+        if t != types[0]:
+            raise IRTypeError(f"operands must have one type, got {', '.join(map(str, types))}")
+    return types[0]
+
+
+def _of_kinds(kinds: str, what: str) -> Callable[..., TensorType]:
+    def rule(*types: TensorType) -> TensorType:
+        result = same_type(*types)
+        if result.dtype.kind not in kinds:
+            raise IRTypeError(f"needs {what} operands, got {result}")
+        return result
+
+    return rule
+
+
+floating = _of_kinds("fc", "floating point")
+numbers = _of_kinds("fciu", "numeric (not bool)")
+integral = _of_kinds("iub", "integer or bool")
+
+
+def compared(x: TensorType, y: TensorType) -> TensorType:
+    """Type of a comparison: lt(f32[4], f32[4]) -> bool[4]."""
+    return same_type(x, y).with_dtype(bool_)
+
+
+def selected(condition: TensorType, x: TensorType, y: TensorType) -> TensorType:
+    """Type of select(bool[4], f32[4], f32[4]) -> f32[4]."""
+    if condition.dtype is not bool_ or condition.shape != x.shape:
+        raise IRTypeError(f"the condition must be bool{list(x.shape)}, got {condition}")
+    return same_type(x, y)
+
+
+def converted(x: TensorType, *, dtype: DType) -> TensorType:
+    """Type of cast(f32[4], dtype=i64) -> i64[4]."""
+    return x.with_dtype(dtype)
+
+
+def _random(seed: TensorType, counter: TensorType, index: TensorType) -> TensorType:
+    if same_type(seed, counter, index).dtype is not int64:
+        raise IRTypeError(f"philox needs i64 operands, got {seed}")
+    return seed.with_dtype(int32)
+
+
+def _unary(name: str, meaning: Callable[..., np.ndarray], rule: object = floating, exact: bool = False) -> OpDef:
+    return define(name, 1, rule, meaning, elementwise=True, exact=exact)  # type: ignore[arg-type]
+
+
+def _binary(name: str, meaning: Callable[..., np.ndarray], rule: object = numbers, **traits: bool) -> OpDef:
+    return define(name, 2, rule, meaning, elementwise=True, **traits)  # type: ignore[arg-type]
+
+
+# Arithmetic.
+add = _binary("add", np.add, commutative=True)
+sub = _binary("sub", np.subtract)
+mul = _binary("mul", np.multiply, commutative=True)
+div = _binary("div", np.divide, floating)
+floor_div = _binary("floor_div", numeric.floor_div, may_raise=True)
+rem = _binary("rem", numeric.remainder, may_raise=True)
+pow_ = _binary("pow", numeric.power, exact=False)
+maximum = _binary("maximum", np.maximum, same_type, commutative=True)
+minimum = _binary("minimum", np.minimum, same_type, commutative=True)
+neg = _unary("neg", np.negative, numbers, exact=True)
+abs_ = _unary("abs", np.abs, numbers, exact=True)
+sign = _unary("sign", np.sign, numbers, exact=True)
+
+# Rounding. `round` is to even.
+floor = _unary("floor", np.floor, exact=True)
+ceil = _unary("ceil", np.ceil, exact=True)
+trunc = _unary("trunc", np.trunc, exact=True)
+round_ = _unary("round", np.round, exact=True)
+
+# Elementary functions, each with one kernel of at most 1 ULP in float32.
+exp = _unary("exp", np.exp)
+log = _unary("log", np.log)
+sin = _unary("sin", np.sin)
+cos = _unary("cos", np.cos)
+tanh = _unary("tanh", np.tanh)
+erf = _unary("erf", numeric.in_double(np.vectorize(math.erf, otypes=[np.float64])))
+sqrt = _unary("sqrt", np.sqrt, exact=True)
+rsqrt = _unary("rsqrt", numeric.rsqrt)
+sigmoid = _unary("sigmoid", numeric.in_double(numeric.sigmoid))
+softplus = _unary("softplus", numeric.in_double(numeric.softplus))
+silu = _unary("silu", numeric.in_double(numeric.silu))
+gelu = _unary("gelu", numeric.in_double(numeric.gelu))
+gelu_tanh = _unary("gelu_tanh", numeric.in_double(numeric.gelu_tanh))
+
+# Comparison and choice.
+eq = define("eq", 2, compared, np.equal, elementwise=True, commutative=True)
+ne = define("ne", 2, compared, np.not_equal, elementwise=True, commutative=True)
+lt = define("lt", 2, compared, np.less, elementwise=True)
+le = define("le", 2, compared, np.less_equal, elementwise=True)
+gt = define("gt", 2, compared, np.greater, elementwise=True)
+ge = define("ge", 2, compared, np.greater_equal, elementwise=True)
+select = define("select", 3, selected, np.where, elementwise=True)
+cast = define("cast", 1, converted, numeric.cast, elementwise=True)
+
+# Bits. On bool these are the logical operators.
+bit_and = _binary("bit_and", np.bitwise_and, integral, commutative=True)
+bit_or = _binary("bit_or", np.bitwise_or, integral, commutative=True)
+bit_xor = _binary("bit_xor", np.bitwise_xor, integral, commutative=True)
+bit_not = _unary("bit_not", np.invert, integral, exact=True)
+shift_left = _binary("shift_left", numeric.shift_left, _of_kinds("iu", "integer"))
+shift_right = _binary("shift_right", numeric.shift_right, _of_kinds("iu", "integer"))
+
+# Counter-based random bits: word `index % 4` of Philox-4x32-10 at counter `counter + index // 4`, key `seed`.
+philox = define("philox", 3, _random, numeric.philox, elementwise=True)

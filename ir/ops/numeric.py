@@ -1,0 +1,130 @@
+"""Meanings of the elementwise primitives that numpy has no single function for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from ..dtypes import DType, bfloat16
+
+
+def in_double(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """The function computed in float64 and rounded once to the argument's type."""
+
+    def rounded(x: np.ndarray) -> np.ndarray:
+        return np.asarray(function(np.asarray(x, np.float64))).astype(np.asarray(x).dtype)
+
+    return rounded
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)) + 0 * np.where(np.isnan(x), x, 0)
+
+
+def softplus(x: np.ndarray) -> np.ndarray:
+    return np.logaddexp(0, x)
+
+
+def silu(x: np.ndarray) -> np.ndarray:
+    return np.where(np.isneginf(x), -0.0, x * sigmoid(x))
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    """x * Phi(x), by erfc so that the far negative tail keeps its digits."""
+    tail = np.vectorize(math.erfc, otypes=[np.float64])(-x / math.sqrt(2))
+    return np.where(np.isneginf(x), -0.0, 0.5 * x * tail)
+
+
+def gelu_tanh(x: np.ndarray) -> np.ndarray:
+    """Hendrycks and Gimpel 2016: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as x * sigmoid(2 u)."""
+    u = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
+    return np.where(np.isneginf(x), -0.0, x * sigmoid(2 * u))
+
+
+def rsqrt(x: np.ndarray) -> np.ndarray:
+    return (1 / np.sqrt(np.asarray(x, np.float64))).astype(np.asarray(x).dtype)
+
+
+def floor_div(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Rounds towards minus infinity. Integer division by zero raises ZeroDivisionError."""
+    _no_zero(y)
+    if np.asarray(x).dtype.kind == "f":
+        return np.floor(x / y)
+    return np.floor_divide(x, y)
+
+
+def remainder(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Python's %: the sign of the divisor. Integer division by zero raises ZeroDivisionError."""
+    _no_zero(y)
+    return np.remainder(x, y)
+
+
+def _no_zero(y: np.ndarray) -> None:
+    if np.asarray(y).dtype.kind in "iu" and not np.all(y):
+        raise ZeroDivisionError("integer division or modulo by zero")
+
+
+def power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """x ** y; for integers by repeated multiplication with wrap-around, a negative exponent giving 1 / x."""
+    x, y = np.asarray(x), np.asarray(y)
+    if x.dtype.kind == "f":
+        return np.power(x.astype(np.float64), y.astype(np.float64)).astype(x.dtype)
+    result, base, left = np.ones_like(x), x.copy(), np.where(y < 0, 0, y)
+    while np.any(left):
+        result = np.where(left & 1, result * base, result)
+        base, left = base * base, left >> 1
+    inverse = np.where(x == 1, 1, np.where(x == -1, np.where(y & 1, -1, 1), 0)).astype(x.dtype)
+    return np.where(y < 0, inverse, result).astype(x.dtype)
+
+
+def cast(x: np.ndarray, *, dtype: DType) -> np.ndarray:
+    """Value conversion. Float to integer truncates; out of range or NaN gives the least int32 or int64, and
+    narrower integers take the low bits of that; anything non-zero, NaN too, is True."""
+    x = np.asarray(x)
+    if dtype is bfloat16 or x.dtype == np.uint16:
+        raise TypeError("bfloat16 has no kernels yet")
+    if dtype.kind in "iu" and x.dtype.kind == "f":
+        wide = np.dtype(np.int64 if dtype.itemsize == 8 else np.int32)
+        bound = 2.0 ** (8 * wide.itemsize - 1)
+        inside = (x > -bound - 1) & (x < bound) if wide.itemsize == 4 else (x >= -bound) & (x < bound)
+        whole = np.where(inside, np.trunc(np.where(inside, x, 0)), -bound).astype(np.float64)
+        return whole.astype(wide).astype(dtype.numpy)
+    return x.astype(dtype.numpy)
+
+
+def shift_left(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Zero for a shift of the width or more (numpy leaves it open); a negative shift counts as too large."""
+    x, y = np.asarray(x), np.asarray(y)
+    inside = (y >= 0) & (y < 8 * x.itemsize)
+    return np.where(inside, np.left_shift(x, np.where(inside, y, 0)), 0).astype(x.dtype)
+
+
+def shift_right(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Arithmetic for signed types; a shift out of range gives the sign (0 or -1)."""
+    x, y = np.asarray(x), np.asarray(y)
+    most = 8 * x.itemsize - 1
+    return np.where(
+        (y >= 0) & (y <= most), np.right_shift(x, np.clip(y, 0, most)),
+        np.where(x < 0, -1, 0).astype(x.dtype) if x.dtype.kind == "i" else 0,
+    ).astype(x.dtype)  # fmt: skip
+
+
+def philox(seed: np.ndarray, counter: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Philox-4x32-10. Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"."""
+    shape = np.shape(index)
+    mask = np.uint64(0xFFFFFFFF)
+    key = np.asarray(seed, np.int64).astype(np.uint64).reshape(-1)
+    place = np.asarray(index, np.int64).reshape(-1)
+    at = (np.asarray(counter, np.int64).reshape(-1) + (place >> 2)).astype(np.uint64)
+    shift = np.uint64(32)
+    c = [at & mask, at >> shift, np.zeros_like(at), np.zeros_like(at)]
+    k0, k1 = key & mask, key >> shift
+    for _ in range(10):
+        p0, p1 = c[0] * np.uint64(0xD2511F53), c[2] * np.uint64(0xCD9E8D57)
+        c = [(p1 >> shift) ^ c[1] ^ k0, p1 & mask, (p0 >> shift) ^ c[3] ^ k1, p0 & mask]
+        k0, k1 = (k0 + np.uint64(0x9E3779B9)) & mask, (k1 + np.uint64(0xBB67AE85)) & mask
+    words = np.stack(c)[place & 3, np.arange(place.size)]
+    return words.astype(np.uint32).view(np.int32).reshape(shape)

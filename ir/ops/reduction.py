@@ -1,0 +1,75 @@
+"""Reductions and cumulative sums.
+
+A reduction carries its `axes` (ascending) and the `order` of its arithmetic, fixed when it is created and kept
+by every rewrite; the orders are defined in docs/numerics.md:
+
+  lanes       axes are the trailing ones: 16 interleaved lanes within blocks of 4096, a fixed tree
+  rows        axes are not trailing: one after the other in blocks of 128, block results pairwise
+  sequential  one after the other (pooling windows)
+"""
+
+from __future__ import annotations
+
+from ..dtypes import bool_, int64
+from ..errors import IRTypeError
+from ..opdef import define
+from ..types import TensorType
+from . import ordered
+
+ORDERS = ("lanes", "rows", "sequential")
+
+
+def default_order(rank: int, axes: tuple[int, ...]) -> str:
+    """The canonical order of reducing these axes. Raises IRTypeError for a mix of trailing and other axes:
+    such a reduction is written as two, the trailing axes first."""
+    trailing = tuple(range(rank - len(axes), rank))
+    if axes == trailing:
+        return "lanes"
+    if rank - 1 in axes:
+        raise IRTypeError(f"axes {axes} of rank {rank} mix trailing and other axes: reduce the trailing ones first")
+    return "rows"
+
+
+def reduced(x: TensorType, *, axes: tuple[int, ...], order: str) -> TensorType:
+    """Type of a reduction: f32[4, 8, 2], axes=(1,) -> f32[4, 2]."""
+    if bad := [a for a in axes if not 0 <= a < x.rank]:
+        raise IRTypeError(f"axes {bad} are out of range for {x}")
+    if list(axes) != sorted(set(axes)):
+        raise IRTypeError(f"axes must ascend without repetition, got {axes}")
+    if order not in ORDERS:
+        raise IRTypeError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
+    if order != "sequential" and axes and order != default_order(x.rank, axes):
+        raise IRTypeError(f"order {order} does not fit axes {axes} of {x}")
+    return TensorType(x.dtype, tuple(d for a, d in enumerate(x.shape) if a not in axes))
+
+
+def _summed(x: TensorType, *, axes: tuple[int, ...], order: str) -> TensorType:
+    if x.dtype is bool_:
+        raise IRTypeError("sums and products of bool need a cast to an integer first")
+    return reduced(x, axes=axes, order=order)
+
+
+def _nonempty(x: TensorType, *, axes: tuple[int, ...], order: str) -> TensorType:
+    if any(x.shape[a] == 0 for a in axes if 0 <= a < x.rank):
+        raise IRTypeError(f"the maximum or minimum over an empty axis of {x} has no value")
+    return reduced(x, axes=axes, order=order)
+
+
+def _indexed(x: TensorType, *, axes: tuple[int, ...], order: str) -> TensorType:
+    return _nonempty(x, axes=axes, order=order).with_dtype(int64)
+
+
+def _same(x: TensorType, *, axis: int) -> TensorType:
+    if not 0 <= axis < x.rank:
+        raise IRTypeError(f"axis {axis} is out of range for {x}")
+    return x
+
+
+reduce_sum = define("reduce_sum", 1, _summed, ordered.sum_, reduction=True)
+reduce_prod = define("reduce_prod", 1, _summed, ordered.prod, reduction=True)
+reduce_max = define("reduce_max", 1, _nonempty, ordered.max_, reduction=True)
+reduce_min = define("reduce_min", 1, _nonempty, ordered.min_, reduction=True)
+# The first of the largest (smallest); a NaN counts as both. Index into the reduced axes taken as one, row-major.
+argmax = define("argmax", 1, _indexed, ordered.argmax, reduction=True)
+argmin = define("argmin", 1, _indexed, ordered.argmin, reduction=True)
+cumsum = define("cumsum", 1, _same, ordered.cumsum)

@@ -1,0 +1,87 @@
+"""Contraction, indexing, creation, checks and calls."""
+
+from __future__ import annotations
+
+from ..contraction import ContractSpec
+from ..dtypes import DType, bool_, int64
+from ..errors import IRTypeError
+from ..expr import Dim
+from ..opdef import define
+from ..types import Literal, TensorType
+from . import indexed, ordered
+
+#: Errors a `check` can raise, as Python exception classes.
+CHECK_ERRORS = {"IndexError": IndexError, "RuntimeError": RuntimeError, "ValueError": ValueError}
+
+
+def contracted(lhs: TensorType, rhs: TensorType, *, spec: ContractSpec) -> TensorType:
+    """Type of a contraction: f32[64, 784], f32[784, 10] with [m, k] * [k, n] -> [m, n] gives f32[64, 10]."""
+    if lhs.dtype is not rhs.dtype or lhs.dtype is bool_:
+        raise IRTypeError(f"contract needs operands of one numeric dtype, got {lhs} and {rhs}")
+    sizes = spec.label_extents(lhs.shape, rhs.shape)
+    return lhs.with_shape(tuple(sizes[name] for name in spec.out))
+
+
+def _index_shape(x: TensorType, indices: tuple[TensorType, ...], axes: tuple[int, ...]) -> tuple[Dim, ...]:
+    if not indices or len(indices) != len(axes) or list(axes) != sorted(set(axes)):
+        raise IRTypeError(f"needs one index per axis, axes ascending; got {len(indices)} for axes {axes}")
+    if bad := [a for a in axes if not 0 <= a < x.rank]:
+        raise IRTypeError(f"axes {bad} are out of range for {x}")
+    for i in indices:
+        if i.dtype is not int64 or i.shape != indices[0].shape:
+            raise IRTypeError(f"indices must be i64 of one shape, got {', '.join(map(str, indices))}")
+    return indices[0].shape
+
+
+def gathered(x: TensorType, *indices: TensorType, axes: tuple[int, ...]) -> TensorType:
+    """Type of gather: the indices' shape, then x's other axes.
+    f32[10, 4], i64[3] with axes=(0,) -> f32[3, 4]."""
+    shape = _index_shape(x, indices, axes)
+    return x.with_shape((*shape, *(d for a, d in enumerate(x.shape) if a not in axes)))
+
+
+def scattered(x: TensorType, values: TensorType, *indices: TensorType, axes: tuple[int, ...]) -> TensorType:
+    """Type of scatter: x, with `values` shaped as gather with the same indices would give."""
+    want = gathered(x, *indices, axes=axes)
+    if values != want:
+        raise IRTypeError(f"the values must be {want}, got {values}")
+    return x
+
+
+def counted(*, shape: tuple[Dim, ...], axis: int, dtype: DType) -> TensorType:
+    """iota(shape=(2, 3), axis=1) is [[0, 1, 2], [0, 1, 2]]."""
+    if not 0 <= axis < len(shape):
+        raise IRTypeError(f"iota axis {axis} is out of range for shape {shape}")
+    return TensorType(dtype, shape)
+
+
+def literal_type(*, value: Literal) -> TensorType:
+    return value.type
+
+
+def _checked(ok: TensorType, *, error: str, message: str) -> tuple[TensorType, ...]:
+    if ok != TensorType(bool_):
+        raise IRTypeError(f"check needs bool[], got {ok}")
+    if error not in CHECK_ERRORS:
+        raise IRTypeError(f"check can raise {', '.join(CHECK_ERRORS)}, not {error}")
+    return ()
+
+
+def called(*types: TensorType, name: str) -> tuple[TensorType, ...]:
+    """The results of a call are those of its region; `Graph` and the verifier take them from there."""
+    raise IRTypeError(f"the type of call {name} is that of its region")
+
+
+# One FMA chain over the summed labels in superblocks of 4096: docs/numerics.md.
+contract = define("contract", 2, contracted, ordered.contract, exact=False)
+# Indices -n <= i < n, a negative one counting from the end; any other raises IndexError.
+gather = define("gather", None, gathered, indexed.gather, may_raise=True)
+# In row-major order of the values: with equal indices `scatter` keeps the last, `scatter_add` adds in that order.
+scatter = define("scatter", None, scattered, indexed.scatter, may_raise=True)
+scatter_add = define("scatter_add", None, scattered, indexed.scatter_add, may_raise=True)
+iota = define("iota", 0, counted, indexed.iota)
+constant = define("constant", 0, literal_type, lambda *, value: value.array())
+# Raises `error` with `message` if the operand is False. Has no result.
+check = define("check", 1, _checked, indexed.check, pure=False, may_raise=True)
+# A named composite; its one region is the body. Passes treat it whole or inline it.
+call = define("call", None, called, None)

@@ -1,0 +1,76 @@
+"""A plan: the whole compiled graph as a list of kernel calls over planned buffers.
+
+It is what `passes.lower` makes of a graph and what `codegen` turns into one native function
+`run(buffers, sizes, arena) -> status`: `buffers` points to the addresses of the plan's external buffers (in the order of
+`Plan.external`), `sizes` to the run-time sizes (in the order of `Plan.sizes`), `arena` to `arena_bytes` of scratch memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .dtypes import DType
+from .expr import Dim
+from .graph import Location
+from .kernel import Kernel
+from .types import Literal, TensorType
+
+
+@dataclass(frozen=True)
+class PlanBuffer:
+    """kind: input (contents of graph input `index`), output (`index` of the graph's outputs), constant, or arena.
+
+    size: elements. offset: bytes into the arena, for arena buffers. value: of a constant.
+    """
+
+    name: str
+    kind: str
+    dtype: DType
+    size: Dim
+    index: int = -1
+    offset: Dim = 0
+    value: Literal | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """kernel(buffers by name, then the kernel's sizes as expressions over the plan's sizes)."""
+
+    kernel: str
+    buffers: tuple[str, ...]
+    sizes: tuple[Dim, ...] = ()
+    location: Location | None = None
+
+
+@dataclass(frozen=True)
+class CheckPoint:
+    """What a status code stands for: the Python error, its message, and the user's line."""
+
+    code: int
+    error: str
+    message: str
+    location: Location | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """kernels: distinct ones, by name. outputs: for each graph output the buffer that holds it (an input's name
+    where the output is that input's updated or unchanged contents) and its type; outputs are row-major.
+
+    updated: indices of the graph inputs whose contents the run replaces in place.
+    """
+
+    name: str
+    kernels: tuple[Kernel, ...]
+    buffers: tuple[PlanBuffer, ...]
+    calls: tuple[Call, ...]
+    outputs: tuple[tuple[str, TensorType], ...]
+    updated: tuple[int, ...]
+    sizes: tuple[str, ...]
+    arena_bytes: Dim
+    checks: tuple[CheckPoint, ...] = ()
+
+    @property
+    def external(self) -> tuple[PlanBuffer, ...]:
+        """The buffers whose addresses the caller passes: inputs, outputs, constants, in the order of `buffers`."""
+        return tuple(b for b in self.buffers if b.kind != "arena")
