@@ -1,0 +1,38 @@
+"""The machine that code is generated for: facts that the emitter may use, and nothing else.
+
+A `Target` is a value: tests invent hosts, `runtime.host` describes the real one. Its `key` is part of every cache key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """cpu and features as LLVM names them; vector_bytes: width of a register; fma: fused multiply-add is an instruction."""
+
+    cpu: str
+    features: str
+    vector_bytes: int
+    fma: bool
+
+    @property
+    def key(self) -> str:
+        """A text that differs wherever the generated code could."""
+        return f"{self.cpu};{self.features};{self.vector_bytes};{self.fma}"
+
+
+#: The x86-64 levels of the psABI, by name; code for one runs on any CPU of that level or above.
+LEVELS: dict[str, Target] = {
+    "x86-64-v2": Target("x86-64-v2", "", 16, False),
+    "x86-64-v3": Target("x86-64-v3", "", 32, True),
+    "x86-64-v4": Target("x86-64-v4", "", 64, True),
+}
+
+
+def named_target(name: str) -> Target:
+    """One of LEVELS. Raises ValueError, listing them, for any other name."""
+    if name not in LEVELS:
+        raise ValueError(f"unknown target {name!r}; the known ones are {', '.join(LEVELS)}")
+    return LEVELS[name]
