@@ -5,22 +5,12 @@ from __future__ import annotations
 from functools import cache
 
 from ..codegen.target import Target, named_target
-
-_chosen: Target | None = None
-
-
-def choose_target(name: str | None) -> None:
-    """Generate code for a named level (`x86-64-v3`, ...) from now on; None or "native" goes back to this CPU.
-
-    Raises ValueError for an unknown name.
-    """
-    global _chosen
-    _chosen = None if name in (None, "native") else named_target(name)  # type: ignore[arg-type]
+from .options import options
 
 
 def host_target() -> Target:
-    """The target to compile for: the chosen one, else this CPU."""
-    return _chosen or _detected()
+    """The target to compile for: the one that the options name, else this CPU. ValueError for an unknown name."""
+    return _detected() if options.target == "native" else named_target(options.target)
 
 
 @cache
