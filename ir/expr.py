@@ -128,6 +128,9 @@ def mod(a: Dim, b: Dim) -> Dim:
     return Expr({(Quotient("%", rest, b),): 1})
 
 
+_QUOTIENTS: dict[str, Callable[[Dim, Dim], Dim]] = {"//": floordiv, "%": mod}
+
+
 def symbols_of(dim: Dim) -> set[str]:
     """The names in an expression; empty for an int."""
     if isinstance(dim, int):
@@ -234,8 +237,7 @@ def _divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
 def _substituted(factor: Factor, values: Mapping[str, Dim]) -> Dim:
     if isinstance(factor, str):
         return values.get(factor, symbol(factor))
-    divide: Callable[[Dim, Dim], Dim] = floordiv if factor.op == "//" else mod
-    return divide(substitute(factor.a, values), substitute(factor.b, values))
+    return _QUOTIENTS[factor.op](substitute(factor.a, values), substitute(factor.b, values))
 
 
 def _text_of(terms: Mapping[Monomial, int]) -> str:
@@ -251,66 +253,71 @@ def _text_of(terms: Mapping[Monomial, int]) -> str:
 
 def _wrapped(dim: Dim) -> str:
     text = str(dim)
-    simple = isinstance(dim, int) and dim >= 0 or (isinstance(dim, Expr) and re.fullmatch(r"[\w.]+", text))
+    simple = isinstance(dim, int) and dim >= 0 or (isinstance(dim, Expr) and re.fullmatch(r"%?[\w.]+", text))
     return text if simple else f"({text})"
 
 
-_TOKEN = re.compile(r"\s*(\d+|%?[A-Za-z_][\w.]*|//|[-+*%()])")
+_BLANKS = re.compile(r"[ \t]*")
+_OPERAND = re.compile(r"\d+|%?[A-Za-z_][\w.]*|%\d[\w.]*")
+_OPERATOR = re.compile(r"//|[-+*%]")
 
 
 def parse_expr(text: str) -> Dim:
     """Read what `str` of an expression gives. Raises ParseError with the text and the place."""
-    tokens = _tokens(text)
-    result, at = _parse_sum(tokens, 0, text)
-    if at != len(tokens):
-        raise ParseError(f"expected an operator, found {tokens[at]!r} in the expression {text!r}")
-    return result
+    value, at = read_expr(text, 0)
+    if at != len(text):
+        raise ExprError("expected an operator", text, at)
+    return value
 
 
-def _tokens(text: str) -> list[str]:
-    tokens, at = [], 0
-    while text[at:].strip():
-        found = _TOKEN.match(text, at)
-        if not found:
-            raise ParseError(f"unexpected character at column {at + 1} of the expression {text!r}")
-        tokens.append(found[1])
-        at = found.end()
-    return tokens
+def read_expr(text: str, at: int) -> tuple[Dim, int]:
+    """Read the longest expression that starts at this place; gives it and the place after it and its blanks.
 
-
-def _parse_sum(tokens: list[str], at: int, text: str) -> tuple[Dim, int]:
-    left, at = _parse_product(tokens, at, text)
-    while at < len(tokens) and tokens[at] in "+-":
-        right, after = _parse_product(tokens, at + 1, text)
-        left = left + right if tokens[at] == "+" else left - right
+    Raises ExprError. A `%` where an operand belongs begins the name of a value, elsewhere it is the remainder.
+    """
+    left, at = _read_product(text, at)
+    while at < len(text) and text[at] in "+-":
+        right, after = _read_product(text, at + 1)
+        left = left + right if text[at] == "+" else left - right
         at = after
     return left, at
 
 
-def _parse_product(tokens: list[str], at: int, text: str) -> tuple[Dim, int]:
-    left, at = _parse_factor(tokens, at, text)
-    while at < len(tokens) and tokens[at] in ("*", "//", "%"):
-        right, after = _parse_factor(tokens, at + 1, text)
-        op = tokens[at]
-        left = left * right if op == "*" else floordiv(left, right) if op == "//" else mod(left, right)
-        at = after
+class ExprError(ParseError):
+    """An expression that can't be read; `at` is the place in the text."""
+
+    def __init__(self, message: str, text: str, at: int) -> None:
+        super().__init__(f"{message} at column {at + 1} of the expression {text!r}")
+        self.message, self.at = message, at
+
+
+def _read_product(text: str, at: int) -> tuple[Dim, int]:
+    left, at = _read_factor(text, at)
+    while (found := _OPERATOR.match(text, at)) and found[0] in ("*", "//", "%"):
+        right, at = _read_factor(text, found.end())
+        if found[0] != "*" and right == 0:
+            raise ExprError("division by zero", text, found.start())
+        left = left * right if found[0] == "*" else _QUOTIENTS[found[0]](left, right)
     return left, at
 
 
-def _parse_factor(tokens: list[str], at: int, text: str) -> tuple[Dim, int]:
-    if at >= len(tokens):
-        raise ParseError(f"the expression {text!r} ends too early")
-    token = tokens[at]
-    if token == "-":
-        value, after = _parse_product(tokens, at + 1, text)
-        return value * -1, after
-    if token == "(":
-        value, after = _parse_sum(tokens, at + 1, text)
-        if after >= len(tokens) or tokens[after] != ")":
-            raise ParseError(f"missing ) in the expression {text!r}")
-        return value, after + 1
-    if token.isdigit():
-        return int(token), at + 1
-    if token[0].isalpha() or token[0] in "_%":
-        return symbol(token), at + 1
-    raise ParseError(f"unexpected {token!r} in the expression {text!r}")
+def _read_factor(text: str, at: int) -> tuple[Dim, int]:
+    at = _after_blanks(text, at)
+    if text.startswith("-", at):
+        value, at = _read_factor(text, at + 1)
+        return value * -1, at
+    if text.startswith("(", at):
+        value, at = read_expr(text, at + 1)
+        if not text.startswith(")", at):
+            raise ExprError("missing )", text, at)
+        return value, _after_blanks(text, at + 1)
+    found = _OPERAND.match(text, at)
+    if found is None:
+        raise ExprError("expected a number, a name or a bracket", text, at)
+    value = int(found[0]) if found[0].isdigit() else symbol(found[0])
+    return value, _after_blanks(text, found.end())
+
+
+def _after_blanks(text: str, at: int) -> int:
+    found = _BLANKS.match(text, at)
+    return found.end() if found else at
