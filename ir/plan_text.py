@@ -1,0 +1,149 @@
+"""Textual form of plans, both ways. The syntax is described in docs/ir.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from .attr_text import parse_dtype, parse_literal, parse_type, print_literal
+from .expr import Dim
+from .kernel import Kernel
+from .kernel_text import print_kernel, scan_kernel
+from .parser import parse_location
+from .plan import Call, CheckPoint, Plan, PlanBuffer
+from .printer import print_location
+from .scanner import Scanner, print_name
+from .types import TensorType
+
+
+def print_plan(plan: Plan) -> str:
+    """The text of a plan, ending in a newline."""
+    head = f"plan {print_name(plan.name)}({', '.join(plan.sizes)}) arena {plan.arena_bytes} {{\n"
+    kernels = "".join(print_kernel(k, "  ") for k in plan.kernels)
+    return head + kernels + "".join(f"  {line}\n" for line in _lines(plan)) + "}\n"
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    for buffer in plan.buffers:
+        yield f"buffer %{buffer.name}: {buffer.dtype}[{buffer.size}] {_place(buffer)}"
+    for check in plan.checks:
+        message = json.dumps(check.message, ensure_ascii=False)
+        yield f"check {check.code} {check.error} {message}{print_location(check.location)}"
+    for call in plan.calls:
+        names = ", ".join(f"%{b}" for b in call.buffers)
+        sizes = f"; {', '.join(map(str, call.sizes))}" if call.sizes else ""
+        yield f"call {print_name(call.kernel)}({names}{sizes}){print_location(call.location)}"
+    if plan.updated:
+        yield f"update {', '.join(map(str, plan.updated))}"
+    yield f"return {', '.join(f'%{name}: {type_}' for name, type_ in plan.outputs)}".rstrip()
+
+
+def _place(buffer: PlanBuffer) -> str:
+    match buffer.kind:
+        case "arena":
+            return f"arena at {buffer.offset}"
+        case "constant" if buffer.value is not None:
+            return f"constant {print_literal(buffer.value)}"
+    return f"{buffer.kind} {buffer.index}"
+
+
+def parse_plan(text: str) -> Plan:
+    """The plan that the text describes. Raises ParseError with line, column and the offending line."""
+    scanner = Scanner(text)
+    plan = _Reader(scanner).plan()
+    if scanner.at != len(text):
+        scanner.fail(f"expected the end of the text, found {scanner.found()}")
+    return plan
+
+
+class _Reader:
+    def __init__(self, scanner: Scanner) -> None:
+        self.scanner = scanner
+        self.kernels: list[Kernel] = []
+        self.buffers: list[PlanBuffer] = []
+        self.checks: list[CheckPoint] = []
+        self.calls: list[Call] = []
+        self.updated: list[int] = []
+
+    def plan(self) -> Plan:
+        self.scanner.expect("plan")
+        name = self.scanner.name()
+        self.scanner.expect("(")
+        sizes = tuple(map(str, self.scanner.expressions(")")))
+        self.scanner.expect("arena")
+        arena_bytes = self.scanner.expression()
+        self.scanner.expect("{")
+        while not self.scanner.accept("return"):
+            self.entry()
+        outputs = self.outputs()
+        self.scanner.expect("}")
+        return Plan(
+            name, tuple(self.kernels), tuple(self.buffers), tuple(self.calls), outputs, tuple(self.updated), sizes,
+            arena_bytes, tuple(self.checks),
+        )  # fmt: skip
+
+    def entry(self) -> None:
+        if self.scanner.peek("kernel"):
+            self.kernels.append(scan_kernel(self.scanner))
+        elif self.scanner.accept("buffer"):
+            self.buffers.append(self.buffer())
+        elif self.scanner.accept("check"):
+            self.checks.append(self.check())
+        elif self.scanner.accept("call"):
+            self.calls.append(self.call())
+        elif self.scanner.accept("update"):
+            self.updated.append(self.scanner.integer())
+            while self.scanner.accept(","):
+                self.updated.append(self.scanner.integer())
+        else:
+            found = self.scanner.found()
+            self.scanner.fail(f"expected kernel, buffer, check, call, update or return, found {found}")
+
+    def buffer(self) -> PlanBuffer:
+        name = self.scanner.value()
+        self.scanner.expect(":")
+        dtype = parse_dtype(self.scanner)
+        self.scanner.expect("[")
+        size = self.scanner.expression()
+        self.scanner.expect("]")
+        at = self.scanner.at
+        kind = self.scanner.word("input, output, constant or arena")
+        match kind:
+            case "arena":
+                self.scanner.expect("at")
+                return PlanBuffer(name, kind, dtype, size, offset=self.scanner.expression())
+            case "constant":
+                return PlanBuffer(name, kind, dtype, size, value=parse_literal(self.scanner))
+            case "input" | "output":
+                return PlanBuffer(name, kind, dtype, size, index=self.scanner.integer())
+        self.scanner.fail(f"expected input, output, constant or arena, found {kind!r}", at)
+
+    def check(self) -> CheckPoint:
+        code, error = self.scanner.integer(), self.scanner.word("an error")
+        message = self.scanner.string()
+        return CheckPoint(code, error, message, parse_location(self.scanner))
+
+    def call(self) -> Call:
+        kernel = self.scanner.name()
+        self.scanner.expect("(")
+        buffers: list[str] = []
+        while self.scanner.peek("%"):
+            buffers.append(self.scanner.value())
+            if not self.scanner.accept(","):
+                break
+        sizes: tuple[Dim, ...] = ()
+        if self.scanner.accept(";"):
+            sizes = self.scanner.expressions(")")
+        else:
+            self.scanner.expect(")")
+        return Call(kernel, tuple(buffers), sizes, parse_location(self.scanner))
+
+    def outputs(self) -> tuple[tuple[str, TensorType], ...]:
+        outputs: list[tuple[str, TensorType]] = []
+        while self.scanner.peek("%"):
+            name = self.scanner.value()
+            self.scanner.expect(":")
+            outputs.append((name, parse_type(self.scanner)))
+            if not self.scanner.accept(","):
+                break
+        return tuple(outputs)
