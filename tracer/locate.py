@@ -1,0 +1,36 @@
+"""The line of the user's Python that is running: the nearest frame that is not vitrify's own."""
+
+from __future__ import annotations
+
+import sys
+from types import CodeType, FrameType
+
+from ..ir.graph import Location
+
+_PACKAGE = __name__.split(".")[0]
+_SEEN: dict[tuple[CodeType, int], Location] = {}
+
+
+def is_ours(module: str) -> bool:
+    """True for the name of a module of vitrify itself."""
+    return module == _PACKAGE or module.startswith(_PACKAGE + ".")
+
+
+def user_frame() -> FrameType | None:
+    """The nearest frame on the stack outside vitrify; None if there is none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and is_ours(frame.f_globals.get("__name__") or ""):
+        frame = frame.f_back
+    return frame
+
+
+def user_location() -> Location | None:
+    """File and line of `user_frame`, the same object for the same line."""
+    frame = user_frame()
+    if frame is None:
+        return None
+    key = (frame.f_code, frame.f_lineno)
+    found = _SEEN.get(key)
+    if found is None:
+        found = _SEEN[key] = Location(frame.f_code.co_filename, frame.f_lineno)
+    return found

@@ -1,0 +1,143 @@
+"""Tensors in a trace: traced storages and the traced values (views) on them.
+
+A `TracedStorage` holds the current contents of one storage as a value of the graph. A `TracedValue` is a view of it: a
+chain of steps (slice, reshape, permute, ...) from the storage's root. Reading a view applies the steps to the current
+contents, remembered per version; writing one applies their inverses, from the view up to the root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..ir import ops
+from ..ir.errors import IRTypeError
+from ..ir.graph import Value
+from ..ir.opdef import BoundOp, OpDef, bind
+from ..ir.strided import StridedType
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
+
+#: A handle on memory, as the runtime makes them; opaque here.
+Storage = Any
+Emit = Callable[..., Value]
+
+
+class TracedStorage:
+    """The contents of one storage while it is traced.
+
+    number: its name in the recorder's log. current: contents of the root, row-major. version: writes recorded.
+    origin: the memory it stands for, if it comes from outside. concrete: the memory made for it by a run.
+    """
+
+    __slots__ = ("number", "current", "version", "origin", "concrete", "__weakref__")
+
+    def __init__(self, number: int, current: Value, origin: Storage = None) -> None:
+        self.number = number
+        self.current = current
+        self.version = 0
+        self.origin = origin
+        self.concrete: Storage = None
+
+
+class TracedValue:
+    """A tensor in a trace: what stands in a tensor's `_storage` until it is forced.
+
+    type: dtype, shape and strides, as eager would have them. offset: in elements, from the storage's origin.
+    parent, step: the view it was made from and the movement op that made it; None for the root itself.
+    concrete: the storage that holds it once the recorder has run; None before.
+    """
+
+    __slots__ = (
+        "recorder", "storage", "type", "offset", "parent", "step", "concrete", "_value", "_version", "__weakref__",
+    )  # fmt: skip
+
+    def __init__(
+        self, recorder: Recorder, storage: TracedStorage, type: StridedType, offset: int = 0,
+        parent: TracedValue | None = None, step: BoundOp | None = None,
+    ) -> None:  # fmt: skip
+        self.recorder = recorder
+        self.storage = storage
+        self.type = type
+        self.offset = offset
+        self.parent = parent
+        self.step = step
+        self.concrete: Storage = None
+        self._value: Value | None = None
+        self._version = -1
+
+    def read(self, emit: Emit) -> Value:
+        """The view's elements in the storage's present contents, as a value of the graph."""
+        if self.parent is None or self.step is None:
+            return self.storage.current
+        if self._value is None or self._version != self.storage.version:
+            self._value = emit(self.step, self.parent.read(emit))
+            self._version = self.storage.version
+        return self._value
+
+    def write(self, emit: Emit, new: Value) -> None:
+        """Replace the view's elements by `new`, of its shape."""
+        contents, view = new, self
+        while view.parent is not None and view.step is not None:
+            contents = unstep(emit, view.step, view.parent.read(emit), contents)
+            view = view.parent
+        self.storage.current = contents
+        self.storage.version += 1
+        self.remember(new)
+
+    def remember(self, value: Value) -> None:
+        """Note that the view's elements are now `value`: saves deriving them from the root."""
+        self._value, self._version = value, self.storage.version
+
+    def attach(self, parent: TracedValue, step: BoundOp) -> None:
+        """Make a root a view of a new root that encloses it."""
+        self.parent, self.step, self._value = parent, step, None
+
+    def __repr__(self) -> str:
+        return f"<traced {self.type}>"
+
+
+def unstep(emit: Emit, step: BoundOp, base: Value, view: Value) -> Value:
+    """`base` with the elements that `step` shows replaced by `view`.
+
+    Raises IRTypeError for a step that shows an element more than once, or computes.
+    """
+    inverse = _INVERSES.get(step.opdef)
+    if inverse is None:
+        raise IRTypeError(f"a tensor made by {step.opdef.name} can't be written through")
+    return inverse(emit, step, base, view)
+
+
+def _unreshape(emit: Emit, step: BoundOp, base: Value, view: Value) -> Value:
+    return emit(bind(ops.reshape, shape=base.type.shape), view)
+
+
+def _unpermute(emit: Emit, step: BoundOp, base: Value, view: Value) -> Value:
+    perm: tuple[int, ...] = step.attrs["perm"]  # type: ignore[assignment]
+    return emit(bind(ops.permute, perm=tuple(sorted(range(len(perm)), key=perm.__getitem__))), view)
+
+
+def _unflip(emit: Emit, step: BoundOp, base: Value, view: Value) -> Value:
+    return emit(step, view)
+
+
+def _unslice(emit: Emit, step: BoundOp, base: Value, view: Value) -> Value:
+    if view.type == base.type:
+        return view
+    back = bind(ops.update_slice, starts=step.attrs["starts"], steps=step.attrs["steps"])
+    return emit(back, base, view)
+
+
+def _unstride(emit: Emit, step: BoundOp, base: Value, view: Value) -> Value:
+    back = bind(ops.as_strided_update, strides=step.attrs["strides"], offset=step.attrs["offset"])
+    return emit(back, base, view)
+
+
+_INVERSES: dict[OpDef, Callable[[Emit, BoundOp, Value, Value], Value]] = {
+    ops.reshape: _unreshape,
+    ops.permute: _unpermute,
+    ops.flip: _unflip,
+    ops.slice_: _unslice,
+    ops.as_strided: _unstride,
+}
