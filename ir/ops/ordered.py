@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from ..contraction import ContractSpec
 from ..expr import Dim, evaluate, symbols_of
+from .fma import fma
 
 LANES = 16
 LANE_BLOCK = 4096
@@ -126,17 +127,51 @@ def superblocks(extents: tuple[int, ...]) -> int:
     return inner
 
 
+def superblock_ranges(extents: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+    """First and last-plus-one step of each superblock of a sum over labels of these sizes, in order."""
+    block, period = superblocks(extents), 1
+    for n in reversed(extents):
+        period *= n
+        if period > CONTRACT_BLOCK:
+            break
+    for outer in range(0, math.prod(extents), max(period, 1)):
+        for at in range(outer, outer + period, block):
+            yield at, min(at + block, outer + period)
+
+
+def chain(lhs: np.ndarray, rhs: np.ndarray, extents: tuple[int, ...]) -> np.ndarray:
+    """The canonical sum of lhs[k] * rhs[k] over k, the summed labels (of these sizes) taken as one: an FMA chain
+    from zero within each superblock, the superblocks' sums added in order."""
+    zero = np.zeros(np.broadcast_shapes(lhs.shape[1:], rhs.shape[1:]), lhs.dtype)
+    total: np.ndarray | None = None
+    for first, last in superblock_ranges(extents):
+        block = zero
+        for k in range(first, last):
+            block = fma(lhs[k], rhs[k], block)
+        total = block if total is None else total + block
+    return zero if total is None else total
+
+
 def contract(lhs: np.ndarray, rhs: np.ndarray, *, spec: ContractSpec) -> np.ndarray:
-    """The exact sum in float64, rounded once: within rounding of the canonical chain, not its bits."""
+    """The canonical chain over the labels that are summed, for each element of the result."""
     sizes = {k: evaluate(v, {}) for k, v in spec.label_extents(lhs.shape, rhs.shape).items()}
-    letters = {name: i for i, name in enumerate(sizes)}
-    operands: list[object] = []
-    for array, maps in ((lhs, spec.lhs), (rhs, spec.rhs)):
-        names = sorted(set(itertools.chain.from_iterable(map(symbols_of, maps))))
-        wide = array.astype(np.float64) if array.dtype.kind == "f" else array
-        operands += [_indexed(wide, maps, names, sizes), [letters[n] for n in names]]
-    result = np.einsum(*operands, [letters[n] for n in spec.out])
-    return result.astype(lhs.dtype)
+    labels = (*spec.over, *spec.out)
+    sides = (_steps(lhs, spec.lhs, labels, sizes, spec.over), _steps(rhs, spec.rhs, labels, sizes, spec.over))
+    result = chain(*sides, tuple(sizes[name] for name in spec.over))
+    return np.array(np.broadcast_to(result, [sizes[name] for name in spec.out]))
+
+
+def _steps(
+    array: np.ndarray, maps: tuple[Dim, ...], labels: tuple[str, ...], sizes: Mapping[str, int], over: tuple[str, ...]
+) -> np.ndarray:
+    """The operand's elements with one leading axis over all steps of the sum, then an axis per label of the
+    result (of size 1 where the operand does not depend on it)."""
+    names = [n for n in labels if any(n in symbols_of(m) for m in maps)]
+    dense = _indexed(array, maps, names, sizes)
+    wide = dense.reshape([sizes[n] if n in names else 1 for n in labels])
+    summed = tuple(sizes[n] for n in over)
+    rest = wide.shape[len(over) :]
+    return np.broadcast_to(wide, summed + rest).reshape(math.prod(summed), *rest)
 
 
 def _indexed(array: np.ndarray, maps: tuple[Dim, ...], names: list[str], sizes: Mapping[str, int]) -> np.ndarray:
