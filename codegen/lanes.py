@@ -1,0 +1,135 @@
+"""`Lanes`: arithmetic on values of one LLVM type, a scalar or 16 lanes, for the tables and functions that compute elements.
+
+The same code serves both widths, so a scalar tail and a vector body have the same bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..ir.dtypes import DType, bool_, float32, float64, int32, int64, uint8
+from ..ir.dtypes import int8 as int8_
+from ..ir.dtypes import int16 as int16_
+from ..ir.kernel import VECTOR
+from ..ir.types import Literal
+from .text import Function, float_text
+
+#: How an element is held in registers, and in memory.
+REGISTER: dict[DType, str] = {
+    float32: "float", float64: "double", int64: "i64", int32: "i32", int16_: "i16", int8_: "i8", uint8: "i8", bool_: "i1",
+}  # fmt: skip
+MEMORY: dict[DType, str] = {**REGISTER, bool_: "i8"}
+_SUFFIX = {"float": "f32", "double": "f64"}
+
+
+def type_text(element: str, width: int) -> str:
+    """`float` or `<16 x float>`."""
+    return element if width == 1 else f"<{width} x {element}>"
+
+
+def type_suffix(element: str, width: int) -> str:
+    """How an intrinsic's name ends: `f32` or `v16f32`."""
+    short = _SUFFIX.get(element, element)
+    return short if width == 1 else f"v{width}{short}"
+
+
+def scalar_text(value: object, element: str) -> str:
+    """A number as an LLVM constant of the element type."""
+    if element == "float":
+        return float_text(float(np.float32(value)))  # type: ignore[arg-type]
+    if element == "double":
+        return float_text(float(value))  # type: ignore[arg-type]
+    if element == "i1":
+        return "true" if value else "false"
+    return str(int(value))  # type: ignore[call-overload]
+
+
+def constant_text(text: str, element: str, width: int) -> str:
+    """A scalar constant in every lane."""
+    return text if width == 1 else f"splat ({element} {text})"
+
+
+def literal_text(value: Literal, element: str) -> str:
+    """A literal of rank 0 as a scalar constant of the element type."""
+    return scalar_text(value.array().item(), element)
+
+
+class Lanes:
+    """One type and the function that its arithmetic is written into.
+
+    element: `float`, `double`, `i32`, ...; width: 1 or 16. Values are LLVM texts, masks are i1 or <16 x i1>.
+    """
+
+    __slots__ = ("f", "element", "width", "type", "suffix", "mask")
+
+    def __init__(self, f: Function, element: str, width: int) -> None:
+        self.f, self.element, self.width = f, element, width
+        self.type = type_text(element, width)
+        self.suffix = type_suffix(element, width)
+        self.mask = type_text("i1", width)
+
+    def of(self, element: str) -> Lanes:
+        """The same width with another element type."""
+        return Lanes(self.f, element, self.width)
+
+    @property
+    def is_float(self) -> bool:
+        return self.element in _SUFFIX
+
+    @property
+    def bits(self) -> int:
+        """Width of an element."""
+        return {"float": 32, "double": 64}.get(self.element) or int(self.element[1:])
+
+    @property
+    def integers(self) -> Lanes:
+        """Integers of the same size."""
+        return self.of(f"i{self.bits}")
+
+    def __call__(self, op: str, *operands: str) -> str:
+        """An instruction of this type: x("fadd", a, b)."""
+        return self.f(f"{op} {self.type} {', '.join(operands)}")
+
+    def const(self, value: object) -> str:
+        """A number in every lane."""
+        return constant_text(scalar_text(value, self.element), self.element, self.width)
+
+    def intrinsic(self, name: str, *operands: str) -> str:
+        """llvm.<name> with every operand and the result of this type."""
+        return self.f.call(self.type, f"llvm.{name}.{self.suffix}", *((self.type, o) for o in operands))
+
+    def fma(self, a: str, b: str, c: str) -> str:
+        """a * b + c, rounded once."""
+        return self.intrinsic("fma", a, b, c)
+
+    def compare(self, predicate: str, a: str, b: str) -> str:
+        """A mask: fcmp or icmp by the type."""
+        return self.f(f"{'fcmp' if self.is_float else 'icmp'} {predicate} {self.type} {a}, {b}")
+
+    def select(self, mask: str, a: str, b: str) -> str:
+        """a where the mask holds, else b."""
+        return self.f(f"select {self.mask} {mask}, {self.type} {a}, {self.type} {b}")
+
+    def both(self, op: str, a: str, b: str) -> str:
+        """`and`, `or` or `xor` of two masks."""
+        return self.f(f"{op} {self.mask} {a}, {b}")
+
+    def to(self, instruction: str, value: str, element: str) -> str:
+        """A conversion: x.to("fptosi", v, "i32")."""
+        return self.f(f"{instruction} {self.type} {value} to {type_text(element, self.width)}")
+
+    def bitcast(self, value: str, element: str) -> str:
+        """The same bits as another type of equal size."""
+        return self.to("bitcast", value, element)
+
+    def any(self, mask: str) -> str:
+        """An i1: whether any lane of a mask is set."""
+        if self.width == 1:
+            return mask
+        whole = self.f(f"bitcast {self.mask} {mask} to i{self.width}")
+        return self.f(f"icmp ne i{self.width} {whole}, 0")
+
+
+def lane_mask(count: int) -> str:
+    """A constant mask of the first `count` of 16 lanes."""
+    return "<" + ", ".join(f"i1 {'true' if lane < count else 'false'}" for lane in range(VECTOR)) + ">"

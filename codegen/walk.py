@@ -1,0 +1,44 @@
+"""Questions about the statements of a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..ir.expr import Dim, symbols_of
+from ..ir.kernel import Axis, Contract, Index, Kernel, Load, Loop, Reduce, Statement, Store
+
+
+def dims_of(statement: Statement) -> Iterator[Dim]:
+    """The index expressions that a statement itself has, its loops' extents among them."""
+    match statement:
+        case Index():
+            yield statement.expr
+        case Load() | Store():
+            yield statement.index
+            for guard in statement.guards:
+                yield from (guard.expr, guard.low, guard.high)
+        case Loop():
+            yield statement.axis.extent
+        case Reduce():
+            yield from (axis.extent for axis in statement.axes)
+        case Contract():
+            yield from (statement.lhs_index, statement.rhs_index)
+            yield from (axis.extent for axis in axes_of(statement))
+
+
+def axes_of(statement: Contract) -> tuple[Axis, ...]:
+    """All axes of a contraction."""
+    return (statement.m, statement.n, *statement.over)
+
+
+def index_symbols(kernel: Kernel) -> set[str]:
+    """Every name in the kernel's index expressions."""
+    return {name for s in kernel.statements() for dim in dims_of(s) for name in symbols_of(dim)}
+
+
+def nested(statements: Sequence[Statement]) -> Iterator[Statement]:
+    """The statements and all that stand in them."""
+    for statement in statements:
+        yield statement
+        if isinstance(statement, Loop | Reduce | Contract):
+            yield from nested(statement.body)
