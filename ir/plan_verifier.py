@@ -1,0 +1,174 @@
+"""Checks that a plan is valid. The invariants:
+
+* kernels have distinct names and are valid themselves
+* buffers have distinct names; an input or output has an index, a constant its value, of the buffer's dtype and size
+* sizes in buffers, calls and outputs use the plan's sizes only
+* a call names a kernel of the plan and passes as many buffers and sizes as it takes, of its dtypes, and of its sizes
+  wherever both are known; it writes no constant, and an input only if that is among `updated`
+* every buffer of the arena lies within it, aligned to its elements; two that overlap in memory are not in use at the
+  same time (the call that last reads one may first write the other if both start at one place)
+* an arena or output buffer is written before it is read; each output is an input or a buffer of its dtype
+* checks have distinct positive codes, and every code that a kernel can give has its check
+
+A message is followed by the text of the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .errors import VerifyError
+from .expr import Dim, substitute, symbols_of
+from .kernel import Check, Kernel
+from .kernel_verifier import verify_kernel
+from .ops.structure import CHECK_ERRORS
+from .plan import Call, Plan, PlanBuffer
+from .plan_text import print_plan
+
+KINDS = ("input", "output", "constant", "arena")
+
+
+def verify_plan(plan: Plan) -> None:
+    """Raise VerifyError if the plan breaks an invariant of this module's list."""
+    for kernel in plan.kernels:
+        verify_kernel(kernel)
+    problem = next(_problems(plan), None)
+    if problem is not None:
+        raise VerifyError(f"plan {plan.name}: {problem}\n{print_plan(plan)}")
+
+
+def _problems(plan: Plan) -> Iterator[str]:
+    yield from _repeated("kernel", [k.name for k in plan.kernels])
+    yield from _repeated("buffer", [b.name for b in plan.buffers])
+    yield from _repeated("check", [str(c.code) for c in plan.checks])
+    for buffer in plan.buffers:
+        yield from _buffer(buffer, plan)
+    kernels = {k.name: k for k in plan.kernels}
+    buffers = {b.name: b for b in plan.buffers}
+    for call in plan.calls:
+        if call.kernel not in kernels:
+            yield f"call of {call.kernel}, which is no kernel of the plan"
+        elif missing := [b for b in call.buffers if b not in buffers]:
+            yield f"call of {call.kernel} passes %{missing[0]}, which is no buffer of the plan"
+        else:
+            yield from _call(call, kernels[call.kernel], [buffers[b] for b in call.buffers], plan)
+    yield from _uses(plan, kernels, buffers)
+    yield from _outputs(plan, buffers)
+    yield from _codes(plan)
+
+
+def _repeated(what: str, names: list[str]) -> Iterator[str]:
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        yield f"{what} {name} is there twice"
+
+
+def _loose(dim: Dim, plan: Plan) -> list[str]:
+    return sorted(symbols_of(dim) - set(plan.sizes))
+
+
+def _buffer(buffer: PlanBuffer, plan: Plan) -> Iterator[str]:
+    name = f"buffer %{buffer.name}"
+    if buffer.kind not in KINDS:
+        yield f"{name} is of kind {buffer.kind}, expected one of {', '.join(KINDS)}"
+    if buffer.kind in ("input", "output") and buffer.index < 0:
+        yield f"{name} has the index {buffer.index}"
+    if loose := _loose(buffer.size, plan) + _loose(buffer.offset, plan):
+        yield f"{name} uses {loose[0]}, which is no size of the plan"
+    if (buffer.value is None) == (buffer.kind == "constant"):
+        yield f"{name}: a constant, and nothing else, has a value"
+    if buffer.value is not None and (buffer.value.dtype, buffer.value.type.numel) != (buffer.dtype, buffer.size):
+        yield f"{name} is {buffer.dtype}[{buffer.size}], its value {buffer.value.type}"
+    if buffer.kind == "arena" and isinstance(buffer.offset, int):
+        if buffer.offset < 0 or buffer.offset % buffer.dtype.itemsize:
+            yield f"{name} starts at byte {buffer.offset}, not a place for {buffer.dtype}"
+        end = buffer.offset + buffer.size * buffer.dtype.itemsize
+        if isinstance(end, int) and isinstance(plan.arena_bytes, int) and end > plan.arena_bytes:
+            yield f"{name} ends at byte {end}, beyond the arena of {plan.arena_bytes}"
+
+
+def _call(call: Call, kernel: Kernel, buffers: list[PlanBuffer], plan: Plan) -> Iterator[str]:
+    name = f"call of {call.kernel}"
+    if len(buffers) != len(kernel.buffers) or len(call.sizes) != len(kernel.sizes):
+        yield (
+            f"{name} passes {len(buffers)} buffers and {len(call.sizes)} sizes, "
+            f"expected {len(kernel.buffers)} and {len(kernel.sizes)}"
+        )
+        return
+    for size in call.sizes:
+        if loose := _loose(size, plan):
+            yield f"{name} uses {loose[0]}, which is no size of the plan"
+    sizes = dict(zip(kernel.sizes, call.sizes, strict=True))
+    for have, want in zip(buffers, kernel.buffers, strict=True):
+        size = substitute(want.size, sizes)
+        known = isinstance(have.size, int) and isinstance(size, int)
+        if have.dtype is not want.dtype or (known and have.size != size):
+            yield f"{name} passes %{have.name}: {have.dtype}[{have.size}] as %{want.name}: {want.dtype}[{size}]"
+        if want.access != "in" and not _writable(have, plan):
+            yield f"{name} writes %{have.name}, the {have.kind} {have.index}, which is not updated"
+
+
+def _writable(buffer: PlanBuffer, plan: Plan) -> bool:
+    return buffer.kind in ("arena", "output") or (buffer.kind == "input" and buffer.index in plan.updated)
+
+
+def _uses(plan: Plan, kernels: dict[str, Kernel], buffers: dict[str, PlanBuffer]) -> Iterator[str]:
+    """Order of writes and reads, and overlap in the arena."""
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for at, call in enumerate(plan.calls):
+        if call.kernel not in kernels or len(call.buffers) != len(kernels[call.kernel].buffers):
+            continue
+        for name, parameter in zip(call.buffers, kernels[call.kernel].buffers, strict=True):
+            kind = buffers[name].kind if name in buffers else "input"
+            if kind in ("arena", "output") and name not in first and parameter.access in ("in", "inout"):
+                yield f"call {at} of {call.kernel} reads %{name} before anything is written there"
+            first.setdefault(name, at)
+            last[name] = at
+    for name, type_ in plan.outputs:
+        last[name] = len(plan.calls)
+        if name in buffers and buffers[name].kind in ("arena", "output") and name not in first and type_.numel != 0:
+            yield f"the output %{name} is never written"
+    used = [buffers[n] for n in first if n in buffers and buffers[n].kind == "arena"]
+    for i, one in enumerate(used):
+        for other in used[:i]:
+            if _overlap(one, other) and not _apart(one, other, first, last):
+                yield f"%{other.name} and %{one.name} overlap in the arena and are in use at the same time"
+
+
+def _overlap(one: PlanBuffer, other: PlanBuffer) -> bool:
+    ends = [b.offset + b.size * b.dtype.itemsize for b in (one, other)]
+    places = [one.offset, other.offset, *ends]
+    if not all(isinstance(p, int) for p in places):
+        return one.offset == other.offset and one.size != 0 and other.size != 0
+    return max(places[:2]) < min(ends)  # type: ignore[type-var]
+
+
+def _apart(one: PlanBuffer, other: PlanBuffer, first: dict[str, int], last: dict[str, int]) -> bool:
+    """One is last used before the other is first, or at that very call if they start at one place."""
+    shared = 0 if one.offset == other.offset else 1
+    return (
+        last[one.name] + shared <= first[other.name] or last[other.name] + shared <= first[one.name]
+    )
+
+
+def _outputs(plan: Plan, buffers: dict[str, PlanBuffer]) -> Iterator[str]:
+    for name, type_ in plan.outputs:
+        if name not in buffers:
+            yield f"the output %{name} is no buffer of the plan"
+        elif buffers[name].dtype is not type_.dtype:
+            yield f"the output %{name} is {buffers[name].dtype}, its type {type_}"
+        if loose := [s for d in type_.shape for s in _loose(d, plan)]:
+            yield f"the output %{name}: {type_} uses {loose[0]}, which is no size of the plan"
+
+
+def _codes(plan: Plan) -> Iterator[str]:
+    known = {c.code for c in plan.checks}
+    for check in plan.checks:
+        if check.code <= 0:
+            yield f"the check {check.code} needs a positive code"
+        if check.error not in CHECK_ERRORS:
+            yield f"the check {check.code} raises {check.error}, expected one of {', '.join(CHECK_ERRORS)}"
+    for kernel in plan.kernels:
+        for statement in kernel.statements():
+            if isinstance(statement, Check) and statement.code not in known:
+                yield f"kernel {kernel.name} can stop with the code {statement.code}, for which there is no check"
