@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-#: The cache directory that stands for the user's own.
+#: Stands for the cache directory of the user (the frontend passes another where XDG_CACHE_HOME says so).
 USER_CACHE = "user"
 
 
@@ -40,7 +40,6 @@ def cache_directory() -> Path | None:
     """The directory that the options stand for; None if nothing is to be kept."""
     if options.cache_dir is None:
         return None
-    if options.cache_dir != USER_CACHE:
-        return Path(options.cache_dir)
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path("~/.cache").expanduser()) / "vitrify"
+    if options.cache_dir == USER_CACHE:
+        return Path("~/.cache/vitrify").expanduser()
+    return Path(options.cache_dir)

@@ -1,0 +1,148 @@
+"""A compiled plan that can be called: native code, its constants, and how its operands and results are laid out.
+
+An executable has no state of its own between calls (blocks for outputs and scratch memory come from the pool), so any number
+of threads may call it. Calls that update the same storages wait for each other.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
+
+from ..ir.expr import evaluate
+from ..ir.kernel import VECTOR, Contract, Loop, Reduce, Statement
+from ..ir.plan import CheckPoint, Plan, PlanBuffer
+from . import storage
+from .call import CallSpec
+
+_MAX_BOUND = 256  # calls remembered per executable, one for each combination of run-time sizes
+_BIG = 5_000  # about so many nanoseconds of work pay for dropping the interpreter's lock
+
+
+class CheckFailed(Exception):
+    """A check in native code found bad data. No input has been changed. `checkpoint` says which check it was."""
+
+    def __init__(self, checkpoint: CheckPoint) -> None:
+        super().__init__(f"{checkpoint.error}: {checkpoint.message}")
+        self.checkpoint = checkpoint
+
+
+class Executable:
+    """The native form of a plan."""
+
+    def __init__(self, plan: Plan, run: int, n_inputs: int | None = None) -> None:
+        """run: address of the code that `emit_plan` made of the plan. n_inputs: operands of a call (the graph may have
+        more inputs than the plan reads); if None, the plan's inputs up to the last one."""
+        self.plan = plan
+        read = [b.index for b in plan.buffers if b.kind == "input"]
+        self.n_inputs = max(read, default=-1) + 1 if n_inputs is None else n_inputs
+        self._run_address = run
+        self._constants = {b.name: _constant(b) for b in plan.buffers if b.kind == "constant"}
+        self._checks = {check.code: check for check in plan.checks}
+        self._bound: dict[tuple[int, ...], Callable[..., Any]] = {}
+        self._lock = threading.Lock()
+
+    def run(self, inputs: Sequence[storage.Storage], sizes: Sequence[int] = ()) -> list[storage.Storage]:
+        """Run on these storages, updating those that the plan updates; the storages of the outputs, in order.
+
+        sizes: values of `plan.sizes`. Raises CheckFailed before any update was made.
+        """
+        results = self.bind(sizes)(*inputs)
+        return list(results) if isinstance(results, tuple) else [results]
+
+    def bind(self, sizes: Sequence[int] = ()) -> Callable[..., Any]:
+        """The call for these run-time sizes: takes storages, gives the output's storage, or a tuple if not exactly one."""
+        key = tuple(sizes)
+        found = self._bound.get(key)
+        if found is None:
+            with self._lock:
+                if len(self._bound) >= _MAX_BOUND:
+                    self._bound.clear()
+                found = self._bound[key] = storage.make_call(self._spec(key))
+        return found
+
+    def _spec(self, sizes: tuple[int, ...]) -> CallSpec:
+        plan, external = self.plan, self.plan.external
+        if len(sizes) != len(plan.sizes):
+            raise TypeError(f"{plan.name} has run-time sizes {plan.sizes}, got {len(sizes)}")
+        values = dict(zip(plan.sizes, sizes, strict=True))
+        made = [b.name for b in external if b.kind == "output"]
+        slots = {b.name: slot for slot, b in enumerate(external)}
+        operands = {b.index: slots[b.name] for b in external if b.kind == "input"}
+        inputs_by_name = {b.name: b.index for b in external if b.kind == "input"}
+        return CallSpec(
+            run=self._run_address,
+            fail=self._fail,
+            sizes=sizes,
+            template=tuple(
+                storage.address(self._constants[b.name]) if b.kind == "constant" else 0 for b in external
+            ),
+            inputs=tuple(operands.get(i, -1) for i in range(self.n_inputs)),
+            outputs=tuple((slots[b.name], _nbytes(b, values)) for b in external if b.kind == "output"),
+            results=tuple(
+                ~inputs_by_name[name] if name in inputs_by_name else made.index(name) for name, _ in plan.outputs
+            ),
+            updates=plan.updated,
+            arena_bytes=evaluate(plan.arena_bytes, values),
+            drop_gil=_work(plan, values) > _BIG,
+            keep=self,
+        )
+
+    def _fail(self, status: int) -> NoReturn:
+        raise CheckFailed(self._checks[status])
+
+
+def _constant(buffer: PlanBuffer) -> storage.Storage:
+    """A block with a constant's bytes."""
+    assert buffer.value is not None
+    block = storage.allocate(len(buffer.value.data))
+    ctypes.memmove(storage.address(block), buffer.value.data, len(buffer.value.data))
+    return block
+
+
+def _nbytes(buffer: PlanBuffer, sizes: dict[str, int]) -> int:
+    return evaluate(buffer.size, sizes) * buffer.dtype.itemsize
+
+
+def _work(plan: Plan, sizes: dict[str, int]) -> int:
+    """Roughly how many nanoseconds a run takes: statements executed, a vector of elements counting as two."""
+    kernels = {kernel.name: kernel for kernel in plan.kernels}
+    total = 0
+    for call in plan.calls:
+        kernel = kernels[call.kernel]
+        given = (evaluate(size, sizes) for size in call.sizes)
+        total += _steps(kernel.body, dict(zip(kernel.sizes, given, strict=True)))
+    return total
+
+
+def _steps(body: Iterable[Statement], sizes: dict[str, int]) -> int:
+    total = 0
+    for statement in body:
+        if isinstance(statement, Loop):
+            count, inside = _extent(statement.axis.extent, sizes), _steps(statement.body, sizes)
+            total += -(-count // VECTOR) * 2 * inside if statement.kind == "vector" else count * inside
+        elif isinstance(statement, Reduce):
+            count = 1
+            for axis in statement.axes:
+                count *= _extent(axis.extent, sizes)
+            steps = -(-count // VECTOR) * 2 if statement.order == "lanes" else count
+            total += steps * (1 + _steps(statement.body, sizes))
+        elif isinstance(statement, Contract):
+            rows = _extent(statement.m.extent, sizes) * -(-_extent(statement.n.extent, sizes) // VECTOR)
+            depth = 1
+            for axis in statement.over:
+                depth *= _extent(axis.extent, sizes)
+            total += rows * (depth + 2 * _steps(statement.body, sizes))
+        else:
+            total += 1
+    return total
+
+
+def _extent(extent: object, sizes: dict[str, int]) -> int:
+    """The size of an axis; where it depends on an outer axis, a middling guess is enough."""
+    try:
+        return evaluate(extent, sizes)  # type: ignore[arg-type]
+    except KeyError:
+        return VECTOR
