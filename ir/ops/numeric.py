@@ -11,10 +11,12 @@ from ..dtypes import DType, bfloat16
 
 
 def in_double(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """The function computed in float64 and rounded once to the argument's type."""
+    """The function computed in float64 (complex128) and rounded once to the argument's type."""
 
     def rounded(x: np.ndarray) -> np.ndarray:
-        return np.asarray(function(np.asarray(x, np.float64))).astype(np.asarray(x).dtype)
+        x = np.asarray(x)
+        wide = np.complex128 if x.dtype.kind == "c" else np.float64
+        return np.asarray(function(x.astype(wide))).astype(x.dtype)
 
     return rounded
 
@@ -45,7 +47,22 @@ def gelu_tanh(x: np.ndarray) -> np.ndarray:
 
 
 def rsqrt(x: np.ndarray) -> np.ndarray:
-    return (1 / np.sqrt(np.asarray(x, np.float64))).astype(np.asarray(x).dtype)
+    return np.asarray(1 / np.sqrt(x))
+
+
+def maximum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The larger; NaN if either is; +0 is larger than -0, so that the order of operands never matters."""
+    larger = np.maximum(x, y)
+    if larger.dtype.kind != "f":
+        return larger
+    return np.where((x == 0) & (y == 0), x + y, larger)
+
+
+def minimum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The smaller; NaN if either is; -0 is smaller than +0."""
+    if np.asarray(x).dtype.kind != "f":
+        return np.minimum(x, y)
+    return -maximum(-x, -y)
 
 
 def floor_div(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -57,9 +74,16 @@ def floor_div(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def remainder(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Python's %: the sign of the divisor. Integer division by zero raises ZeroDivisionError."""
+    """The remainder with the sign of the divisor. Integer division by zero raises ZeroDivisionError.
+
+    For floats the exact remainder of truncation (fmod), to which y is added where it is not zero and has the other
+    sign: a zero keeps the sign of x, as in PyTorch.
+    """
     _no_zero(y)
-    return np.remainder(x, y)
+    if np.asarray(x).dtype.kind != "f":
+        return np.remainder(x, y)
+    rest = np.fmod(x, y)
+    return np.where((rest != 0) & ((y < 0) != (rest < 0)), rest + y, rest)
 
 
 def _no_zero(y: np.ndarray) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from ..contraction import ContractSpec
 from ..expr import Dim, evaluate, symbols_of
 from .fma import fma
+from .numeric import maximum, minimum
 
 LANES = 16
 LANE_BLOCK = 4096
@@ -85,11 +86,11 @@ def prod(x: np.ndarray, *, axes: tuple[int, ...], order: str) -> np.ndarray:
 
 
 def max_(x: np.ndarray, *, axes: tuple[int, ...], order: str) -> np.ndarray:
-    return _reduce(x, axes, order, np.maximum, _least(x.dtype))
+    return _reduce(x, axes, order, maximum, _least(x.dtype))
 
 
 def min_(x: np.ndarray, *, axes: tuple[int, ...], order: str) -> np.ndarray:
-    return _reduce(x, axes, order, np.minimum, _greatest(x.dtype))
+    return _reduce(x, axes, order, minimum, _greatest(x.dtype))
 
 
 def _flat_last(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:

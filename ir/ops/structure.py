@@ -73,7 +73,7 @@ def called(*types: TensorType, name: str) -> tuple[TensorType, ...]:
 
 
 # One FMA chain over the summed labels in superblocks of 4096: docs/numerics.md.
-contract = define("contract", 2, contracted, ordered.contract, exact=False)
+contract = define("contract", 2, contracted, ordered.contract)
 # Indices -n <= i < n, a negative one counting from the end; any other raises IndexError.
 gather = define("gather", None, gathered, indexed.gather, may_raise=True)
 # In row-major order of the values: with equal indices `scatter` keeps the last, `scatter_add` adds in that order.
