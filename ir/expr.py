@@ -110,7 +110,7 @@ def floordiv(a: Dim, b: Dim) -> Dim:
         return a // b
     if b == 1:
         return a
-    whole, rest = _divide(a, b)
+    whole, rest = divide(a, b)
     if isinstance(rest, int) and (rest == 0 or isinstance(b, int)):
         return whole if rest == 0 else whole + rest // b  # type: ignore[operator]
     return whole + Expr({(Quotient("//", rest, b),): 1})
@@ -122,7 +122,7 @@ def mod(a: Dim, b: Dim) -> Dim:
         return a % b
     if b == 1:
         return 0
-    _, rest = _divide(a, b)
+    _, rest = divide(a, b)
     if isinstance(rest, int) and (rest == 0 or isinstance(b, int)):
         return rest and rest % b  # type: ignore[operator]
     return Expr({(Quotient("%", rest, b),): 1})
@@ -201,6 +201,16 @@ def product(dims: Iterable[Dim]) -> Dim:
     return total
 
 
+def dot(xs: Iterable[Dim], ys: Iterable[Dim]) -> Dim:
+    """The sum of the products: the place of an index by its strides."""
+    total: dict[Monomial, int] = {}
+    for x, y in zip(xs, ys, strict=True):
+        factor = y if isinstance(y, int) else 1
+        for monomial, c in _terms(x if isinstance(y, int) else x * y).items():
+            total[monomial] = total.get(monomial, 0) + c * factor
+    return _normal(total)
+
+
 def _terms(dim: Dim) -> Mapping[Monomial, int]:
     return dim.terms if isinstance(dim, Expr) else {(): dim}
 
@@ -212,8 +222,11 @@ def _normal(terms: Mapping[Monomial, int]) -> Dim:
     return kept[()] if kept.keys() == {()} else Expr(kept)
 
 
-def _divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
-    """Split a into (quotient, rest) with a == quotient * b + rest, taking out what divides exactly."""
+def divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
+    """Split a into (quotient, rest) with a == quotient * b + rest, taking out what divides exactly.
+
+    The rest need not be below b: (6*i + j, 3) -> (2*i, j).
+    """
     divisor = _terms(b)
     if len(divisor) != 1:
         return (1, 0) if a == b else (0, a)

@@ -13,7 +13,8 @@ import numpy as np
 from .contraction import ContractSpec
 from .dtypes import bfloat16
 from .errors import IRError
-from .expr import Dim, Expr, evaluate as evaluate_dim, substitute, symbols_of
+from .expr import Dim, Expr, substitute, symbols_of
+from .expr import evaluate as evaluate_dim
 from .graph import Graph, Operation, Value
 from .opdef import Attr, BoundOp, OpDef
 from .types import TensorType

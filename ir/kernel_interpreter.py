@@ -15,7 +15,20 @@ import numpy as np
 from .errors import IRError
 from .expr import Dim, evaluate
 from .kernel import (
-    Axis, Check, Compute, Const, Contract, Guard, Index, Kernel, Load, Loop, Reduce, Scalar, Statement, Store,
+    Axis,
+    Check,
+    Compute,
+    Const,
+    Contract,
+    Guard,
+    Index,
+    Kernel,
+    Load,
+    Loop,
+    Reduce,
+    Scalar,
+    Statement,
+    Store,
 )  # fmt: skip
 from .kernel_text import print_statement
 from .ops.ordered import chain

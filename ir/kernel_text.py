@@ -13,7 +13,21 @@ from .attr_text import parse_attrs, parse_dtype, parse_literal, print_attrs, pri
 from .dtypes import DType
 from .expr import Dim
 from .kernel import (
-    Axis, Buffer, Check, Compute, Const, Contract, Guard, Index, Kernel, Load, Loop, Reduce, Scalar, Statement, Store,
+    Axis,
+    Buffer,
+    Check,
+    Compute,
+    Const,
+    Contract,
+    Guard,
+    Index,
+    Kernel,
+    Load,
+    Loop,
+    Reduce,
+    Scalar,
+    Statement,
+    Store,
 )  # fmt: skip
 from .opdef import OpDef
 from .scanner import Scanner, print_name

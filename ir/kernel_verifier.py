@@ -26,7 +26,21 @@ from .dtypes import bool_, int64
 from .errors import IRError, VerifyError
 from .expr import Dim, symbols_of
 from .kernel import (
-    Axis, Buffer, Check, Compute, Const, Contract, Guard, Index, Kernel, Load, Loop, Reduce, Scalar, Statement, Store,
+    Axis,
+    Buffer,
+    Check,
+    Compute,
+    Const,
+    Contract,
+    Guard,
+    Index,
+    Kernel,
+    Load,
+    Loop,
+    Reduce,
+    Scalar,
+    Statement,
+    Store,
 )  # fmt: skip
 from .kernel_text import ACCESS, LOOPS, print_kernel, print_statement
 from .ops.reduction import ORDERS

@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-
 from vitrify.ir.dtypes import DType
 from vitrify.ir.expr import evaluate
 from vitrify.ir.graph import Graph

@@ -23,7 +23,8 @@ Combine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 def _reduce(x: np.ndarray, axes: tuple[int, ...], order: str, combine: Combine, identity: object) -> np.ndarray:
     """Combine the elements along `axes`. The reduced axes are taken as one, row-major, put in front."""
     kept = [a for a in range(x.ndim) if a not in axes]
-    rows = np.transpose(x, (*axes, *kept)).reshape(-1, *(x.shape[a] for a in kept))
+    count = math.prod(x.shape[a] for a in axes)
+    rows = np.transpose(x, (*axes, *kept)).reshape(count, *(x.shape[a] for a in kept))
     start = np.full(rows.shape[1:], identity, x.dtype)
     by_order = {"lanes": _lanes, "rows": _rows, "sequential": _sequential}
     return by_order[order](rows, combine, start)
@@ -95,7 +96,7 @@ def min_(x: np.ndarray, *, axes: tuple[int, ...], order: str) -> np.ndarray:
 
 def _flat_last(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     kept = [a for a in range(x.ndim) if a not in axes]
-    count = int(np.prod([x.shape[a] for a in axes]))
+    count = math.prod(x.shape[a] for a in axes)
     return np.transpose(x, (*kept, *axes)).reshape(*(x.shape[a] for a in kept), count)
 
 
