@@ -2,8 +2,8 @@
 
     3  1.5  inf  true  "text"  f32  (1, s0 + 1)  <[m, k] * [k, n] -> [m, n] over k>  f32(0.5)  i64[2](4, 5)
 
-An expression stands bare where nothing else can be meant, else in `<...>`. A literal lists its elements in row-major
-order, or holds its bytes in base64 if they are many or would not come back bit for bit.
+An expression stands bare where nothing else can be meant, else in `<...>`. A literal lists its elements in
+row-major order, or holds its bytes in base64 if they are many or would not come back bit for bit.
 """
 
 from __future__ import annotations

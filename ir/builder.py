@@ -1,7 +1,8 @@
 """Building graphs, and the `Builder` protocol that derivative rules and composites are written against.
 
-A builder turns (op kind, operands, attributes) into a value. `GraphBuilder` appends operations to a graph; the
-frontend has another that runs them at once on eager tensors. A rule written against the protocol serves both.
+A builder turns (op kind, operands, attributes) into a value. `GraphBuilder` appends operations to a graph;
+the frontend has another that runs them at once on eager tensors. A rule written against the protocol serves
+both.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ class GraphBuilder:
         self, opdef: OpDef, operands: Sequence[Value], attrs: Any = None, regions: tuple[Graph, ...] = (),
         location: Location | None = None,
     ) -> tuple[Value, ...]:  # fmt: skip
-        """Append an operation and give its results. The results of an op with a region are the region's outputs."""
+        """Append an operation and give its results. The results of an op with a region are the region's
+        outputs."""
         attrs = dict(attrs or {})
         if regions:
             types = tuple(v.type for v in regions[0].outputs)
@@ -121,8 +123,6 @@ class GraphBuilder:
     def type_of(self, value: Value) -> TensorType:
         return value.type
 
-    def finish(
-        self, outputs: Sequence[Value], updates: Sequence[tuple[Value, Value]] = ()
-    ) -> Graph:
+    def finish(self, outputs: Sequence[Value], updates: Sequence[tuple[Value, Value]] = ()) -> Graph:
         """The graph built so far, with these outputs and updates (input, new contents)."""
         return Graph(tuple(self.inputs), tuple(self.operations), tuple(outputs), tuple(updates), self.name)

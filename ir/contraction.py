@@ -1,7 +1,8 @@
 """What a `contract` operation sums: two operands, each indexed by affine functions of named labels.
 
     [m, k] * [k, n] -> [m, n] over k
-    [n, oh + kh - 1, ow + kw - 1, ci] * [kh, kw, ci, co] -> [n, oh, ow, co] over kh, kw, ci where oh = 14, ow = 14
+    [n, oh + kh - 1, ow + kw - 1, ci] * [kh, kw, ci, co] -> [n, oh, ow, co] over kh, kw, ci where oh = 14, ow
+    = 14
 
 The first is a matrix product, the second a 3x3 convolution with padding 1. An index that falls outside its
 operand reads an exact zero. The labels after `over` are summed, in that order (the last runs fastest);
@@ -65,8 +66,9 @@ class ContractSpec:
 def contract_spec(
     lhs: str, rhs: str, out: str, over: str, extents: Mapping[str, Dim] | None = None
 ) -> ContractSpec:
-    """Write a spec compactly: contract_spec("m k", "k n", "m n", "k"); an affine index goes in parentheses-free
-    comma form when any operand needs it: contract_spec("n, oh + kh, ci", "kh, ci, co", "n oh co", "kh ci", {"oh": 5}).
+    """Write a spec compactly: contract_spec("m k", "k n", "m n", "k"); an affine index goes in
+    parentheses-free comma form when any operand needs it: contract_spec("n, oh + kh, ci", "kh, ci, co", "n oh
+    co", "kh ci", {"oh": 5}).
     """
 
     def maps(text: str) -> tuple[Dim, ...]:

@@ -230,7 +230,7 @@ def divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
     divisor = _terms(b)
     if len(divisor) != 1:
         return (1, 0) if a == b else (0, a)
-    (dm, dc), = divisor.items()
+    ((dm, dc),) = divisor.items()
     quotient: dict[Monomial, int] = {}
     rest: dict[Monomial, int] = {}
     for monomial, c in _terms(a).items():
@@ -286,7 +286,8 @@ def parse_expr(text: str) -> Dim:
 def read_expr(text: str, at: int) -> tuple[Dim, int]:
     """Read the longest expression that starts at this place; gives it and the place after it and its blanks.
 
-    Raises ExprError. A `%` where an operand belongs begins the name of a value, elsewhere it is the remainder.
+    Raises ExprError. A `%` where an operand belongs begins the name of a value, elsewhere it is the
+    remainder.
     """
     left, at = _read_product(text, at)
     while at < len(text) and text[at] in "+-":

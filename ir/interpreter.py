@@ -1,7 +1,8 @@
 """Runs graphs in numpy, operation by operation: the oracle of the tests.
 
-Arrays arrive in logical shape (an input's strides say how its storage lies, not what it means). Reductions and
-contractions follow their canonical orders of arithmetic, so all but the elementary functions are exact to the bit.
+Arrays arrive in logical shape (an input's strides say how its storage lies, not what it means). Reductions
+and contractions follow their canonical orders of arithmetic, so all but the elementary functions are exact to
+the bit.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ def interpret(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Outputs, and the new contents of the updated inputs in the order of `graph.updates`.
 
-    sizes: values of symbolic sizes that no input's shape gives. Raises IRError if an input does not have its type,
-    and what the operations raise (IndexError, a failed check's error, ...). The inputs are left unchanged.
+    sizes: values of symbolic sizes that no input's shape gives. Raises IRError if an input does not have its
+    type, and what the operations raise (IndexError, a failed check's error, ...). The inputs are left
+    unchanged.
     """
     if len(inputs) != len(graph.inputs):
         raise IRError(f"{graph.name} takes {len(graph.inputs)} inputs, got {len(inputs)}")
@@ -57,7 +59,11 @@ def bind_sizes(
         if array.ndim != type_.rank:
             raise IRError(f"expected {type_}, got an array of shape {array.shape}")
         for dim, have in zip(type_.shape, array.shape, strict=True):
-            if isinstance(dim, Expr) and symbols_of(dim) == {str(dim)} and known.setdefault(str(dim), have) != have:
+            if (
+                isinstance(dim, Expr)
+                and symbols_of(dim) == {str(dim)}
+                and known.setdefault(str(dim), have) != have
+            ):
                 raise IRError(f"the size {dim} is {known[str(dim)]} and, in {type_}, {have}")
     return known
 

@@ -1,8 +1,8 @@
 """Kernel IR: the loop form of one fused group.
 
 A kernel is a list of statements over buffers. Axes and run-time sizes are symbols of index expressions
-(`ir.expr`); scalar SSA values (`%3`) hold elements. An integer SSA value may stand in an index expression by its
-name (`%3`), which is how gather addresses memory. Example, softmax over rows of run-time length:
+(`ir.expr`); scalar SSA values (`%3`) hold elements. An integer SSA value may stand in an index expression by
+its name (`%3`), which is how gather addresses memory. Example, softmax over rows of run-time length:
 
     kernel softmax(%x: f32[s0*s1] in, %y: f32[s0*s1] out; s0, s1) {
       parallel i < s0 {
@@ -28,13 +28,15 @@ name (`%3`), which is how gather addresses memory. Example, softmax over rows of
 How statements are read (`codegen` emits them so, `ir.kernel_verifier` checks the conditions):
 
 * `parallel` loops are independent in any order; `serial` loops run in order and may carry values; a `vector`
-  loop is a parallel innermost loop that runs 16 elements at a time with a masked tail. Only `Compute`, `Const`, `Index`,
-  `Load`, `Store`, `Check` and, inside it, serial loops and non-lanes reductions may stand in a `vector` loop.
-* a `Reduce` with order `lanes` is itself the vector loop over its last axis (its axes taken as one index, row-major);
-  it can't stand inside another vector loop. With order `rows` or `sequential` it runs element after element;
-  inside a `vector` loop each lane reduces for itself.
+  loop is a parallel innermost loop that runs 16 elements at a time with a masked tail. Only `Compute`,
+  `Const`, `Index`, `Load`, `Store`, `Check` and, inside it, serial loops and non-lanes reductions may stand
+  in a `vector` loop.
+* a `Reduce` with order `lanes` is itself the vector loop over its last axis (its axes taken as one index,
+  row-major); it can't stand inside another vector loop. With order `rows` or `sequential` it runs element
+  after element; inside a `vector` loop each lane reduces for itself.
 * values defined outside a vector loop are the same in all lanes.
-* a guarded load reads `otherwise` where the guard fails and never touches memory there; a guarded store does nothing.
+* a guarded load reads `otherwise` where the guard fails and never touches memory there; a guarded store does
+  nothing.
 """
 
 from __future__ import annotations
@@ -136,8 +138,9 @@ class Store:
 
 @dataclass(frozen=True)
 class Check:
-    """If `ok` is false (in a lane that is not masked off) the kernel's status becomes `code`, which is positive, and the
-    plan stops after this kernel. The kernel itself runs on, so whatever a checked index addresses is guarded too."""
+    """If `ok` is false (in a lane that is not masked off) the kernel's status becomes `code`, which is
+    positive, and the plan stops after this kernel. The kernel itself runs on, so whatever a checked index
+    addresses is guarded too."""
 
     ok: Scalar
     code: int
@@ -145,8 +148,9 @@ class Check:
 
 @dataclass(frozen=True)
 class Loop:
-    """`kind` is parallel, serial or vector. A serial loop may carry values: each of `carries` is (parameter, start
-    value); `yields` are the next values, `finals` the scalars that hold the last ones after the loop."""
+    """`kind` is parallel, serial or vector. A serial loop may carry values: each of `carries` is (parameter,
+    start value); `yields` are the next values, `finals` the scalars that hold the last ones after the
+    loop."""
 
     axis: Axis
     kind: str
@@ -158,7 +162,8 @@ class Loop:
 
 @dataclass(frozen=True)
 class Reduce:
-    """result = the reduction `opdef` (reduce_sum, ..., argmax) of the yielded scalar over the axes, in `order`.
+    """result = the reduction `opdef` (reduce_sum, ..., argmax) of the yielded scalar over the axes, in
+    `order`.
 
     For argmax and argmin the result is the row-major index, int64. The body may store (a row kept for later).
     """
@@ -173,10 +178,12 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Contract:
-    """result(m, n) = sum over `over` of lhs[lhs_index] * rhs[rhs_index], in the canonical order of `contract`.
+    """result(m, n) = sum over `over` of lhs[lhs_index] * rhs[rhs_index], in the canonical order of
+    `contract`.
 
-    The register tile spans `m` (rows, lhs broadcast) and `n` (vector, rhs contiguous along n or loaded strided).
-    lhs_index has no n, rhs_index no m. `body` runs for each (m, n) with `result` known: the epilogue, which stores.
+    The register tile spans `m` (rows, lhs broadcast) and `n` (vector, rhs contiguous along n or loaded
+    strided). lhs_index has no n, rhs_index no m. `body` runs for each (m, n) with `result` known: the
+    epilogue, which stores.
     """
 
     result: Scalar

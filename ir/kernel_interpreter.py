@@ -1,8 +1,8 @@
 """Runs kernels in numpy, statement by statement: the oracle for code generation and lowering.
 
-A `vector` loop and the body of a `lanes` reduction are run once with all their elements as one array; everything
-else runs element after element. Arithmetic follows the canonical orders to the bit. Each access is checked against
-its buffer's size, and a vector loop that stores two values at one place is an error.
+A `vector` loop and the body of a `lanes` reduction are run once with all their elements as one array;
+everything else runs element after element. Arithmetic follows the canonical orders to the bit. Each access is
+checked against its buffer's size, and a vector loop that stores two values at one place is an error.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class OutOfBounds(IRError):
 def run_kernel(
     kernel: Kernel, buffers: MutableMapping[str, np.ndarray], sizes: Mapping[str, int] | None = None
 ) -> int:
-    """Run the kernel on contiguous arrays, writing in place; gives its status, 0 or the code of the first check that
-    failed. Temp buffers that are missing are made.
+    """Run the kernel on contiguous arrays, writing in place; gives its status, 0 or the code of the first
+    check that failed. Temp buffers that are missing are made.
 
     Raises OutOfBounds for an access outside a buffer, IRError for an array of the wrong dtype or size, or two
     different values stored to one place by one vector loop.
@@ -58,7 +58,9 @@ def run_kernel(
             buffers[buffer.name] = np.zeros(size, buffer.dtype.numpy)
         array = buffers[buffer.name]
         if array.dtype != buffer.dtype.numpy or array.size != size or not array.flags.c_contiguous:
-            raise IRError(f"%{buffer.name} is {array.dtype}{list(array.shape)}, expected {buffer.dtype}[{size}], dense")
+            raise IRError(
+                f"%{buffer.name} is {array.dtype}{list(array.shape)}, expected {buffer.dtype}[{size}], dense"
+            )
         flat[buffer.name] = array.reshape(-1)
     run = _Run(flat, {name: known[name] for name in kernel.sizes})
     with np.errstate(all="ignore"):
@@ -186,7 +188,8 @@ class _Run:
             return np.broadcast_to(self.values[reduce.value], (total,))
 
     def rows_of(self, reduce: Reduce, extents: Sequence[int]) -> np.ndarray:
-        """The yielded values one after the other; a second axis has the elements of the vector body around."""
+        """The yielded values one after the other; a second axis has the elements of the vector body
+        around."""
         rest = () if self.lanes is None else (self.lanes,)
         rows = np.empty((math.prod(extents), *rest), reduce.value.dtype.numpy)
         for number, _ in enumerate(self.elements(reduce.axes, extents)):
@@ -220,7 +223,9 @@ class _Run:
         places, size = self.index(index), self.buffers[buffer].size
         if places.size and not 0 <= places.min() <= places.max() < size:
             head = print_statement(contract).partition("\n")[0]
-            raise OutOfBounds(f"{head}: %{buffer} is read from {places.min()} to {places.max()}, its size is {size}")
+            raise OutOfBounds(
+                f"{head}: %{buffer} is read from {places.min()} to {places.max()}, its size is {size}"
+            )
         return self.buffers[buffer][places]
 
 

@@ -69,7 +69,9 @@ def _statement(statement: Statement, indent: str) -> Iterator[str]:
 def _line(statement: Statement) -> str:
     match statement:
         case Compute(result, op, operands, attrs):
-            return f"%{result.name} = {op.name} {_scalars(operands)}{print_attrs(dict(attrs))} : {result.dtype}"
+            return (
+                f"%{result.name} = {op.name} {_scalars(operands)}{print_attrs(dict(attrs))} : {result.dtype}"
+            )
         case Const(result, value):
             return f"%{result.name} = const {print_literal(value)} : {result.dtype}"
         case Index(result, expr):

@@ -1,19 +1,22 @@
 """Checks that a kernel is valid. The invariants:
 
 * buffers have distinct names, a known access and sizes over the kernel's sizes; sizes have distinct names
-* a scalar is defined once in the kernel, and before it is used, in the same block or one around it; what a body
-  defines is not seen outside it, except by what the body yields
+* a scalar is defined once in the kernel, and before it is used, in the same block or one around it; what a
+  body defines is not seen outside it, except by what the body yields
 * an axis bears no name of a size or of an axis around it; extents use the kernel's sizes only
 * index expressions and guards use sizes, the axes around them, and integer scalars in scope (`%3`)
-* a load gives its buffer's dtype; it says what it reads otherwise (a rank-0 literal of that dtype) if and only if
-  it is guarded; a store has the buffer's dtype and never targets an `in` buffer
+* a load gives its buffer's dtype; it says what it reads otherwise (a rank-0 literal of that dtype) if and
+  only if it is guarded; a store has the buffer's dtype and never targets an `in` buffer
 * a computation is of an elementwise op whose type rule gives its result's dtype for its operands' dtypes;
-  a constant is of rank 0 and of its result's dtype; an index gives i64; a check takes a bool, its code is positive
-* a loop is parallel, serial or vector; only serial ones carry values, as many as they yield, of the same dtypes
-* a reduction's op is one, its order is known, its result has the dtype that the op gives for the yielded value
+  a constant is of rank 0 and of its result's dtype; an index gives i64; a check takes a bool, its code is
+  positive
+* a loop is parallel, serial or vector; only serial ones carry values, as many as they yield, of the same
+  dtypes
+* a reduction's op is one, its order is known, its result has the dtype that the op gives for the yielded
+  value
 * a contraction's operands and result have one dtype; lhs does not depend on n, rhs not on m
-* in the body of a vector loop, of a `lanes` reduction and of a contraction stand only computations, constants,
-  indices, loads, stores, checks, serial loops and reductions in another order than `lanes`
+* in the body of a vector loop, of a `lanes` reduction and of a contraction stand only computations,
+  constants, indices, loads, stores, checks, serial loops and reductions in another order than `lanes`
 
 A message shows the statement, what it has and what was expected; the text of the kernel follows.
 """
@@ -87,10 +90,15 @@ class _Verifier:
         self.vector = False
 
     def run(self) -> None:
-        _require(len(self.sizes) == len(self.kernel.sizes), f"sizes ({', '.join(self.kernel.sizes)}) repeat a name")
+        _require(
+            len(self.sizes) == len(self.kernel.sizes), f"sizes ({', '.join(self.kernel.sizes)}) repeat a name"
+        )
         for buffer in self.kernel.buffers:
             _require(buffer.name not in self.buffers, f"two buffers are called %{buffer.name}")
-            _require(buffer.access in ACCESS, f"%{buffer.name} has access {buffer.access}, expected one of {ACCESS}")
+            _require(
+                buffer.access in ACCESS,
+                f"%{buffer.name} has access {buffer.access}, expected one of {ACCESS}",
+            )
             self.sized(buffer.size, f"the size of %{buffer.name}")
             self.buffers[buffer.name] = buffer
         self.block(self.kernel.body, ())
@@ -102,10 +110,13 @@ class _Verifier:
     def indexed(self, dims: Iterable[Dim], statement: Statement) -> None:
         loose = set().union(*map(symbols_of, dims)) - self.names
         _require(
-            not loose, f"{_head(statement)}: {', '.join(sorted(loose))} is no size, axis or integer value in scope"
+            not loose,
+            f"{_head(statement)}: {', '.join(sorted(loose))} is no size, axis or integer value in scope",
         )
 
-    def block(self, body: Iterable[Statement], yields: Iterable[Scalar], parameters: Iterable[Scalar] = ()) -> None:
+    def block(
+        self, body: Iterable[Statement], yields: Iterable[Scalar], parameters: Iterable[Scalar] = ()
+    ) -> None:
         """Check a body, and that what it yields is defined at its end; then forget what it defined."""
         scope, names = set(self.scope), set(self.names)
         for parameter in parameters:
@@ -132,7 +143,9 @@ class _Verifier:
         """Check axes and bring them into scope. Gives the names as they were."""
         before = set(self.names)
         for axis in axes:
-            _require(axis.name not in self.names, f"{_head(statement)}: the name {axis.name} is already in use")
+            _require(
+                axis.name not in self.names, f"{_head(statement)}: the name {axis.name} is already in use"
+            )
             self.sized(axis.extent, f"{_head(statement)}: the extent of {axis.name}")
             self.names.add(axis.name)
         return before
@@ -143,7 +156,9 @@ class _Verifier:
                 self.compute(statement)
             case Const(result, value):
                 want = TensorType(result.dtype)
-                _require(value.type == want, f"{_head(statement)}: the literal is {value.type}, expected {want}")
+                _require(
+                    value.type == want, f"{_head(statement)}: the literal is {value.type}, expected {want}"
+                )
                 self.define(result)
             case Index(result, expr):
                 self.indexed([expr], statement)
@@ -197,7 +212,9 @@ class _Verifier:
             _require(other is not None, f"{head}: a guarded load needs to say what it reads else")
         else:
             _require(other is None, f"{head}: a load without a guard has no else")
-        _require(other is None or other.type == want, f"{head}: else is {other and other.type}, expected {want}")
+        _require(
+            other is None or other.type == want, f"{head}: else is {other and other.type}, expected {want}"
+        )
         self.define(statement.result)
 
     def store(self, statement: Store) -> None:
@@ -229,12 +246,17 @@ class _Verifier:
         for (parameter, start), value, final in zip(loop.carries, loop.yields, loop.finals, strict=True):
             self.use(start, head)
             dtypes = (parameter.dtype, start.dtype, value.dtype, final.dtype)
-            _require(len(set(dtypes)) == 1, f"{head}: %{parameter.name} has dtypes {', '.join(map(str, dtypes))}")
+            _require(
+                len(set(dtypes)) == 1, f"{head}: %{parameter.name} has dtypes {', '.join(map(str, dtypes))}"
+            )
 
     def reduce(self, reduce: Reduce) -> None:
         head = _head(reduce)
         _require(reduce.opdef.reduction, f"{head}: {reduce.opdef.name} is not a reduction")
-        _require(reduce.order in ORDERS, f"{head}: the order is {reduce.order}, expected one of {', '.join(ORDERS)}")
+        _require(
+            reduce.order in ORDERS,
+            f"{head}: the order is {reduce.order}, expected one of {', '.join(ORDERS)}",
+        )
         lanes = reduce.order == "lanes"
         _require(not (lanes and self.vector), f"{head}: a lanes reduction can't stand inside a vector body")
         outer, self.vector = self.vector, self.vector or lanes
@@ -242,7 +264,9 @@ class _Verifier:
         self.block(reduce.body, [reduce.value])
         self.names, self.vector = names, outer
         try:
-            (want,) = reduce.opdef.result_types(TensorType(reduce.value.dtype, (1,)), axes=(0,), order="lanes")
+            (want,) = reduce.opdef.result_types(
+                TensorType(reduce.value.dtype, (1,)), axes=(0,), order="lanes"
+            )
         except IRError as error:
             raise _Broken(f"{head}: {error}") from None
         have = reduce.result.dtype
@@ -254,7 +278,10 @@ class _Verifier:
         _require(not self.vector, f"{head}: a contraction can't stand inside a vector body")
         buffers = [self.buffer(name, contract) for name in (contract.lhs, contract.rhs)]
         dtypes = (contract.result.dtype, *(b.dtype for b in buffers))
-        _require(len(set(dtypes)) == 1, f"{head}: result and operands are {', '.join(map(str, dtypes))}, not one dtype")
+        _require(
+            len(set(dtypes)) == 1,
+            f"{head}: result and operands are {', '.join(map(str, dtypes))}, not one dtype",
+        )
         names = self.axes((contract.m, contract.n, *contract.over), contract)
         self.indexed([contract.lhs_index, contract.rhs_index], contract)
         _require(contract.n.name not in symbols_of(contract.lhs_index), f"{head}: lhs depends on n")

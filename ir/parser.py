@@ -112,9 +112,7 @@ def _operation(scanner: Scanner, scope: _Scope) -> Operation:
         scanner.fail(f"{len(targets)} results, but {len(types)} types", start)
     location = parse_location(scanner)
     regions = _regions(scanner)
-    results = tuple(
-        scope.define(Value(t), name, at) for t, (name, at) in zip(types, targets, strict=True)
-    )
+    results = tuple(scope.define(Value(t), name, at) for t, (name, at) in zip(types, targets, strict=True))
     return Operation(opdef_, operands, attrs, results, regions, location)
 
 

@@ -1,8 +1,9 @@
 """A plan: the whole compiled graph as a list of kernel calls over planned buffers.
 
 It is what `passes.lower` makes of a graph and what `codegen` turns into one native function
-`run(buffers, sizes, arena) -> status`: `buffers` points to the addresses of the plan's external buffers (in the order of
-`Plan.external`), `sizes` to the run-time sizes (in the order of `Plan.sizes`), `arena` to `arena_bytes` of scratch memory.
+`run(buffers, sizes, arena) -> status`: `buffers` points to the addresses of the plan's external buffers (in
+the order of `Plan.external`), `sizes` to the run-time sizes (in the order of `Plan.sizes`), `arena` to
+`arena_bytes` of scratch memory.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from .types import Literal, TensorType
 
 @dataclass(frozen=True)
 class PlanBuffer:
-    """kind: input (contents of graph input `index`), output (`index` of the graph's outputs), constant, or arena.
+    """kind: input (contents of graph input `index`), output (`index` of the graph's outputs), constant, or
+    arena.
 
     size: elements. offset: bytes into the arena, for arena buffers. value: of a constant.
     """
@@ -54,8 +56,8 @@ class CheckPoint:
 
 @dataclass(frozen=True)
 class Plan:
-    """kernels: distinct ones, by name. outputs: for each graph output the buffer that holds it (an input's name
-    where the output is that input's updated or unchanged contents) and its type; outputs are row-major.
+    """kernels: distinct ones, by name. outputs: for each graph output the buffer that holds it (an input's
+    name where the output is that input's updated or unchanged contents) and its type; outputs are row-major.
 
     updated: indices of the graph inputs whose contents the run replaces in place.
     """
@@ -72,5 +74,6 @@ class Plan:
 
     @property
     def external(self) -> tuple[PlanBuffer, ...]:
-        """The buffers whose addresses the caller passes: inputs, outputs, constants, in the order of `buffers`."""
+        """The buffers whose addresses the caller passes: inputs, outputs, constants, in the order of
+        `buffers`."""
         return tuple(b for b in self.buffers if b.kind != "arena")

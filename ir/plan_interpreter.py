@@ -23,8 +23,9 @@ class PlanStopped(IRError):
 def run_plan(
     plan: Plan, inputs: Sequence[np.ndarray], sizes: Mapping[str, int] | None = None
 ) -> list[np.ndarray]:
-    """The outputs. `inputs` are the storages of the graph's inputs, flat or of any dense shape; those that the plan
-    updates are written in place. The arena is one block of memory, filled with NaN patterns at the start.
+    """The outputs. `inputs` are the storages of the graph's inputs, flat or of any dense shape; those that
+    the plan updates are written in place. The arena is one block of memory, filled with NaN patterns at the
+    start.
 
     Raises PlanStopped if a check fails, and what `run_kernel` raises.
     """

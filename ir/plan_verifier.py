@@ -1,12 +1,13 @@
 """Checks that a plan is valid. The invariants:
 
 * kernels have distinct names and are valid themselves
-* buffers have distinct names; an input or output has an index, a constant its value, of the buffer's dtype and size
+* buffers have distinct names; an input or output has an index, a constant its value, of the buffer's dtype
+  and size
 * sizes in buffers, calls and outputs use the plan's sizes only
-* a call names a kernel of the plan and passes as many buffers and sizes as it takes, of its dtypes, and of its sizes
-  wherever both are known; it writes no constant, and an input only if that is among `updated`
-* every buffer of the arena lies within it, aligned to its elements; two that overlap in memory are not in use at the
-  same time (the call that last reads one may first write the other if both start at one place)
+* a call names a kernel of the plan and passes as many buffers and sizes as it takes, of its dtypes, and of
+  its sizes wherever both are known; it writes no constant, and an input only if that is among `updated`
+* every buffer of the arena lies within it, aligned to its elements; two that overlap in memory are not in use
+  at the same time (the call that last reads one may first write the other if both start at one place)
 * an arena or output buffer is written before it is read; each output is an input or a buffer of its dtype
 * checks have distinct positive codes, and every code that a kernel can give has its check
 
@@ -76,7 +77,10 @@ def _buffer(buffer: PlanBuffer, plan: Plan) -> Iterator[str]:
         yield f"{name} uses {loose[0]}, which is no size of the plan"
     if (buffer.value is None) == (buffer.kind == "constant"):
         yield f"{name}: a constant, and nothing else, has a value"
-    if buffer.value is not None and (buffer.value.dtype, buffer.value.type.numel) != (buffer.dtype, buffer.size):
+    if buffer.value is not None and (buffer.value.dtype, buffer.value.type.numel) != (
+        buffer.dtype,
+        buffer.size,
+    ):
         yield f"{name} is {buffer.dtype}[{buffer.size}], its value {buffer.value.type}"
     if buffer.kind == "arena" and isinstance(buffer.offset, int):
         if buffer.offset < 0 or buffer.offset % buffer.dtype.itemsize:
@@ -126,7 +130,12 @@ def _uses(plan: Plan, kernels: dict[str, Kernel], buffers: dict[str, PlanBuffer]
             last[name] = at
     for name, type_ in plan.outputs:
         last[name] = len(plan.calls)
-        if name in buffers and buffers[name].kind in ("arena", "output") and name not in first and type_.numel != 0:
+        if (
+            name in buffers
+            and buffers[name].kind in ("arena", "output")
+            and name not in first
+            and type_.numel != 0
+        ):
             yield f"the output %{name} is never written"
     used = [buffers[n] for n in first if n in buffers and buffers[n].kind == "arena"]
     for i, one in enumerate(used):
@@ -146,9 +155,7 @@ def _overlap(one: PlanBuffer, other: PlanBuffer) -> bool:
 def _apart(one: PlanBuffer, other: PlanBuffer, first: dict[str, int], last: dict[str, int]) -> bool:
     """One is last used before the other is first, or at that very call if they start at one place."""
     shared = 0 if one.offset == other.offset else 1
-    return (
-        last[one.name] + shared <= first[other.name] or last[other.name] + shared <= first[one.name]
-    )
+    return last[one.name] + shared <= first[other.name] or last[other.name] + shared <= first[one.name]
 
 
 def _outputs(plan: Plan, buffers: dict[str, PlanBuffer]) -> Iterator[str]:

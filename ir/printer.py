@@ -1,7 +1,7 @@
 """Textual form of a graph; `ir.parser` reads it back. The syntax is described in docs/ir.md.
 
-Printing is deterministic and depends on the structure alone: values without a name of their own are numbered in
-order of definition, attributes are sorted by name.
+Printing is deterministic and depends on the structure alone: values without a name of their own are numbered
+in order of definition, attributes are sorted by name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def print_location(location: Location | None) -> str:
 
 
 def value_names(graph: Graph) -> dict[Value, str]:
-    """The names that values have in the text, without `%`: their own if it is set and not taken, else a number."""
+    """The names that values have in the text, without `%`: their own if it is set and not taken, else a
+    number."""
     names: dict[Value, str] = {}
     taken: set[str] = set()
     count = 0

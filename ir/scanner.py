@@ -1,7 +1,7 @@
 """Reading text piece by piece, for the parsers of graphs, kernels and plans.
 
-A `Scanner` stands at a place in the text and takes tokens from there; blanks and `#` comments between tokens are
-skipped. Every error it raises names line and column and shows the line.
+A `Scanner` stands at a place in the text and takes tokens from there; blanks and `#` comments between tokens
+are skipped. Every error it raises names line and column and shows the line.
 """
 
 from __future__ import annotations

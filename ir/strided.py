@@ -1,7 +1,7 @@
 """Eager types: dtype, shape and strides, interned so that identity is equality.
 
-Everything that depends on an operand's type alone (promotion, broadcasting, the kernel to use) is decided once per
-object and found again by comparing pointers.
+Everything that depends on an operand's type alone (promotion, broadcasting, the kernel to use) is decided
+once per object and found again by comparing pointers.
 """
 
 from __future__ import annotations
@@ -13,12 +13,22 @@ from .types import TensorType, row_major_strides
 class StridedType:
     """The type of an eager tensor. Get one from `strided_type`; never construct.
 
-    dtype, shape (ints), strides (ints, in elements; may be 0); ir: the TensorType; numel; nbytes of the elements
-    (numel * itemsize); is_contiguous: row-major without gaps (strides of axes of size 1 don't matter, nor any if
-    empty); extent: one more than the largest element offset, 0 if empty.
+    dtype, shape (ints), strides (ints, in elements; may be 0); ir: the TensorType; numel; nbytes of the
+    elements (numel * itemsize); is_contiguous: row-major without gaps (strides of axes of size 1 don't
+    matter, nor any if empty); extent: one more than the largest element offset, 0 if empty.
     """
 
-    __slots__ = ("dtype", "shape", "strides", "ir", "numel", "nbytes", "is_contiguous", "extent", "__weakref__")
+    __slots__ = (
+        "dtype",
+        "shape",
+        "strides",
+        "ir",
+        "numel",
+        "nbytes",
+        "is_contiguous",
+        "extent",
+        "__weakref__",
+    )
     dtype: DType
     shape: tuple[int, ...]
     strides: tuple[int, ...]

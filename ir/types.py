@@ -57,7 +57,8 @@ def row_major_strides(shape: tuple[Dim, ...]) -> tuple[Dim, ...]:
 
 @dataclass(frozen=True)
 class Literal:
-    """The value of a constant: a tensor's bytes in row-major order. Compares by content (NaN bits included)."""
+    """The value of a constant: a tensor's bytes in row-major order. Compares by content (NaN bits
+    included)."""
 
     dtype: DType
     shape: tuple[int, ...]

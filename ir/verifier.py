@@ -1,16 +1,17 @@
-"""Checks that a graph is valid. The invariants, in the order in which they are checked, for each graph and region:
+"""Checks that a graph is valid. The invariants, in the order in which they are checked, for each graph and
+region:
 
 * an input or a result is defined once, and by this graph only; a result says which operation defines it
 * each operand is an input or the result of an earlier operation of the same graph (regions capture nothing)
 * the attributes have textual forms (`ir.opdef.Attr`) and are those that the op's type rule takes
 * the number and the types of operands fit the op, and the results have the types that its rule gives
-* `call` has one region, an op with a type rule of its own has none; the region's inputs are typed as the operands,
-  its outputs as the results, it updates nothing and its inputs are row-major
+* `call` has one region, an op with a type rule of its own has none; the region's inputs are typed as the
+  operands, its outputs as the results, it updates nothing and its inputs are row-major
 * an input's strides, if it has any, are one per axis
 * symbols in types and strides are bound by the graph's inputs: each occurs alone as a size of an input, or at
   least in some input's type or strides (then the caller gives its value)
-* outputs and updates use values of this graph; an update targets an input, with a value of the input's type, and
-  each input is updated once at most
+* outputs and updates use values of this graph; an update targets an input, with a value of the input's type,
+  and each input is updated once at most
 * a location has a line that is not negative
 
 A message names the operation, what it has and what was expected; the text of the graph follows.
@@ -70,7 +71,9 @@ class _Verifier:
         if value in self.defined:
             raise self.broken(what, f"%{self.names[value]} is defined twice")
         if loose := {s for d in value.type.shape for s in symbols_of(d)} - self.symbols:
-            raise self.broken(what, f"{value.type} has the size {min(loose)}, which no input of the graph has")
+            raise self.broken(
+                what, f"{value.type} has the size {min(loose)}, which no input of the graph has"
+            )
         self.defined.add(value)
 
     def use(self, value: Value, what: str) -> None:
@@ -84,7 +87,9 @@ class _Verifier:
         if value.operation is not None:
             raise self.broken(what, f"is also the result of a {value.operation.opdef.name}")
         if value.strides is not None and len(value.strides) != value.type.rank:
-            raise self.broken(what, f"has {len(value.strides)} strides, expected {value.type.rank} for {value.type}")
+            raise self.broken(
+                what, f"has {len(value.strides)} strides, expected {value.type.rank} for {value.type}"
+            )
 
     def operation(self, op: Operation) -> None:
         what = self.described(op)

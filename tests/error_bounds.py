@@ -1,9 +1,10 @@
 """How far the interpreter and compiled code may lie apart, operation by operation.
 
-Everything but the elementary functions is exact to the bit, so a value has an error only if an elementary function is
-among its ancestors. A bound is one number per value: |compiled - interpreted| of any element is at most that, 0
-meaning the same bits. `error_bound` gives the bound of a result from its operands' bounds, or None where none exists:
-an operation that jumps (floor, comparison, argmax, a cast to an integer) must not be fed a value with an error.
+Everything but the elementary functions is exact to the bit, so a value has an error only if an elementary
+function is among its ancestors. A bound is one number per value: |compiled - interpreted| of any element is
+at most that, 0 meaning the same bits. `error_bound` gives the bound of a result from its operands' bounds, or
+None where none exists: an operation that jumps (floor, comparison, argmax, a cast to an integer) must not be
+fed a value with an error.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ SLOPES = {
     ops.sin: 1.0, ops.cos: 1.0, ops.tanh: 1.0, ops.erf: 1.13, ops.sigmoid: 0.25, ops.softplus: 1.0, ops.silu: 1.1,
     ops.gelu: 1.13, ops.gelu_tanh: 1.13,
 }  # fmt: skip
-#: Kernels are within 1 ULP in float32 and 2 in float64; the interpreter within half of one, and 3 for compositions
-#: of numpy's float64 functions; one more for ulps measured at the interpreted value.
+#: Kernels are within 1 ULP in float32 and 2 in float64; the interpreter within half of one, and 3 for
+#: compositions of numpy's float64 functions; one more for ulps measured at the interpreted value.
 ELEMENTARY_ULP = {np.dtype(np.float32): 3, np.dtype(np.float64): 7}
 #: No function with a pole is asked for a bound nearer to it than this.
 FAR = 0.05

@@ -1,6 +1,7 @@
 """A graph under construction that is interpreted as it grows: the base of `tests.random_graphs`.
 
-What a `Maker` appends stays finite and of moderate size, and carries a bound of its error (`tests.error_bounds`).
+What a `Maker` appends stays finite and of moderate size, and carries a bound of its error
+(`tests.error_bounds`).
 """
 
 from __future__ import annotations
@@ -83,7 +84,11 @@ class Maker:
     def shape(self, most: int = 3) -> tuple[int, ...]:
         """Small sizes; now and then a line long enough for several blocks of a reduction."""
         if self.chance(0.03):
-            return (self.between(0, 3), self.between(100, 400)) if self.chance(0.7) else (self.between(4000, 6000),)
+            return (
+                (self.between(0, 3), self.between(100, 400))
+                if self.chance(0.7)
+                else (self.between(4000, 6000),)
+            )
         return tuple(self.size() for _ in range(self.between(0, most)))
 
     # Making.
@@ -105,9 +110,7 @@ class Maker:
             place = len(found) - 1 - int(len(found) * self.rng.random() ** 2)
             return found[place]
         for _ in range(100):
-            made = Known(
-                Value(TensorType(dtype or self.one_of(DTYPES), self.shape())), np.empty(0), 0.0
-            )
+            made = Known(Value(TensorType(dtype or self.one_of(DTYPES), self.shape())), np.empty(0), 0.0)
             made.array = np.empty(made.type.shape)
             if fits(made):
                 return self.input(made.dtype, made.shape)

@@ -1,4 +1,5 @@
-"""What random graphs are made of: one function per family of operations, each appending a few to a `Maker`."""
+"""What random graphs are made of: one function per family of operations, each appending a few to a
+`Maker`."""
 
 from __future__ import annotations
 
@@ -20,7 +21,17 @@ FLOAT_UNARY = (
     ops.neg, ops.abs_, ops.sign, ops.floor, ops.ceil, ops.trunc, ops.round_, ops.sqrt, ops.exp, ops.log, ops.sin,
     ops.cos, ops.tanh, ops.erf, ops.rsqrt, ops.sigmoid, ops.softplus, ops.silu, ops.gelu, ops.gelu_tanh,
 )  # fmt: skip
-FLOAT_BINARY = (ops.add, ops.sub, ops.mul, ops.div, ops.maximum, ops.minimum, ops.pow_, ops.floor_div, ops.rem)
+FLOAT_BINARY = (
+    ops.add,
+    ops.sub,
+    ops.mul,
+    ops.div,
+    ops.maximum,
+    ops.minimum,
+    ops.pow_,
+    ops.floor_div,
+    ops.rem,
+)
 INTEGER_UNARY = (ops.neg, ops.abs_, ops.sign, ops.bit_not)
 INTEGER_BINARY = (
     ops.add, ops.sub, ops.mul, ops.maximum, ops.minimum, ops.bit_and, ops.bit_or, ops.bit_xor, ops.shift_left,
@@ -217,7 +228,11 @@ def matmul(m: Maker) -> None:
     other = m.rng.permutation([*over, *batch, *free]).tolist()
     sizes = {**dict(zip(names, x.shape, strict=True)), "n": m.size()}
     shape = tuple(sizes[n] for n in other)
-    y = m.input(x.dtype, shape) if m.chance(0.7) else m.pick(lambda k: k.shape == shape and k.rank <= 3, x.dtype)
+    y = (
+        m.input(x.dtype, shape)
+        if m.chance(0.7)
+        else m.pick(lambda k: k.shape == shape and k.rank <= 3, x.dtype)
+    )
     out = m.rng.permutation([n for n in [*names, *free] if n not in over]).tolist()
     maps = (tuple(map(symbol, names)), tuple(map(symbol, other)))
     sides = (x, y)
@@ -227,7 +242,8 @@ def matmul(m: Maker) -> None:
 
 
 def convolution(m: Maker) -> None:
-    """One or two dimensions, with stride, padding and dilation, channels last; sometimes channel by channel."""
+    """One or two dimensions, with stride, padding and dilation, channels last; sometimes channel by
+    channel."""
     dims = m.between(1, 2)
     dtype = m.one_of((float32, float32, float64, int32))
     depthwise, channels = m.chance(0.3), m.between(1, 5)

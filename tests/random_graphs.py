@@ -1,7 +1,8 @@
 """Random valid graphs with inputs, for comparing the interpreter with compiled code.
 
-`random_graph(seed)` builds a graph operation by operation and interprets it as it goes, so that every result is known
-with a bound of its error: most are compared to the bit, those below an elementary function within the bound.
+`random_graph(seed)` builds a graph operation by operation and interprets it as it goes, so that every result
+is known with a bound of its error: most are compared to the bit, those below an elementary function within
+the bound.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def _assert_near(got: np.ndarray, want: np.ndarray, bound: float, what: str) -> 
 
 
 def random_graph(seed: int, operations: int | None = None) -> RandomGraph:
-    """The graph of this seed: about so many operations (4 to 24 if not given), verified, with its inputs' arrays and
-    the interpreter's results."""
+    """The graph of this seed: about so many operations (4 to 24 if not given), verified, with its inputs'
+    arrays and the interpreter's results."""
     m = Maker(seed)
     wanted = m.between(4, 24) if operations is None else operations
     weights = np.array([w for _, w in FAMILIES], np.float64)

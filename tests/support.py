@@ -37,11 +37,14 @@ def bits(x: np.ndarray) -> np.ndarray:
 
 
 def ulp_distance(got: np.ndarray, want: np.ndarray) -> np.ndarray:
-    """How many representable numbers lie between, elementwise (uint64). 0 for two NaNs, the greatest number for one."""
+    """How many representable numbers lie between, elementwise (uint64). 0 for two NaNs, the greatest number
+    for one."""
     got, want = np.asarray(got), np.asarray(want)
     assert got.dtype == want.dtype and got.dtype.kind == "f", f"{got.dtype} and {want.dtype}"
     a, b = _ordinal(got), _ordinal(want)
-    distance = np.where(a > b, a - b, b - a).astype(np.uint64)  # wraps to the right value if int64 is too narrow
+    distance = np.where(a > b, a - b, b - a).astype(
+        np.uint64
+    )  # wraps to the right value if int64 is too narrow
     one_nan = np.isnan(got) != np.isnan(want)
     both_nan = np.isnan(got) & np.isnan(want)
     return np.where(both_nan, 0, np.where(one_nan, np.iinfo(np.uint64).max, distance))
@@ -85,9 +88,9 @@ def check_pass(
 ) -> None:  # fmt: skip
     """The pass turns `before` into `after`, and both compute the same.
 
-    Parses and verifies `before`, runs the pass, checks that it left its argument alone, verifies the result, compares
-    its text with `after` (layout and numbering of values don't matter), and interprets both graphs on seeded random
-    inputs. sizes: values of symbolic sizes. ulp: how far outputs may differ.
+    Parses and verifies `before`, runs the pass, checks that it left its argument alone, verifies the result,
+    compares its text with `after` (layout and numbering of values don't matter), and interprets both graphs
+    on seeded random inputs. sizes: values of symbolic sizes. ulp: how far outputs may differ.
     """
     graph = parse_graph(textwrap.dedent(before))
     verify_graph(graph)
@@ -102,8 +105,8 @@ def check_pass(
 def assert_same_meaning(
     graph: Graph, other: Graph, *, sizes: Mapping[str, int] | None = None, ulp: int = 0, seed: int = 0
 ) -> None:
-    """Both graphs give the same outputs and updates in the interpreter on random inputs (by input's name, so that
-    one may have fewer inputs), or raise the same error."""
+    """Both graphs give the same outputs and updates in the interpreter on random inputs (by input's name, so
+    that one may have fewer inputs), or raise the same error."""
     rng = np.random.default_rng(seed)
     named = {v.name or i: random_array(v.type, rng, sizes) for i, v in enumerate(graph.inputs)}
     want = _interpreted(graph, list(named.values()), sizes)

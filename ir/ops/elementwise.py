@@ -1,4 +1,5 @@
-"""Elementwise primitives: operands of one shape, result of that shape. Broadcasting is `expand`, explicitly."""
+"""Elementwise primitives: operands of one shape, result of that shape. Broadcasting is `expand`,
+explicitly."""
 
 from __future__ import annotations
 
@@ -60,7 +61,9 @@ def _random(seed: TensorType, counter: TensorType, index: TensorType) -> TensorT
     return seed.with_dtype(int32)
 
 
-def _unary(name: str, meaning: Callable[..., np.ndarray], rule: object = floating, exact: bool = False) -> OpDef:
+def _unary(
+    name: str, meaning: Callable[..., np.ndarray], rule: object = floating, exact: bool = False
+) -> OpDef:
     return define(name, 1, rule, meaning, elementwise=True, exact=exact)  # type: ignore[arg-type]
 
 

@@ -1,7 +1,7 @@
 """Fused multiply-add in numpy: a * b + c with one rounding, to the bit.
 
-Sources: Boldo and Melquiond 2008, "Emulation of a FMA and correctly rounded sums: proved algorithms using rounding to
-odd"; Dekker 1971 for the exact product.
+Sources: Boldo and Melquiond 2008, "Emulation of a FMA and correctly rounded sums: proved algorithms using
+rounding to odd"; Dekker 1971 for the exact product.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from fractions import Fraction
 
 import numpy as np
 
-#: Products of float64 beyond these magnitudes take the slow exact path: splitting could overflow, the low part of
-#: a product could be subnormal.
+#: Products of float64 beyond these magnitudes take the slow exact path: splitting could overflow, the low
+#: part of a product could be subnormal.
 _LARGE, _SMALL = 2.0**990, 2.0**-900
 
 
 def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """a * b + c elementwise, rounded once for float32 and float64; in the type's own arithmetic for other types."""
+    """a * b + c elementwise, rounded once for float32 and float64; in the type's own arithmetic for other
+    types."""
     if c.dtype == np.float32:
         return _fma32(a, b, c)
     if c.dtype == np.float64:
@@ -25,7 +26,8 @@ def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 def _fma32(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """The product is exact in float64; the sum is rounded to odd there, which makes the last rounding the only one."""
+    """The product is exact in float64; the sum is rounded to odd there, which makes the last rounding the
+    only one."""
     product = a.astype(np.float64) * b
     return _sum_to_odd(product, c.astype(np.float64)).astype(np.float32)
 
@@ -69,7 +71,9 @@ def _fma64(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     finite = factors & np.isfinite(c)
     nonzero = (a != 0) & (b != 0)
     sizes = np.abs(np.stack([a, b, high, c]))
-    extreme = finite & nonzero & ((sizes.max(0) > _LARGE) | (sizes[2] < _SMALL) | ((c != 0) & (sizes[3] < _SMALL)))
+    extreme = (
+        finite & nonzero & ((sizes.max(0) > _LARGE) | (sizes[2] < _SMALL) | ((c != 0) & (sizes[3] < _SMALL)))
+    )
     result = np.where(finite & nonzero, result, plain)
     for at in np.argwhere(extreme):
         place = tuple(at)

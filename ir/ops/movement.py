@@ -91,22 +91,29 @@ def flipped(x: TensorType, *, axes: tuple[int, ...]) -> TensorType:
 def concatenated(*types: TensorType, axis: int) -> TensorType:
     """f32[2, 3], f32[4, 3] along axis 0 -> f32[6, 3]."""
     if not types or not 0 <= axis < types[0].rank:
-        raise IRTypeError(f"concat needs at least one operand with an axis {axis}, got {', '.join(map(str, types))}")
+        raise IRTypeError(
+            f"concat needs at least one operand with an axis {axis}, got {', '.join(map(str, types))}"
+        )
     first = types[0]
     total: Dim = 0
     for t in types:
         rest = [d for a, d in enumerate(t.shape) if a != axis]
-        if t.dtype is not first.dtype or t.rank != first.rank or rest != [
-            d for a, d in enumerate(first.shape) if a != axis
-        ]:
+        if (
+            t.dtype is not first.dtype
+            or t.rank != first.rank
+            or rest != [d for a, d in enumerate(first.shape) if a != axis]
+        ):
             raise IRTypeError(f"concat along axis {axis}: {t} does not fit {first}")
         total = total + t.shape[axis]
     return first.with_shape((*first.shape[:axis], total, *first.shape[axis + 1 :]))
 
 
-def windowed(x: TensorType, *, axes: tuple[int, ...], sizes: Ints, strides: Ints, dilations: Ints) -> TensorType:
+def windowed(
+    x: TensorType, *, axes: tuple[int, ...], sizes: Ints, strides: Ints, dilations: Ints
+) -> TensorType:
     """Sliding windows: each of `axes` shrinks to the number of windows, the places within a window are new
-    trailing axes, in order. f32[1, 8] with axes=(1,), sizes=(3,), strides=(2,), dilations=(1,) -> f32[1, 3, 3]."""
+    trailing axes, in order. f32[1, 8] with axes=(1,), sizes=(3,), strides=(2,), dilations=(1,) -> f32[1, 3,
+    3]."""
     shape = list(x.shape)
     for a, size, stride, dilation in zip(axes, sizes, strides, dilations, strict=True):
         if not 0 <= a < x.rank:
@@ -118,7 +125,9 @@ def windowed(x: TensorType, *, axes: tuple[int, ...], sizes: Ints, strides: Ints
     return x.with_shape((*shape, *sizes))
 
 
-def folded(ct: TensorType, *, shape: Ints, axes: tuple[int, ...], strides: Ints, dilations: Ints) -> TensorType:
+def folded(
+    ct: TensorType, *, shape: Ints, axes: tuple[int, ...], strides: Ints, dilations: Ints
+) -> TensorType:
     """The adjoint of window: overlapping windows added up (in order of the place within the window) into
     axes of these sizes."""
     rank = ct.rank - len(axes)
@@ -136,7 +145,8 @@ def folded(ct: TensorType, *, shape: Ints, axes: tuple[int, ...], strides: Ints,
 
 
 def strided(x: TensorType, *, shape: Ints, strides: Ints, offset: Dim) -> TensorType:
-    """The elements at offset + sum(index * strides) of x taken flat: the tensor that a view of a storage shows."""
+    """The elements at offset + sum(index * strides) of x taken flat: the tensor that a view of a storage
+    shows."""
     if len(shape) != len(strides):
         raise IRTypeError(f"as_strided needs a stride per axis, got shape {shape} and strides {strides}")
     _within(x, shape, strides, offset)
@@ -178,4 +188,3 @@ window = define("window", 1, windowed, moved.window, movement=True)
 fold = define("fold", 1, folded, moved.fold)
 as_strided = define("as_strided", 1, strided, moved.as_strided, movement=True)
 as_strided_update = define("as_strided_update", 2, strided_updated, moved.as_strided_update, movement=True)
-

@@ -76,8 +76,8 @@ def floor_div(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def remainder(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The remainder with the sign of the divisor. Integer division by zero raises ZeroDivisionError.
 
-    For floats the exact remainder of truncation (fmod), to which y is added where it is not zero and has the other
-    sign: a zero keeps the sign of x, as in PyTorch.
+    For floats the exact remainder of truncation (fmod), to which y is added where it is not zero and has the
+    other sign: a zero keeps the sign of x, as in PyTorch.
     """
     _no_zero(y)
     if np.asarray(x).dtype.kind != "f":

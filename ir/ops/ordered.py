@@ -1,4 +1,5 @@
-"""Meanings of the primitives that combine elements, in their canonical order of arithmetic (docs/numerics.md)."""
+"""Meanings of the primitives that combine elements, in their canonical order of arithmetic
+(docs/numerics.md)."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ CONTRACT_BLOCK = 4096
 Combine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def _reduce(x: np.ndarray, axes: tuple[int, ...], order: str, combine: Combine, identity: object) -> np.ndarray:
+def _reduce(
+    x: np.ndarray, axes: tuple[int, ...], order: str, combine: Combine, identity: object
+) -> np.ndarray:
     """Combine the elements along `axes`. The reduced axes are taken as one, row-major, put in front."""
     kept = [a for a in range(x.ndim) if a not in axes]
     count = math.prod(x.shape[a] for a in axes)
@@ -142,8 +145,8 @@ def superblock_ranges(extents: tuple[int, ...]) -> Iterator[tuple[int, int]]:
 
 
 def chain(lhs: np.ndarray, rhs: np.ndarray, extents: tuple[int, ...]) -> np.ndarray:
-    """The canonical sum of lhs[k] * rhs[k] over k, the summed labels (of these sizes) taken as one: an FMA chain
-    from zero within each superblock, the superblocks' sums added in order."""
+    """The canonical sum of lhs[k] * rhs[k] over k, the summed labels (of these sizes) taken as one: an FMA
+    chain from zero within each superblock, the superblocks' sums added in order."""
     zero = np.zeros(np.broadcast_shapes(lhs.shape[1:], rhs.shape[1:]), lhs.dtype)
     total: np.ndarray | None = None
     for first, last in superblock_ranges(extents):
@@ -164,7 +167,11 @@ def contract(lhs: np.ndarray, rhs: np.ndarray, *, spec: ContractSpec) -> np.ndar
 
 
 def _steps(
-    array: np.ndarray, maps: tuple[Dim, ...], labels: tuple[str, ...], sizes: Mapping[str, int], over: tuple[str, ...]
+    array: np.ndarray,
+    maps: tuple[Dim, ...],
+    labels: tuple[str, ...],
+    sizes: Mapping[str, int],
+    over: tuple[str, ...],
 ) -> np.ndarray:
     """The operand's elements with one leading axis over all steps of the sum, then an axis per label of the
     result (of size 1 where the operand does not depend on it)."""
@@ -176,9 +183,15 @@ def _steps(
     return np.broadcast_to(wide, summed + rest).reshape(math.prod(summed), *rest)
 
 
-def _indexed(array: np.ndarray, maps: tuple[Dim, ...], names: list[str], sizes: Mapping[str, int]) -> np.ndarray:
+def _indexed(
+    array: np.ndarray, maps: tuple[Dim, ...], names: list[str], sizes: Mapping[str, int]
+) -> np.ndarray:
     """array[maps] as a dense array over the labels `names`, zero where an index falls outside."""
-    grid = {n: g for n, g in zip(names, np.ix_(*(np.arange(sizes[n]) for n in names)), strict=True)} if names else {}
+    grid = (
+        {n: g for n, g in zip(names, np.ix_(*(np.arange(sizes[n]) for n in names)), strict=True)}
+        if names
+        else {}
+    )
     inside: np.ndarray | bool = True
     places = []
     for index, size in zip(maps, array.shape, strict=True):

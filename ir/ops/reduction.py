@@ -1,7 +1,7 @@
 """Reductions and cumulative sums.
 
-A reduction carries its `axes` (ascending) and the `order` of its arithmetic, fixed when it is created and kept
-by every rewrite; the orders are defined in docs/numerics.md:
+A reduction carries its `axes` (ascending) and the `order` of its arithmetic, fixed when it is created and
+kept by every rewrite; the orders are defined in docs/numerics.md:
 
   lanes       axes are the trailing ones: 16 interleaved lanes within blocks of 4096, a fixed tree
   rows        axes are not trailing: one after the other in blocks of 128, block results pairwise
@@ -26,7 +26,9 @@ def default_order(rank: int, axes: tuple[int, ...]) -> str:
     if axes == trailing:
         return "lanes"
     if rank - 1 in axes:
-        raise IRTypeError(f"axes {axes} of rank {rank} mix trailing and other axes: reduce the trailing ones first")
+        raise IRTypeError(
+            f"axes {axes} of rank {rank} mix trailing and other axes: reduce the trailing ones first"
+        )
     return "rows"
 
 
@@ -69,7 +71,8 @@ reduce_sum = define("reduce_sum", 1, _summed, ordered.sum_, reduction=True)
 reduce_prod = define("reduce_prod", 1, _summed, ordered.prod, reduction=True)
 reduce_max = define("reduce_max", 1, _nonempty, ordered.max_, reduction=True)
 reduce_min = define("reduce_min", 1, _nonempty, ordered.min_, reduction=True)
-# The first of the largest (smallest); a NaN counts as both. Index into the reduced axes taken as one, row-major.
+# The first of the largest (smallest); a NaN counts as both. Index into the reduced axes taken as one, row-
+# major.
 argmax = define("argmax", 1, _indexed, ordered.argmax, reduction=True)
 argmin = define("argmin", 1, _indexed, ordered.argmin, reduction=True)
 cumsum = define("cumsum", 1, _same, ordered.cumsum)

@@ -76,7 +76,8 @@ def called(*types: TensorType, name: str) -> tuple[TensorType, ...]:
 contract = define("contract", 2, contracted, ordered.contract)
 # Indices -n <= i < n, a negative one counting from the end; any other raises IndexError.
 gather = define("gather", None, gathered, indexed.gather, may_raise=True)
-# In row-major order of the values: with equal indices `scatter` keeps the last, `scatter_add` adds in that order.
+# In row-major order of the values: with equal indices `scatter` keeps the last, `scatter_add` adds in that
+# order.
 scatter = define("scatter", None, scattered, indexed.scatter, may_raise=True)
 scatter_add = define("scatter_add", None, scattered, indexed.scatter_add, may_raise=True)
 iota = define("iota", 0, counted, indexed.iota)
