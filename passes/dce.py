@@ -10,14 +10,14 @@ from .simplify.patterns import number_of
 _Bound = tuple[Value, object, object]
 
 
-def eliminate_dead_code(graph: Graph) -> Graph:
+def eliminate_dead_code(graph: Graph, *, keep_raising: bool = True) -> Graph:
     """Drop operations that have no effect and whose results reach no output.
 
-    An operation that can raise is an effect: it stays, unless its operands show that it can't, or an earlier
-    operation makes the same checks. One backward sweep, O(operations + uses). Source: Cooper and Torczon, mark and
-    sweep.
+    An operation that can raise has an effect: it stays, unless its operands show that it can't, or an earlier
+    operation makes the same checks. keep_raising: False says that all checks were made before the graph runs.
+    One backward sweep, O(operations + uses). Source: Cooper and Torczon, mark and sweep.
     """
-    raising = _raising(graph)
+    raising = raising_operations(graph) if keep_raising else set()
     live = set(graph.roots())
     kept = []
     for op in reversed(graph.operations):
@@ -29,13 +29,13 @@ def eliminate_dead_code(graph: Graph) -> Graph:
     return Graph(graph.inputs, tuple(reversed(kept)), graph.outputs, graph.updates, graph.name)
 
 
-def _raising(graph: Graph) -> set[Operation]:
+def raising_operations(graph: Graph) -> set[Operation]:
     """The operations that can stop the run, of those that raise together the first."""
     found: set[Operation] = set()
     checked: set[_Bound] = set()
     for op in graph.operations:
         if op.regions:
-            if any(_raising(region) for region in op.regions):
+            if any(raising_operations(region) for region in op.regions):
                 found.add(op)
         elif op.opdef in (ops.gather, ops.scatter, ops.scatter_add):
             bounds = _bounds(op)

@@ -1,0 +1,120 @@
+"""Derivatives as small programs: a rule run once on placeholders, cut down to what is asked for.
+
+A rule gives the cotangents of all operands; a tape node mostly wants some. The program for (op, operand types,
+wanted operands) holds only the operations that lead to those, and its inputs tell what a node must save: an
+operand whose elements no operation reads (only its shape) need not stay live.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ...ir.builder import GraphBuilder
+from ...ir.graph import Graph
+from ...ir.opdef import BoundOp, bind
+from ...ir.types import TensorType
+from ..cse import eliminate_common_subexpressions
+from ..dce import eliminate_dead_code
+from .rules import VJP, V
+
+
+@dataclass(frozen=True)
+class Saves:
+    """What a derivative reads: positions of operands, and whether the result."""
+
+    operands: frozenset[int]
+    result: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation: its operands and result are places in a list that begins with ct, y, *operands."""
+
+    op: BoundOp
+    operands: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Derivative:
+    """A program on the list [ct, y, *operands], each step appending its result.
+
+    cotangents: for each operand the place of its cotangent in the list, or None.
+    """
+
+    graph: Graph
+    steps: tuple[Step, ...]
+    cotangents: tuple[int | None, ...]
+    saves: Saves
+
+
+def saves(op: BoundOp, types: tuple[TensorType, ...], wanted: tuple[bool, ...] | None = None) -> Saves:
+    """What the derivative of op on operands of these types reads; nothing for an op without one.
+
+    wanted: for each operand whether its cotangent is asked for; None means all.
+    """
+    return derivative(op, types, wanted or (True,) * len(types)).saves
+
+
+def pull_back(
+    apply: Callable[..., V], program: Derivative, ct: V, y: V | None, operands: Sequence[V | None]
+) -> tuple[V | None, ...]:
+    """The cotangents of the operands that the program was made for, from that of the result; None for the others.
+
+    apply: (BoundOp, *operands) -> result. y and the operands may be None where `program.saves` does not list them.
+    The same operations in the same order as the rule itself, hence the same bits.
+    """
+    values: list[V | None] = [ct, y, *operands]
+    for step in program.steps:
+        values.append(apply(step.op, *[values[i] for i in step.operands]))
+    return tuple([None if at is None else values[at] for at in program.cotangents])
+
+
+_KNOWN: dict[tuple[BoundOp, tuple[TensorType, ...], tuple[bool, ...]], Derivative] = {}
+_LOCK = threading.Lock()
+#: Programs are dropped together when there are more: a program that meets ever new shapes must not grow for ever.
+_MOST_KNOWN = 8192
+
+
+def derivative(op: BoundOp, types: tuple[TensorType, ...], wanted: tuple[bool, ...]) -> Derivative:
+    """The program for these operand types and wanted operands, remembered."""
+    key = (op, types, wanted)
+    found = _KNOWN.get(key)
+    if found is None:
+        found = _derive(op, types, wanted)
+        with _LOCK:
+            if len(_KNOWN) >= _MOST_KNOWN:
+                _KNOWN.clear()
+            _KNOWN[key] = found
+    return found
+
+
+def _derive(op: BoundOp, types: tuple[TensorType, ...], wanted: tuple[bool, ...]) -> Derivative:
+    rule = VJP.get(op.opdef)
+    build = GraphBuilder(f"vjp_{op.opdef.name}")
+    (result,) = op.result_types(*types)
+    ct, y = build.input(result, "ct"), build.input(result, "y")
+    operands = [build.input(t, f"x{i}") for i, t in enumerate(types)]
+    made = rule(build, ct, y, *operands, **op.attrs) if rule is not None else (None,) * len(types)
+    asked = [m if w and _varies(t) else None for m, w, t in zip(made, wanted, types, strict=True)]
+    graph = _cleaned(build.finish([v for v in asked if v is not None]))
+    left = iter(graph.outputs)
+    cotangents = [None if v is None else next(left) for v in asked]
+    place = {v: i for i, v in enumerate(graph.inputs)}
+    for at, step in enumerate(graph.operations, start=len(place)):
+        place[step.result] = at
+    steps = tuple(
+        Step(bind(s.opdef, **s.attrs), tuple(place[v] for v in s.operands)) for s in graph.operations
+    )
+    read = {i for s in steps for i in s.operands} | {place[v] for v in graph.outputs}
+    reads = Saves(frozenset(i for i in range(len(types)) if i + 2 in read), 1 in read)
+    return Derivative(graph, steps, tuple(None if v is None else place[v] for v in cotangents), reads)
+
+
+def _cleaned(graph: Graph) -> Graph:
+    return eliminate_common_subexpressions(eliminate_dead_code(graph, keep_raising=False))  # the op itself checked
+
+
+def _varies(type_: TensorType) -> bool:
+    return type_.dtype.kind in "fc"
