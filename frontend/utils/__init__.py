@@ -1,1 +1,3 @@
-"""TODO"""
+"""Libraries beside the network modules: `vitrify.utils.data`."""
+
+from . import data as data

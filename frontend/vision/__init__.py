@@ -1,1 +1,4 @@
-"""TODO"""
+"""Data sets and transforms of images."""
+
+from . import datasets as datasets
+from . import transforms as transforms

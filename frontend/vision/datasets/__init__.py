@@ -1,1 +1,3 @@
-"""TODO"""
+"""Data sets read from local files."""
+
+from ._mnist import MNIST as MNIST

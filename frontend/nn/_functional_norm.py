@@ -1,0 +1,149 @@
+"""Normalisation: by the mean and variance over some axes, the variance in a second pass over the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .._autograd import no_grad
+from .._tensor import Tensor
+
+
+def layer_norm(
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """Normalise over the trailing axes, of sizes normalized_shape; then times weight plus bias."""
+    axes = _trailing(input, normalized_shape, weight, bias)
+    return _affine(_normalised(input, axes, eps), weight, bias)
+
+
+def rms_norm(
+    input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
+) -> Tensor:
+    """Divide by the root of the mean square over the trailing axes; eps defaults to the dtype's."""
+    axes = _trailing(input, normalized_shape, weight, None)
+    small = float(np.finfo(input.dtype.numpy).eps) if eps is None else eps
+    return _affine(input * ((input * input).mean(axes, keepdim=True) + small).rsqrt(), weight, None)
+
+
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise [n, c, ...] over each of num_groups groups of channels; weight and bias are per channel."""
+    if input.ndim < 2:
+        raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {input.ndim}")
+    channels = input.shape[1]
+    if num_groups <= 0 or channels % num_groups:
+        raise RuntimeError(
+            f"Expected number of channels in input to be divisible by num_groups, but got input of shape "
+            f"{list(input.shape)} and num_groups={num_groups}"
+        )
+    grouped = input.reshape(input.shape[0], num_groups, -1)
+    normal = _normalised(grouped, (2,), eps).reshape(input.shape)
+    return _affine(normal, _per_channel(weight, input), _per_channel(bias, input))
+
+
+def batch_norm(
+    input: Tensor, running_mean: Tensor | None, running_var: Tensor | None, weight: Tensor | None = None,
+    bias: Tensor | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """Normalise each channel (axis 1) over all other axes.
+
+    training: by the batch's own statistics, which move the running ones in place by `momentum`; otherwise by
+    the running ones. Raises ValueError for a single value per channel in training.
+    """
+    if not training:
+        if running_mean is None or running_var is None:
+            raise RuntimeError("Expected running_mean and running_var to be defined when training=False")
+        centred = input - _per_channel(running_mean, input)
+        normal = centred * (_per_channel(running_var, input) + eps).rsqrt()
+        return _affine(normal, _per_channel(weight, input), _per_channel(bias, input))
+    count = input.numel() // max(input.shape[1], 1)
+    if count == 1:
+        raise ValueError(
+            f"Expected more than 1 value per channel when training, got input size {input.shape}"
+        )
+    axes = tuple(a for a in range(input.ndim) if a != 1)
+    mean = input.mean(axes, keepdim=True)
+    centred = input - mean
+    variance = (centred * centred).mean(axes, keepdim=True)
+    if running_mean is not None:
+        _move(running_mean, mean, momentum)
+    if running_var is not None:
+        _move(running_var, variance * (count / max(count - 1, 1)), momentum)
+    return _affine(centred * (variance + eps).rsqrt(), _per_channel(weight, input), _per_channel(bias, input))
+
+
+def instance_norm(
+    input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
+    weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True,
+    momentum: float = 0.1, eps: float = 1e-5,
+) -> Tensor:  # fmt: skip
+    """Normalise each channel of each sample over the axes from 2 on. Running statistics are not supported."""
+    if running_mean is not None or running_var is not None or not use_input_stats:
+        raise NotImplementedError("instance_norm: running statistics are not supported")
+    normal = _normalised(input, tuple(range(2, input.ndim)), eps)
+    return _affine(normal, _per_channel(weight, input), _per_channel(bias, input))
+
+
+def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+    """input divided by its p-norm along `dim` (at least eps); p is 1 or 2."""
+    if p == 2:
+        norm = (input * input).sum(dim, keepdim=True).sqrt()
+    elif p == 1:
+        norm = input.abs().sum(dim, keepdim=True)
+    else:
+        raise NotImplementedError(f"normalize: p={p} is not supported, only 1 and 2")
+    return input / norm.clamp(min=eps)
+
+
+def _normalised(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
+    centred = x - x.mean(axes, keepdim=True)
+    variance = (centred * centred).mean(axes, keepdim=True)
+    return centred * (variance + eps).rsqrt()
+
+
+def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    x = x if weight is None else x * weight
+    return x if bias is None else x + bias
+
+
+def _per_channel(values: Tensor | None, x: Tensor) -> Tensor:
+    """values [c] shaped to broadcast against x [n, c, ...]; None stays None."""
+    return None if values is None else values.reshape(-1, *(1,) * (x.ndim - 2))  # type: ignore[return-value]
+
+
+def _move(running: Tensor, batch: Tensor, momentum: float) -> None:
+    with no_grad():
+        running.copy_(running * (1 - momentum) + batch.detach().reshape(-1) * momentum)
+
+
+def _trailing(
+    x: Tensor, normalized_shape: Sequence[int], weight: Tensor | None, bias: Tensor | None
+) -> tuple[int, ...]:
+    sizes = list(normalized_shape)
+    if not sizes:
+        raise RuntimeError(
+            "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one "
+            "element, but got "
+            f"normalized_shape = {sizes}"
+        )
+    for name, values in (("weight", weight), ("bias", bias)):
+        if values is not None and list(values.shape) != sizes:
+            raise RuntimeError(
+                f"Expected {name} to be of same shape as normalized_shape, but got {name} of shape "
+                f"{list(values.shape)} and normalized_shape = {sizes}"
+            )
+    if list(x.shape[-len(sizes) :]) != sizes or x.ndim < len(sizes):
+        wanted = ", ".join(["*", *map(str, sizes)])
+        raise RuntimeError(
+            f"Given normalized_shape={sizes}, expected input with shape [{wanted}], but got input of size"
+            f"{list(x.shape)}"
+        )
+    return tuple(range(x.ndim - len(sizes), x.ndim))
