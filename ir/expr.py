@@ -112,7 +112,7 @@ def floordiv(a: Dim, b: Dim) -> Dim:
         return a
     whole, rest = divide(a, b)
     if isinstance(rest, int) and (rest == 0 or isinstance(b, int)):
-        return whole if rest == 0 else whole + rest // b  # type: ignore[operator]
+        return whole if rest == 0 else whole + rest // b
     return whole + Expr({(Quotient("//", rest, b),): 1})
 
 
@@ -124,7 +124,7 @@ def mod(a: Dim, b: Dim) -> Dim:
         return 0
     _, rest = divide(a, b)
     if isinstance(rest, int) and (rest == 0 or isinstance(b, int)):
-        return rest and rest % b  # type: ignore[operator]
+        return rest and rest % b
     return Expr({(Quotient("%", rest, b),): 1})
 
 
@@ -234,17 +234,26 @@ def divide(a: Dim, b: Dim) -> tuple[Dim, Dim]:
     quotient: dict[Monomial, int] = {}
     rest: dict[Monomial, int] = {}
     for monomial, c in _terms(a).items():
-        left = list(monomial)
-        fits = all(f in left and (left.remove(f) or True) for f in dm)
-        if not fits:
+        left = _without(monomial, dm)
+        if left is None:
             rest[monomial] = rest.get(monomial, 0) + c
             continue
         q, r = divmod(c, dc)
         if q:
-            quotient[tuple(left)] = quotient.get(tuple(left), 0) + q
+            quotient[left] = quotient.get(left, 0) + q
         if r:
             rest[monomial] = rest.get(monomial, 0) + r
     return _normal(quotient), _normal(rest)
+
+
+def _without(monomial: Monomial, factors: Monomial) -> Monomial | None:
+    """The monomial divided by these factors; None if it does not have them all."""
+    left = list(monomial)
+    for factor in factors:
+        if factor not in left:
+            return None
+        left.remove(factor)
+    return tuple(left)
 
 
 def _substituted(factor: Factor, values: Mapping[str, Dim]) -> Dim:
@@ -254,7 +263,7 @@ def _substituted(factor: Factor, values: Mapping[str, Dim]) -> Dim:
 
 
 def _text_of(terms: Mapping[Monomial, int]) -> str:
-    parts = []
+    parts: list[str] = []
     for monomial, c in terms.items():
         factors = [str(f) for f in monomial]
         if abs(c) != 1 or not factors:

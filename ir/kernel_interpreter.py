@@ -226,7 +226,7 @@ class _Run:
             raise OutOfBounds(
                 f"{head}: %{buffer} is read from {places.min()} to {places.max()}, its size is {size}"
             )
-        return self.buffers[buffer][places]
+        return np.asarray(self.buffers[buffer][places])
 
 
 class _Vector:

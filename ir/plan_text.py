@@ -78,8 +78,8 @@ class _Reader:
         outputs = self.outputs()
         self.scanner.expect("}")
         return Plan(
-            name, tuple(self.kernels), tuple(self.buffers), tuple(self.calls), outputs, tuple(self.updated), sizes,
-            arena_bytes, tuple(self.checks),
+            name, tuple(self.kernels), tuple(self.buffers), tuple(self.calls), outputs, tuple(self.updated),
+            sizes, arena_bytes, tuple(self.checks),
         )  # fmt: skip
 
     def entry(self) -> None:
@@ -108,15 +108,14 @@ class _Reader:
         self.scanner.expect("]")
         at = self.scanner.at
         kind = self.scanner.word("input, output, constant or arena")
-        match kind:
-            case "arena":
-                self.scanner.expect("at")
-                return PlanBuffer(name, kind, dtype, size, offset=self.scanner.expression())
-            case "constant":
-                return PlanBuffer(name, kind, dtype, size, value=parse_literal(self.scanner))
-            case "input" | "output":
-                return PlanBuffer(name, kind, dtype, size, index=self.scanner.integer())
-        self.scanner.fail(f"expected input, output, constant or arena, found {kind!r}", at)
+        if kind == "arena":
+            self.scanner.expect("at")
+            return PlanBuffer(name, kind, dtype, size, offset=self.scanner.expression())
+        if kind == "constant":
+            return PlanBuffer(name, kind, dtype, size, value=parse_literal(self.scanner))
+        if kind not in ("input", "output"):
+            self.scanner.fail(f"expected input, output, constant or arena, found {kind!r}", at)
+        return PlanBuffer(name, kind, dtype, size, index=self.scanner.integer())
 
     def check(self) -> CheckPoint:
         code, error = self.scanner.integer(), self.scanner.word("an error")

@@ -106,7 +106,8 @@ def _call(call: Call, kernel: Kernel, buffers: list[PlanBuffer], plan: Plan) -> 
         size = substitute(want.size, sizes)
         known = isinstance(have.size, int) and isinstance(size, int)
         if have.dtype is not want.dtype or (known and have.size != size):
-            yield f"{name} passes %{have.name}: {have.dtype}[{have.size}] as %{want.name}: {want.dtype}[{size}]"
+            passed = f"%{have.name}: {have.dtype}[{have.size}]"
+            yield f"{name} passes {passed} as %{want.name}: {want.dtype}[{size}]"
         if want.access != "in" and not _writable(have, plan):
             yield f"{name} writes %{have.name}, the {have.kind} {have.index}, which is not updated"
 
@@ -145,11 +146,13 @@ def _uses(plan: Plan, kernels: dict[str, Kernel], buffers: dict[str, PlanBuffer]
 
 
 def _overlap(one: PlanBuffer, other: PlanBuffer) -> bool:
-    ends = [b.offset + b.size * b.dtype.itemsize for b in (one, other)]
-    places = [one.offset, other.offset, *ends]
-    if not all(isinstance(p, int) for p in places):
-        return one.offset == other.offset and one.size != 0 and other.size != 0
-    return max(places[:2]) < min(ends)  # type: ignore[type-var]
+    if one.size == 0 or other.size == 0:
+        return False
+    starts = [b.offset for b in (one, other) if isinstance(b.offset, int)]
+    ends = [e for b in (one, other) if isinstance(e := b.offset + b.size * b.dtype.itemsize, int)]
+    if len(starts) < 2 or len(ends) < 2:
+        return one.offset == other.offset
+    return max(starts) < min(ends)
 
 
 def _apart(one: PlanBuffer, other: PlanBuffer, first: dict[str, int], last: dict[str, int]) -> bool:
@@ -178,4 +181,4 @@ def _codes(plan: Plan) -> Iterator[str]:
     for kernel in plan.kernels:
         for statement in kernel.statements():
             if isinstance(statement, Check) and statement.code not in known:
-                yield f"kernel {kernel.name} can stop with the code {statement.code}, for which there is no check"
+                yield f"kernel {kernel.name} can stop with the code {statement.code}, which has no check"

@@ -21,9 +21,16 @@ Rule = Callable[..., float | None]
 
 #: Greatest slope of an elementary function whose slope is bounded.
 SLOPES = {
-    ops.sin: 1.0, ops.cos: 1.0, ops.tanh: 1.0, ops.erf: 1.13, ops.sigmoid: 0.25, ops.softplus: 1.0, ops.silu: 1.1,
-    ops.gelu: 1.13, ops.gelu_tanh: 1.13,
-}  # fmt: skip
+    ops.sin: 1.0,
+    ops.cos: 1.0,
+    ops.tanh: 1.0,
+    ops.erf: 1.13,
+    ops.sigmoid: 0.25,
+    ops.softplus: 1.0,
+    ops.silu: 1.1,
+    ops.gelu: 1.13,
+    ops.gelu_tanh: 1.13,
+}
 #: Kernels are within 1 ULP in float32 and 2 in float64; the interpreter within half of one, and 3 for
 #: compositions of numpy's float64 functions; one more for ulps measured at the interpreted value.
 ELEMENTARY_ULP = {np.dtype(np.float32): 3, np.dtype(np.float64): 7}
@@ -152,11 +159,28 @@ def _scattered_sum(x: Arrays, e: Sequence[float], y: np.ndarray, attrs: Any) -> 
 
 
 RULES: dict[OpDef, Rule] = {
-    ops.add: _additive, ops.sub: _additive, ops.mul: _product, ops.div: _quotient, ops.neg: _greatest,
-    ops.abs_: _greatest, ops.maximum: _greatest, ops.minimum: _greatest, ops.select: _chosen, ops.cast: _converted,
-    ops.exp: _exponential, ops.log: _by_slope(lambda low: 1 / low), ops.rsqrt: _by_slope(lambda low: 0.5 * low**-1.5),
-    ops.sqrt: _by_slope(lambda low: 0.5 * low**-0.5), ops.pow_: _power,
-    ops.reduce_sum: _summed, ops.reduce_max: _greatest, ops.reduce_min: _greatest, ops.cumsum: _cumulative,
-    ops.fold: _folded, ops.contract: _contracted, ops.gather: _gathered, ops.scatter: _gathered,
+    ops.add: _additive,
+    ops.sub: _additive,
+    ops.mul: _product,
+    ops.div: _quotient,
+    ops.neg: _greatest,
+    ops.abs_: _greatest,
+    ops.maximum: _greatest,
+    ops.minimum: _greatest,
+    ops.select: _chosen,
+    ops.cast: _converted,
+    ops.exp: _exponential,
+    ops.log: _by_slope(lambda low: 1 / low),
+    ops.rsqrt: _by_slope(lambda low: 0.5 * low**-1.5),
+    ops.sqrt: _by_slope(lambda low: 0.5 * low**-0.5),
+    ops.pow_: _power,
+    ops.reduce_sum: _summed,
+    ops.reduce_max: _greatest,
+    ops.reduce_min: _greatest,
+    ops.cumsum: _cumulative,
+    ops.fold: _folded,
+    ops.contract: _contracted,
+    ops.gather: _gathered,
+    ops.scatter: _gathered,
     ops.scatter_add: _scattered_sum,
-}  # fmt: skip
+}

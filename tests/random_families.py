@@ -18,9 +18,27 @@ from tests.graph_maker import DTYPES, Known, Maker, Unfit, moderate
 from tests.support import random_values
 
 FLOAT_UNARY = (
-    ops.neg, ops.abs_, ops.sign, ops.floor, ops.ceil, ops.trunc, ops.round_, ops.sqrt, ops.exp, ops.log, ops.sin,
-    ops.cos, ops.tanh, ops.erf, ops.rsqrt, ops.sigmoid, ops.softplus, ops.silu, ops.gelu, ops.gelu_tanh,
-)  # fmt: skip
+    ops.neg,
+    ops.abs_,
+    ops.sign,
+    ops.floor,
+    ops.ceil,
+    ops.trunc,
+    ops.round_,
+    ops.sqrt,
+    ops.exp,
+    ops.log,
+    ops.sin,
+    ops.cos,
+    ops.tanh,
+    ops.erf,
+    ops.rsqrt,
+    ops.sigmoid,
+    ops.softplus,
+    ops.silu,
+    ops.gelu,
+    ops.gelu_tanh,
+)
 FLOAT_BINARY = (
     ops.add,
     ops.sub,
@@ -34,9 +52,20 @@ FLOAT_BINARY = (
 )
 INTEGER_UNARY = (ops.neg, ops.abs_, ops.sign, ops.bit_not)
 INTEGER_BINARY = (
-    ops.add, ops.sub, ops.mul, ops.maximum, ops.minimum, ops.bit_and, ops.bit_or, ops.bit_xor, ops.shift_left,
-    ops.shift_right, ops.floor_div, ops.rem, ops.pow_,
-)  # fmt: skip
+    ops.add,
+    ops.sub,
+    ops.mul,
+    ops.maximum,
+    ops.minimum,
+    ops.bit_and,
+    ops.bit_or,
+    ops.bit_xor,
+    ops.shift_left,
+    ops.shift_right,
+    ops.floor_div,
+    ops.rem,
+    ops.pow_,
+)
 BOOL_BINARY = (ops.bit_and, ops.bit_or, ops.bit_xor, ops.maximum, ops.minimum)
 COMPARE = (ops.eq, ops.ne, ops.lt, ops.le, ops.gt, ops.ge)
 
@@ -90,8 +119,17 @@ def philox(m: Maker) -> None:
 
 def reduction(m: Maker) -> None:
     x = m.pick(lambda k: k.rank > 0)
-    opdef = m.one_of((ops.reduce_sum, ops.reduce_sum, ops.reduce_prod, ops.reduce_max, ops.reduce_min,
-                             ops.argmax, ops.argmin))  # fmt: skip
+    opdef = m.one_of(
+        (
+            ops.reduce_sum,
+            ops.reduce_sum,
+            ops.reduce_prod,
+            ops.reduce_max,
+            ops.reduce_min,
+            ops.argmax,
+            ops.argmin,
+        )
+    )
     count = m.between(1, x.rank)
     if m.chance(0.5):
         axes, order = tuple(range(x.rank - count, x.rank)), "lanes"
@@ -337,8 +375,32 @@ def call(m: Maker) -> None:
 
 #: What a graph is made of, with weights.
 FAMILIES: tuple[tuple[Callable[[Maker], None], int], ...] = (
-    (unary, 10), (binary, 12), (positive, 3), (compare, 2), (select, 3), (cast, 3), (philox, 1), (reduction, 8), (cumsum, 2),
-    (reshape, 3), (permute, 3), (expand, 2), (flip, 2), (slice_, 3), (update_slice, 2), (pad, 3), (concat, 3),
-    (window, 3), (as_strided, 2), (as_strided_update, 1), (matmul, 5), (convolution, 2), (gather, 3), (scatter, 3),
-    (iota, 1), (constant, 1), (check, 1), (call, 2),
-)  # fmt: skip
+    (unary, 10),
+    (binary, 12),
+    (positive, 3),
+    (compare, 2),
+    (select, 3),
+    (cast, 3),
+    (philox, 1),
+    (reduction, 8),
+    (cumsum, 2),
+    (reshape, 3),
+    (permute, 3),
+    (expand, 2),
+    (flip, 2),
+    (slice_, 3),
+    (update_slice, 2),
+    (pad, 3),
+    (concat, 3),
+    (window, 3),
+    (as_strided, 2),
+    (as_strided_update, 1),
+    (matmul, 5),
+    (convolution, 2),
+    (gather, 3),
+    (scatter, 3),
+    (iota, 1),
+    (constant, 1),
+    (check, 1),
+    (call, 2),
+)

@@ -9,25 +9,25 @@ import numpy as np
 from ..dtypes import DType
 
 
-def _places(x: np.ndarray, indices: tuple[np.ndarray, ...], axes: tuple[int, ...]) -> tuple[object, ...]:
+def _places(x: np.ndarray, indices: tuple[np.ndarray, ...], axes: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     """Index tuple for x with the indexed axes moved to the front. Raises IndexError."""
     for index, axis in zip(indices, axes, strict=True):
         size = x.shape[axis]
         bad = index[(index < -size) | (index >= size)]
         if bad.size:
             raise IndexError(f"index {bad.flat[0]} is out of bounds for dimension {axis} with size {size}")
-    return tuple(indices)
+    return indices
 
 
 def gather(x: np.ndarray, *indices: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    return np.moveaxis(x, axes, range(len(axes)))[_places(x, indices, axes)]
+    return np.asarray(np.moveaxis(x, axes, range(len(axes)))[_places(x, indices, axes)])
 
 
 def scatter(x: np.ndarray, values: np.ndarray, *indices: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     out = np.moveaxis(x, axes, range(len(axes))).copy()
     places = _places(x, indices, axes)
     for at in np.ndindex(indices[0].shape):
-        out[tuple(p[at] for p in places)] = values[at]  # type: ignore[index]
+        out[tuple(p[at] for p in places)] = values[at]
     return np.moveaxis(out, range(len(axes)), axes)
 
 
@@ -35,7 +35,7 @@ def scatter_add(x: np.ndarray, values: np.ndarray, *indices: np.ndarray, axes: t
     out = np.moveaxis(x, axes, range(len(axes))).copy()
     places = _places(x, indices, axes)
     for at in np.ndindex(indices[0].shape):
-        out[tuple(p[at] for p in places)] += values[at]  # type: ignore[index]
+        out[tuple(p[at] for p in places)] += values[at]
     return np.moveaxis(out, range(len(axes)), axes)
 
 

@@ -46,10 +46,9 @@ def fold(ct: np.ndarray, *, shape: Ints, axes: Ints, strides: Ints, dilations: I
         at = [slice(None)] * rank
         for a, k, stride, dilation in zip(axes, place, strides, dilations, strict=True):
             first = k * dilation
-            at[a] = (
-                slice(first, first + (ct.shape[a] - 1) * stride + 1, stride) if ct.shape[a] else slice(0, 0)
-            )
-        out[tuple(at)] += ct[(..., *place)]
+            last = first + (ct.shape[a] - 1) * stride
+            at[a] = slice(first, last + 1, stride)
+        out[tuple(at)] += ct[(slice(None),) * rank + place]
     return out
 
 

@@ -118,10 +118,10 @@ def windowed(
     for a, size, stride, dilation in zip(axes, sizes, strides, dilations, strict=True):
         if not 0 <= a < x.rank:
             raise IRTypeError(f"window axis {a} is out of range for {x}")
-        reach = dilation * (size - 1) + 1
-        if isinstance(reach, int) and isinstance(x.shape[a], int) and reach > x.shape[a]:
+        reach, length = dilation * (size - 1) + 1, x.shape[a]
+        if isinstance(reach, int) and isinstance(length, int) and reach > length:
             raise IRTypeError(f"a window of {size} (dilation {dilation}) does not fit axis {a} of {x}")
-        shape[a] = (x.shape[a] - reach) // stride + 1
+        shape[a] = (length - reach) // stride + 1
     return x.with_shape((*shape, *sizes))
 
 
@@ -162,13 +162,12 @@ def strided_updated(x: TensorType, v: TensorType, *, strides: Ints, offset: Dim)
 
 
 def _within(x: TensorType, shape: Ints, strides: Ints, offset: Dim) -> None:
-    values = (*shape, *strides, offset, x.numel)
-    if not all(isinstance(v, int) for v in values) or 0 in shape:
-        return
+    total = x.numel
     reach = [(n - 1) * s for n, s in zip(shape, strides, strict=True)]
-    low = offset + sum(min(r, 0) for r in reach)  # type: ignore[type-var, operator]
-    high = offset + sum(max(r, 0) for r in reach)  # type: ignore[type-var, operator]
-    if low < 0 or high >= x.numel:
+    steps = [r for r in reach if isinstance(r, int)]
+    if not isinstance(total, int) or not isinstance(offset, int) or len(steps) < len(reach) or 0 in shape:
+        return
+    if offset + sum(min(r, 0) for r in steps) < 0 or offset + sum(max(r, 0) for r in steps) >= total:
         raise IRTypeError(f"strides {strides} from {offset} for {list(shape)} reach outside {x}")
 
 

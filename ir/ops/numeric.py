@@ -23,11 +23,11 @@ def in_double(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndar
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
     e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e)) + 0 * np.where(np.isnan(x), x, 0)
+    return np.asarray(np.where(x >= 0, 1 / (1 + e), e / (1 + e)) + 0 * np.where(np.isnan(x), x, 0))
 
 
 def softplus(x: np.ndarray) -> np.ndarray:
-    return np.logaddexp(0, x)
+    return np.asarray(np.logaddexp(0, x))
 
 
 def silu(x: np.ndarray) -> np.ndarray:
@@ -52,16 +52,16 @@ def rsqrt(x: np.ndarray) -> np.ndarray:
 
 def maximum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The larger; NaN if either is; +0 is larger than -0, so that the order of operands never matters."""
-    larger = np.maximum(x, y)
+    larger = np.asarray(np.maximum(x, y))
     if larger.dtype.kind != "f":
         return larger
-    return np.where((x == 0) & (y == 0), x + y, larger)
+    return np.asarray(np.where((x == 0) & (y == 0), x + y, larger))
 
 
 def minimum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The smaller; NaN if either is; -0 is smaller than +0."""
     if np.asarray(x).dtype.kind != "f":
-        return np.minimum(x, y)
+        return np.asarray(np.minimum(x, y))
     return -maximum(-x, -y)
 
 
@@ -69,8 +69,8 @@ def floor_div(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Rounds towards minus infinity. Integer division by zero raises ZeroDivisionError."""
     _no_zero(y)
     if np.asarray(x).dtype.kind == "f":
-        return np.floor(x / y)
-    return np.floor_divide(x, y)
+        return np.asarray(np.floor(x / y))
+    return np.asarray(np.floor_divide(x, y))
 
 
 def remainder(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -81,9 +81,9 @@ def remainder(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """
     _no_zero(y)
     if np.asarray(x).dtype.kind != "f":
-        return np.remainder(x, y)
+        return np.asarray(np.remainder(x, y))
     rest = np.fmod(x, y)
-    return np.where((rest != 0) & ((y < 0) != (rest < 0)), rest + y, rest)
+    return np.asarray(np.where((rest != 0) & ((y < 0) != (rest < 0)), rest + y, rest))
 
 
 def _no_zero(y: np.ndarray) -> None:
@@ -151,4 +151,4 @@ def philox(seed: np.ndarray, counter: np.ndarray, index: np.ndarray) -> np.ndarr
         c = [(p1 >> shift) ^ c[1] ^ k0, p1 & mask, (p0 >> shift) ^ c[3] ^ k1, p0 & mask]
         k0, k1 = (k0 + np.uint64(0x9E3779B9)) & mask, (k1 + np.uint64(0xBB67AE85)) & mask
     words = np.stack(c)[place & 3, np.arange(place.size)]
-    return words.astype(np.uint32).view(np.int32).reshape(shape)
+    return np.asarray(words.astype(np.uint32).view(np.int32).reshape(shape))

@@ -55,7 +55,7 @@ def _lane_block(rows: np.ndarray, combine: Combine, start: np.ndarray) -> np.nda
     while len(lanes) > 1:
         half = len(lanes) // 2
         lanes = combine(lanes[:half], lanes[half:])
-    return lanes[0]
+    return np.asarray(lanes[0])
 
 
 def _rows(rows: np.ndarray, combine: Combine, start: np.ndarray) -> np.ndarray:
@@ -104,11 +104,11 @@ def _flat_last(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
 
 
 def argmax(x: np.ndarray, *, axes: tuple[int, ...], order: str) -> np.ndarray:
-    return np.argmax(_flat_last(x, axes), axis=-1)
+    return np.asarray(np.argmax(_flat_last(x, axes), axis=-1))
 
 
 def argmin(x: np.ndarray, *, axes: tuple[int, ...], order: str) -> np.ndarray:
-    return np.argmin(_flat_last(x, axes), axis=-1)
+    return np.asarray(np.argmin(_flat_last(x, axes), axis=-1))
 
 
 def cumsum(x: np.ndarray, *, axis: int) -> np.ndarray:
@@ -187,11 +187,7 @@ def _indexed(
     array: np.ndarray, maps: tuple[Dim, ...], names: list[str], sizes: Mapping[str, int]
 ) -> np.ndarray:
     """array[maps] as a dense array over the labels `names`, zero where an index falls outside."""
-    grid = (
-        {n: g for n, g in zip(names, np.ix_(*(np.arange(sizes[n]) for n in names)), strict=True)}
-        if names
-        else {}
-    )
+    grid = dict(zip(names, np.ix_(*(np.arange(sizes[n]) for n in names)), strict=True))
     inside: np.ndarray | bool = True
     places = []
     for index, size in zip(maps, array.shape, strict=True):
