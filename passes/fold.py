@@ -15,9 +15,9 @@ from ..ir.builder import broadcast
 from ..ir.dtypes import DType, bfloat16
 from ..ir.graph import Graph, Operation, Value
 from ..ir.opdef import ALL, BoundOp, bind
-from ..ir.types import Literal
+from ..ir.types import Literal, TensorType
 from .simplify.driver import Rewriter, rewrite
-from .simplify.patterns import producer, splat_of
+from .simplify.patterns import producer, splat_of, uniform
 
 #: Computes one operation with the kernels that would run it; None if it can't.
 Evaluator = Callable[[BoundOp, Sequence[np.ndarray]], "np.ndarray | None"]
@@ -41,19 +41,29 @@ def fold_constants(graph: Graph, *, evaluate: Evaluator | None = None) -> Graph:
         numbers = [splat_of(v) for v in op.operands]
         if not op.opdef.elementwise or not numbers:
             return None
-        value = _value(op, numbers, evaluate)
-        return broadcast(build, build(ops.constant, value=value), op.result.type.shape) if value else None
+        return _constant(build, _value(op, numbers, evaluate), op.result.type)
 
     def fold_literals(op: Operation, build: Rewriter) -> Value | None:
         """f(constant, constant) -> constant."""
         size = op.result.type.numel if len(op.results) == 1 else None
         if not isinstance(size, int) or size > MOST_ELEMENTS or not op.operands:
             return None
-        value = _value(op, [_literal(v) for v in op.operands], evaluate)
-        return build(ops.constant, value=value) if value else None
+        if op.opdef.movement and splat_of(op.operands[0]) is not None:
+            return None  # in the form that simplify gives it: no memory, whatever its size
+        return _constant(build, _value(op, [_literal(v) for v in op.operands], evaluate), op.result.type)
 
     rules = [fold_splats, fold_literals]
     return rewrite(graph, {d: rules for d in ALL.values() if d.pure and d.meaning is not None and d not in _KEPT})
+
+
+def _constant(build: Rewriter, literal: Literal | None, type_: TensorType) -> Value | None:
+    """The constant, or the splat if it is one number throughout."""
+    if literal is None:
+        return None
+    number = uniform(literal)
+    if number is None:
+        return build(ops.constant, value=literal)
+    return broadcast(build, build(ops.constant, value=number), type_.shape)
 
 
 def _literal(value: Value) -> Literal | None:

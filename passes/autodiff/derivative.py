@@ -17,6 +17,7 @@ from ...ir.opdef import BoundOp, bind
 from ...ir.types import TensorType
 from ..cse import eliminate_common_subexpressions
 from ..dce import eliminate_dead_code
+from ..simplify import simplify
 from .rules import VJP, V
 
 
@@ -63,7 +64,7 @@ def pull_back(
     """The cotangents of the operands that the program was made for, from that of the result; None for the others.
 
     apply: (BoundOp, *operands) -> result. y and the operands may be None where `program.saves` does not list them.
-    The same operations in the same order as the rule itself, hence the same bits.
+    The same bits as the rule itself gives: it is only simplified.
     """
     values: list[V | None] = [ct, y, *operands]
     for step in program.steps:
@@ -113,7 +114,9 @@ def _derive(op: BoundOp, types: tuple[TensorType, ...], wanted: tuple[bool, ...]
 
 
 def _cleaned(graph: Graph) -> Graph:
-    return eliminate_common_subexpressions(eliminate_dead_code(graph, keep_raising=False))  # the op itself checked
+    """Without what leads nowhere, and simplified, which is exact. Checks that a rule repeats the op itself has made."""
+    graph = simplify(eliminate_dead_code(graph, keep_raising=False))
+    return eliminate_dead_code(eliminate_common_subexpressions(graph), keep_raising=False)
 
 
 def _varies(type_: TensorType) -> bool:
