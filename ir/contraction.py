@@ -48,7 +48,10 @@ class ContractSpec:
                     continue
                 if sizes.setdefault(label, size) != size:
                     raise IRTypeError(f"contract: {label} has size {sizes[label]} and, on {side}, {size}")
-        missing = [name for name in (*self.out, *self.over) if name not in sizes]
+        labels = (*self.out, *self.over)
+        if len(set(labels)) != len(labels):
+            raise IRTypeError(f"contract: a label stands twice after -> in {self}")
+        missing = [name for name in labels if name not in sizes]
         if missing:
             raise IRTypeError(f"contract: no size is known for {', '.join(missing)} in {self}")
         return sizes

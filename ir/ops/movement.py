@@ -114,6 +114,10 @@ def windowed(
     """Sliding windows: each of `axes` shrinks to the number of windows, the places within a window are new
     trailing axes, in order. f32[1, 8] with axes=(1,), sizes=(3,), strides=(2,), dilations=(1,) -> f32[1, 3,
     3]."""
+    if not len(axes) == len(set(axes)) == len(sizes) == len(strides) == len(dilations):
+        raise IRTypeError(f"window needs distinct axes with a size, stride and dilation each, got axes {axes}")
+    if bad := [v for v in (*sizes, *strides, *dilations) if isinstance(v, int) and v < 1]:
+        raise IRTypeError(f"window sizes, strides and dilations must be at least 1, got {bad[0]}")
     shape = list(x.shape)
     for a, size, stride, dilation in zip(axes, sizes, strides, dilations, strict=True):
         if not 0 <= a < x.rank:
@@ -131,7 +135,7 @@ def folded(
     """The adjoint of window: overlapping windows added up (in order of the place within the window) into
     axes of these sizes."""
     rank = ct.rank - len(axes)
-    if rank < 0 or len(shape) != len(axes):
+    if rank < 0 or len(shape) != len(axes) or not all(0 <= a < rank for a in axes):
         raise IRTypeError(f"fold over axes {axes} does not fit {ct} and sizes {shape}")
     sizes = list(ct.shape[:rank])
     for a, n in zip(axes, shape, strict=True):
