@@ -81,6 +81,8 @@ class Recorder:
         self.fullgraph = fullgraph
         self.hoist = hoist
         self.strict = False
+        #: The capture that this recorder serves, for the hooks; None if it only records.
+        self.capture: Any = None
         self.forced: list[Reason] = []
         self.blocked: list[Reason] = []
         self.segments: list[Segment] = []

@@ -109,7 +109,7 @@ class Segment:
             storage.concrete = output
             backend.bump(output, storage.version)
         for slot in self.updated:
-            backend.bump(slot.handle, slot.storage.version)
+            backend.bump(slot.handle, slot.storage.version - 1)
 
     def repeat(self, backend: Backend) -> None:
         """Do what the log says, op by op. Results made before an op raises become concrete."""

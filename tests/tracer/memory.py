@@ -78,6 +78,7 @@ class NumpyBackend:
             return None
         for (value, _), new in zip(graph.updates, updates, strict=True):
             views[graph.inputs.index(value)][...] = new
+            self.bump(inputs[graph.inputs.index(value)], 1)
         return [Memory.of(x) for x in outputs]
 
     def eager(self, op: BoundOp, types: tuple[StridedType, ...], storages: Sequence[Memory]) -> Memory:

@@ -1,0 +1,370 @@
+"""Calls: what is followed, what is run as it is, and what blocks a replay.
+
+User functions are followed into their converted twins; our own functions are trusted; of Python's builtins a list of pure
+ones is allowed. Anything else runs normally, so that its effects happen, and blocks the replay with a reason.
+"""
+
+from __future__ import annotations
+
+import builtins
+import collections
+import dataclasses
+import functools
+import itertools
+import math
+import operator
+import sys
+import types
+from collections.abc import Callable
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+from .capture import CONTAINERS, Capture, current
+from .convert import convert, is_converted
+from .guards import ATOMS
+from .locate import is_ours
+from .rewrite import Unconvertible
+from .scalars import TracedScalar, compute, is_arithmetic
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+#: Builtin functions without effects, whose result follows from their arguments (and what those contain).
+PURE_FUNCTIONS: frozenset[Any] = frozenset((
+    len, abs, min, max, sum, any, all, sorted, divmod, pow, round, callable, chr, ord, bin, hex, oct, repr, ascii, format,
+    isinstance, issubclass, iter, next, functools.reduce,
+    *(f for f in vars(math).values() if callable(f)),
+    *(f for f in vars(operator).values() if isinstance(f, BuiltinFunctionType) and not f.__name__.startswith("i")),
+    operator.index, operator.inv, operator.invert, operator.is_, operator.is_not, operator.indexOf,
+))  # fmt: skip
+#: Classes whose construction has no effect.
+PURE_CLASSES: frozenset[type] = frozenset((
+    object, list, tuple, dict, set, frozenset, int, float, bool, str, bytes, complex, range, slice, enumerate, zip, map,
+    filter, reversed, super, property, functools.partial, collections.OrderedDict, collections.deque,
+    collections.defaultdict, types.SimpleNamespace, operator.itemgetter, operator.attrgetter,
+    *(c for c in vars(itertools).values() if isinstance(c, type)),
+))  # fmt: skip
+#: Methods of builtin containers that change them.
+_CHANGING = frozenset((
+    "append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse", "update", "add", "discard", "setdefault",
+    "popitem", "difference_update", "intersection_update", "symmetric_difference_update", "appendleft", "popleft",
+    "extendleft", "rotate", "move_to_end", "__setitem__", "__delitem__", "__iadd__",
+))  # fmt: skip
+_GROWING = (list, dict, set, collections.deque)
+_BUILTIN_SELVES = frozenset((*ATOMS, *CONTAINERS, *_GROWING, types.MappingProxyType, collections.OrderedDict))
+_CALLABLES = (FunctionType, MethodType, functools.partial)
+
+
+def call(capture: Capture, function: Any, args: Args, kwargs: Kwargs) -> Any:
+    """function(*args, **kwargs), followed, trusted, allowed or blocking."""
+    if isinstance(function, FunctionType):
+        return _call_function(capture, function, args, kwargs)
+    if isinstance(function, MethodType):
+        owner = function.__self__
+        if capture.world.stateful(owner):
+            capture.watch(owner)
+        return call(capture, function.__func__, (owner, *args), kwargs)
+    if isinstance(function, functools.partial):
+        return call(capture, function.func, (*function.args, *args), {**function.keywords, **kwargs})
+    if isinstance(function, type):
+        return _construct(capture, function, args, kwargs)
+    if isinstance(function, BuiltinFunctionType | types.MethodWrapperType | types.MethodDescriptorType):
+        return _call_builtin(capture, function, args, kwargs)
+    if capture.world.stateful(function):
+        capture.watch(function)
+    kind = type(function)
+    if is_ours(getattr(kind.__call__, "__module__", None) or kind.__module__):
+        return _trusted(capture, function, args, kwargs)
+    if isinstance(kind.__call__, FunctionType):
+        return _call_function(capture, kind.__call__, (function, *args), kwargs)
+    return _unknown(capture, function, args, kwargs)
+
+
+def _call_function(capture: Capture, function: FunctionType, args: Args, kwargs: Kwargs) -> Any:
+    if is_converted(function):
+        return function(*args, **kwargs)
+    module = function.__module__ or ""
+    if is_ours(module):
+        return _trusted(capture, function, args, kwargs)
+    if module.partition(".")[0] in sys.stdlib_module_names | {"numpy", "builtins"}:
+        return _unknown(capture, function, args, kwargs)
+    twin = _twin(capture, function)
+    if twin is None:
+        strict, capture.recorder.strict = capture.recorder.strict, True
+        try:
+            return function(*args, **kwargs)
+        finally:
+            capture.recorder.strict = strict
+    return twin(*args, **kwargs)
+
+
+def _twin(capture: Capture, function: FunctionType) -> FunctionType | None:
+    from .hooks import Hooks
+
+    for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+        capture.note(default)
+    try:
+        return convert(function, Hooks)
+    except Unconvertible as reason:
+        capture.effect(f"the function {function.__qualname__} can't be followed: {reason}")
+        return None
+
+
+def follow(function: Any) -> Any:
+    """A user function that our own code is about to call, as the running capture sees it: its converted twin.
+
+    Anything else, and everything when no capture runs, is given back as it is.
+    """
+    capture = current()
+    if capture is None:
+        return function
+    if isinstance(function, MethodType):
+        inner = follow(function.__func__)
+        return function if inner is function.__func__ else MethodType(inner, function.__self__)
+    if not isinstance(function, FunctionType) or is_converted(function) or is_ours(function.__module__ or ""):
+        return function
+    twin = _twin(capture, function)
+    if twin is None:
+        capture.recorder.strict = True
+        return function
+    return twin
+
+
+def _trusted(capture: Capture, function: Any, args: Args, kwargs: Kwargs) -> Any:
+    why = capture.world.refuses(function)
+    if why is not None:
+        capture.effect(why)
+        args, kwargs = tuple(map(capture.escape, args)), {k: capture.escape(v) for k, v in kwargs.items()}
+        return function(*args, **kwargs)
+    if capture.proving:
+        for x in (*args, *kwargs.values()):
+            if isinstance(x, CONTAINERS):
+                capture.read_deep(x)
+            elif capture.world.stateful(x):
+                capture.watch(x)
+    return function(*map(_seen, args), **{k: _seen(v) for k, v in kwargs.items()})
+
+
+def _seen(x: Any) -> Any:
+    """An argument for code that may call it: user functions as their twins."""
+    return follow(x) if isinstance(x, FunctionType | MethodType) else x
+
+
+# Builtins.
+
+
+def _call_builtin(capture: Capture, function: Any, args: Args, kwargs: Kwargs) -> Any:
+    owner = getattr(function, "__self__", None)
+    if function in _SPECIAL:
+        return _SPECIAL[function](capture, *args, **kwargs)
+    if function in PURE_FUNCTIONS:
+        return _pure(capture, function, args, kwargs)
+    if isinstance(function, types.MethodDescriptorType) and args:
+        return call(capture, getattr(args[0], function.__name__), args[1:], kwargs)
+    if type(owner) in _BUILTIN_SELVES:
+        return _container_method(capture, function, owner, args, kwargs)
+    if owner is not None and is_ours(type(owner).__module__) and not capture.is_outside(owner):
+        return _trusted(capture, function, args, kwargs)
+    if isinstance(owner, type) and owner in PURE_CLASSES:  # dict.fromkeys
+        return _pure(capture, function, args, kwargs)
+    if function.__name__ == "__init__" and owner is not None and type(owner).__init__ is object.__init__:
+        return function(*args, **kwargs)
+    return _unknown(capture, function, args, kwargs)
+
+
+def _container_method(capture: Capture, function: Any, owner: Any, args: Args, kwargs: Kwargs) -> Any:
+    if isinstance(owner, _GROWING) and function.__name__ in _CHANGING and capture.is_shared(owner):
+        capture.effect(f"{function.__name__} changes a {type(owner).__name__} from outside")
+        args, kwargs = tuple(map(capture.escape, args)), {k: capture.escape(v) for k, v in kwargs.items()}
+        return function(*args, **kwargs)
+    if isinstance(owner, CONTAINERS):
+        capture.read_all(owner, f"a {type(owner).__name__} holds the same")
+    return _pure(capture, function, args, kwargs)
+
+
+def _pure(capture: Capture, function: Any, args: Args, kwargs: Kwargs) -> Any:
+    """A function whose result follows from its arguments: guard what it can see in them."""
+    if not capture.proving:
+        return function(*args, **kwargs)
+    if is_arithmetic(function) and any(type(x) is TracedScalar for x in args):
+        return compute(function, *args)
+    for x in (*args, *kwargs.values()):
+        if isinstance(x, CONTAINERS):
+            capture.read_all(x, f"a container that is passed to {function.__name__} holds the same")
+        elif not isinstance(x, _CALLABLES):
+            inert(capture, x, function.__name__)
+    return function(*(_routed(capture, x) for x in args), **{k: _routed(capture, v) for k, v in kwargs.items()})
+
+
+def _routed(capture: Capture, x: Any) -> Any:
+    """A function that a builtin will call, so that the call is seen."""
+    if not isinstance(x, _CALLABLES):
+        return x
+    return lambda *args, **kwargs: call(capture, x, args, kwargs)
+
+
+def inert(capture: Capture, x: Any, what: str) -> None:
+    """Block if `what` may run code of a user's class on x, or reads state of x."""
+    if not is_ours_or_plain(capture, x):
+        capture.block(f"{what} is applied to a {type(x).__name__}")
+
+
+def is_ours_or_plain(capture: Capture, x: Any) -> bool:
+    """Whether builtin operations on x run no user code and read nothing that is not guarded."""
+    kind = type(x)
+    if kind in ATOMS or kind is TracedScalar or isinstance(x, (capture.world.tensor, type, FunctionType)):
+        return True
+    if isinstance(x, CONTAINERS):
+        return kind in CONTAINERS or kind.__module__ == "collections" or hasattr(kind, "_fields")
+    if capture.world.stateful(x):
+        capture.watch(x)
+        return True
+    if is_ours(kind.__module__):
+        return True
+    return kind.__module__ in ("builtins", "itertools", "collections") and not capture.was_read(x)
+
+
+def _isinstance(capture: Capture, x: Any, classes: Any) -> bool:
+    return isinstance(x.value if type(x) is TracedScalar else x, classes)
+
+
+def _getattr(capture: Capture, obj: Any, name: str, *default: Any) -> Any:
+    from .hooks import _attribute
+
+    if not capture.proving:
+        return getattr(obj, name, *default)
+    try:
+        return _attribute(capture, obj, name)
+    except AttributeError:
+        if not default:
+            raise
+        _guard_absence(capture, obj, name)
+        return default[0]
+
+
+def _hasattr(capture: Capture, obj: Any, name: str) -> bool:
+    marker = object()
+    return _getattr(capture, obj, name, marker) is not marker
+
+
+def _guard_absence(capture: Capture, obj: Any, name: str) -> None:
+    from .guards import Expression, Guard
+
+    if not capture.world.stateful(obj) and capture.is_outside(obj):
+        absent = Expression("not hasattr({0}, {1})", (obj, name))
+        capture.guard(("no attribute", id(obj), name), Guard(absent, f"a {type(obj).__name__} has no {name}"))
+
+
+def _setattr(capture: Capture, obj: Any, name: str, value: Any) -> None:
+    from .hooks import _store_attribute
+
+    setattr(obj, name, _store_attribute(capture, obj, name, value))
+
+
+_SPECIAL: dict[Any, Callable[..., Any]] = {
+    isinstance: _isinstance, getattr: _getattr, hasattr: _hasattr, setattr: _setattr,
+}  # fmt: skip
+
+
+# Classes.
+
+
+def _construct(capture: Capture, cls: type, args: Args, kwargs: Kwargs) -> Any:
+    if not capture.proving:
+        if not is_ours(cls.__module__) and cls not in PURE_CLASSES:
+            capture.settle()
+        return _constructed(capture, cls, args, kwargs)
+    if cls is type and len(args) == 1:
+        return float if type(args[0]) is TracedScalar else type(args[0])
+    if cls is float and len(args) == 1 and type(args[0]) is TracedScalar:
+        return args[0]
+    if cls in PURE_CLASSES:
+        return _pure(capture, cls, args, kwargs)
+    if issubclass(cls, BaseException):
+        return cls(*map(capture.escape, args), **kwargs)
+    if is_ours(cls.__module__):
+        made = _trusted(capture, cls, args, kwargs)
+        capture.made(made)
+        return made
+    if _is_record(cls):
+        made = cls(*args, **kwargs)
+        capture.made(made)
+        return made
+    return _constructed(capture, cls, args, kwargs)
+
+
+def _constructed(capture: Capture, cls: type, args: Args, kwargs: Kwargs) -> Any:
+    """An instance of a user's class, its __init__ followed."""
+    new, init = cls.__new__, cls.__init__
+    ordinary = type(cls) is type and (new is object.__new__ or is_ours(getattr(new, "__module__", None) or ""))
+    if is_ours(cls.__module__) or cls in PURE_CLASSES or not ordinary or not isinstance(init, FunctionType):
+        if not is_ours(cls.__module__) and cls not in PURE_CLASSES and not (ordinary and init is object.__init__):
+            return _unknown(capture, cls, args, kwargs)
+        made = cls(*args, **kwargs)
+        capture.made(made)
+        return made
+    made = object.__new__(cls) if new is object.__new__ else new(cls)
+    capture.made(made)
+    _call_function(capture, init, (made, *args), kwargs)
+    return made
+
+
+def _is_record(cls: type) -> bool:
+    """Dataclasses and named tuples whose construction just stores the fields."""
+    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        return True
+    if not dataclasses.is_dataclass(cls) or hasattr(cls, "__post_init__"):
+        return False
+    factories = [f.default_factory for f in dataclasses.fields(cls) if f.default_factory is not dataclasses.MISSING]
+    generated = getattr(cls.__init__, "__code__", None)
+    return generated is not None and generated.co_filename == "<string>" and set(factories) <= {list, dict, set}
+
+
+def special(capture: Capture, x: Any, names: tuple[str, ...], plain: Callable[..., Any], *args: Any) -> Any:
+    """plain(x, *args), which calls the first of these methods that x's class has: ours is trusted, a user's followed."""
+    if capture.world.stateful(x):
+        capture.watch(x)
+    for name in names:
+        method = getattr(type(x), name, None)
+        if isinstance(method, FunctionType):
+            return _call_function(capture, method, (x, *args), {})
+        if method is not None:
+            inert(capture, x, name)
+            break
+    return plain(x, *args)
+
+
+def user_operator(capture: Capture, function: Callable[..., Any], name: str, operands: Args, strange: Any) -> Any:
+    """An operator on an instance of a user's class: its method is followed if it is the left operand's own."""
+    method = getattr(type(operands[0]), f"__{name.rstrip('_')}__", None)
+    if strange is operands[0] and isinstance(method, FunctionType):
+        result = _call_function(capture, method, operands, {})
+        if result is not NotImplemented:
+            return result
+    if not (name in ("eq", "ne") and _compares_by_identity(operands)):
+        capture.block(f"the operator {name} is applied to a {type(strange).__name__}")
+    return function(*operands)
+
+
+def _compares_by_identity(operands: Args) -> bool:
+    return all(type(x).__eq__ is object.__eq__ for x in operands if type(x) not in ATOMS)
+
+
+# The rest.
+
+
+def _unknown(capture: Capture, function: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Run it as it is, after what eager would have raised by then; whatever it does, a replay can't."""
+    capture.effect(f"{_described(function)} is called, which may have effects or read state that is not tracked")
+    args, kwargs = tuple(map(capture.escape, args)), {k: capture.escape(v) for k, v in kwargs.items()}
+    strict, capture.recorder.strict = capture.recorder.strict, True
+    try:
+        return function(*args, **kwargs)
+    finally:
+        capture.recorder.strict = strict
+
+
+def _described(function: Any) -> str:
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    module = getattr(function, "__module__", None)
+    return f"{name}()" if module in (None, builtins.__name__) else f"{module}.{name}()"

@@ -1,0 +1,213 @@
+"""One capture from start to end: what was read, why it can't be replayed, and which objects it made itself.
+
+While a capture is *proving*, every read of state from outside adds a guard, and every effect that a replay could not do
+again blocks it, with a reason. Once blocked it only records: the segments run, the effects happen, in order. Objects from
+outside are told from those made during the capture by identity: containers count as local unless they were read from
+outside, all other objects count as from outside unless the capture made them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .guards import ATOMS, Expression, Guard, contents, contents_guard, value_guard
+from .recorder import Reason, Recorder, active
+from .scalars import TracedScalar
+
+#: Containers whose elements are read one by one.
+CONTAINERS = (list, dict, set, frozenset, tuple)
+
+
+class World(Protocol):
+    """What the frontend tells the tracer of its own objects."""
+
+    tensor: type
+
+    def stateful(self, obj: object) -> bool:
+        """True for modules, optimizers and the like: objects whose code is ours and whose state is `watch`ed."""
+        ...
+
+    def watch(self, capture: Capture, obj: Any) -> None:
+        """Guard the state of a stateful object, before it is used for the first time."""
+        ...
+
+    def refuses(self, function: Callable[..., Any]) -> str | None:
+        """Why a function of ours can't be replayed (it has effects besides those on tensors); None if it can."""
+        ...
+
+
+class Capture:
+    """The state of one capture. proving: nothing seen so far stands against replaying it."""
+
+    def __init__(self, world: World, recorder: Recorder, *, proving: bool = True) -> None:
+        self.world = world
+        self.recorder = recorder
+        self.proving = proving
+        recorder.capture = self
+        self.guards: dict[object, Guard] = {}
+        #: Tensors from outside that were read, with their type and whether they required grad, when first seen.
+        self.tensors: dict[int, tuple[Any, Any, bool]] = {}
+        self._scalars: dict[object, TracedScalar] = {}
+        self._outside: dict[int, object] = {}
+        self._arguments: dict[int, object] = {}
+        self._local: dict[int, object] = {}
+        self._watched: dict[int, object] = {}
+
+    @property
+    def reasons(self) -> list[Reason]:
+        """Why this capture can't be replayed, in order."""
+        return self.recorder.blocked + self.recorder.forced
+
+    # Reading.
+
+    def read(self, read: Expression, value: Any, what: str, *, floats: bool = True) -> Any:
+        """A value read from outside: guarded, or, if it is a float, a run-time scalar."""
+        if not self.proving:
+            return value
+        if floats and type(value) is float:
+            return self.scalar(read, value)
+        key = (read.template, *map(id, read.constants))
+        if key not in self.guards:
+            self.guards[key] = value_guard(read, value, what)
+        self.note(value)
+        return value
+
+    def scalar(self, read: Expression, value: float) -> TracedScalar:
+        """The run-time scalar that an expression gives."""
+        key = (read.template, *map(id, read.constants))
+        found = self._scalars.get(key)
+        if found is None:
+            found = self._scalars[key] = TracedScalar(self, value, source=read)
+        return found
+
+    def guard_scalar(
+        self, scalar: TracedScalar, function: Callable[..., Any], operands: tuple[object, ...], result: object
+    ) -> None:
+        """A replay holds only if function(*operands) gives `result` again."""
+        source = scalar_source(TracedScalar(self, 0.0, function, operands))
+        self.guards[("scalar", source.template, *map(id, source.constants))] = value_guard(
+            source, result, f"{getattr(function, '__name__', function)} of a number is {result!r}"
+        )
+
+    def guard(self, key: object, guard: Guard) -> None:
+        """Add a guard, once per key, while proving."""
+        if self.proving and key not in self.guards:
+            self.guards[key] = guard
+
+    def read_all(self, container: Any, what: str) -> None:
+        """Guard the elements of a container from outside, before it is iterated, searched or measured."""
+        if not self.proving or not self.is_outside(container):
+            return
+        for element in contents(container):
+            self.note(element)
+        if not isinstance(container, (tuple, frozenset)):
+            self.guard(("contents", id(container)), contents_guard(container, what))
+
+    def read_deep(self, value: Any) -> None:
+        """Guard a container from outside and the containers in it."""
+        if isinstance(value, CONTAINERS):
+            self.read_all(value, "a container that is passed on holds the same")
+            for element in contents(value):
+                self.read_deep(element)
+
+    def note(self, value: Any) -> None:
+        """Remember that a value comes from outside."""
+        if type(value) in ATOMS:
+            return
+        self._outside[id(value)] = value
+        if isinstance(value, self.world.tensor):
+            if id(value) not in self.tensors:
+                self.tensors[id(value)] = (value, value._type, value.requires_grad)
+        elif self.proving and self.world.stateful(value):
+            self.watch(value)
+
+    def note_argument(self, container: Any) -> None:
+        """Remember a container that is (part of) an argument: its structure is guarded with the arguments."""
+        self._arguments[id(container)] = container
+
+    def watch(self, obj: Any) -> None:
+        """Guard the state of a stateful object of ours."""
+        if self.proving and id(obj) not in self._watched and id(obj) not in self._local:
+            self._watched[id(obj)] = obj
+            self.world.watch(self, obj)
+
+    # Whose object it is.
+
+    def made(self, obj: Any) -> None:
+        """Remember that an object was made by this capture."""
+        self._local[id(obj)] = obj
+
+    def is_outside(self, obj: object) -> bool:
+        """Whether a read of the object's state must be guarded, or a change of it is seen from outside."""
+        key = id(obj)
+        if key in self._arguments:
+            return False
+        if isinstance(obj, CONTAINERS):
+            return key in self._outside
+        return key not in self._local
+
+    def was_read(self, obj: object) -> bool:
+        """Whether the object itself came out of a read of outside state."""
+        return id(obj) in self._outside
+
+    def is_shared(self, obj: object) -> bool:
+        """Whether a change of the object is seen from outside."""
+        return id(obj) in self._arguments or self.is_outside(obj)
+
+    # Effects.
+
+    def block(self, why: str) -> None:
+        """This capture can't be replayed, because `why`."""
+        if self.proving:
+            self.proving = False
+            self.recorder.block(why)
+
+    def effect(self, why: str) -> None:
+        """Something happens that a replay could not do again: first let pending checks raise, then block."""
+        self.settle()
+        self.block(why)
+
+    def settle(self) -> None:
+        """Run the recorded ops that may raise, where eager would have raised before going on."""
+        if self.recorder.may_raise:
+            self.proving = False
+            self.recorder.force("an operation that may raise an error must run before what follows it")
+
+    def escape(self, value: Any) -> Any:
+        """A value that leaves the capture's sight: plain floats instead of scalars, containers shared from now on."""
+        if type(value) is TracedScalar:
+            return value.pin()
+        if type(value) is list:
+            value[:] = map(self.escape, value)
+        elif type(value) is dict:
+            for key in value:
+                value[key] = self.escape(value[key])
+        elif type(value) is tuple and any(type(x) in (TracedScalar, list, dict, tuple) for x in value):
+            return tuple(map(self.escape, value))
+        if isinstance(value, CONTAINERS):
+            self._outside[id(value)] = value
+        return value
+
+
+def current() -> Capture | None:
+    """The capture that runs on this thread, if any."""
+    recorder = active()
+    return None if recorder is None else recorder.capture
+
+
+def scalar_source(value: object) -> Expression:
+    """The Python expression that computes a scalar (or gives a plain number) at a replay."""
+    if type(value) is not TracedScalar:
+        return Expression("{0}", (value,))
+    if value.function is None:
+        assert isinstance(value.source, Expression)
+        return value.source
+    parts = [Expression("{0}", (value.function,)), *map(scalar_source, value.operands)]
+    texts, constants = [], []
+    for part in parts:
+        places = range(len(constants), len(constants) + len(part.constants))
+        texts.append(part.template.format(*(f"{{{i}}}" for i in places)))
+        constants += part.constants
+    return Expression(f"{texts[0]}({', '.join(texts[1:])})", tuple(constants))
+
