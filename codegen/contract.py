@@ -1,0 +1,80 @@
+"""Contractions: the loops around the micro-kernel.
+
+The result is covered by panels of columns (`contract_panel`), a panel by register tiles (`contract_tile`). The right operand is read in
+place where its columns are contiguous and whole vectors of them exist; otherwise a panel is packed first
+(`contract_pack`). Whatever the tiles, every element is summed in the one canonical order of docs/numerics.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..ir.dtypes import bool_
+from ..ir.errors import IRError
+from ..ir.kernel import VECTOR, Contract
+from .context import Context
+from .contract_panel import emit_panel
+from .contract_sum import Contraction
+from .indices import Value
+
+_FEW_COLUMNS = VECTOR // 2
+_CACHED_BYTES = 1 << 20  # a right operand of this size stays in the second-level cache as it is
+_ALIASING_BYTES = 1 << 11  # rows this far apart, or a multiple of it, compete for few cache sets
+
+
+def emit_contract(ctx: Context, contract: Contract) -> None:
+    """Write a contraction. Raises IRError if an operand's index is not linear in the axes, or for bool."""
+    if contract.result.dtype is bool_:
+        raise IRError(f"contract %{contract.result.name}: bool has no sums")
+    with ctx.scope():
+        c = Contraction(ctx, _oriented(contract))
+        if c.m == 0 or c.n == 0:
+            return
+        if isinstance(c.m, int):
+            _emit_panels(c)
+        else:
+            ctx.when(c.f(f"icmp sgt i64 {c.m}, 0"), lambda: _emit_panels(c))
+
+
+def _emit_panels(c: Contraction) -> Sequence[str]:
+    """All panels; returns no values (it serves as the body of a branch)."""
+    tile, packed = c.tile, c.column != 1 or _pays_to_pack(c)
+    whole, rest = c.whole_steps(c.n, tile.columns)
+
+    def full(at: Value, _: list[str]) -> Sequence[str]:
+        emit_panel(c, at, tile.vectors, None, packed)
+        return []
+
+    def last() -> Sequence[str]:
+        emit_panel(c, whole, tile.vectors, rest, True)
+        return []
+
+    c.ctx.loop(None, 0, whole, tile.columns, [], full)
+    if isinstance(rest, str):
+        c.ctx.when(c.f(f"icmp sgt i64 {rest}, 0"), last)
+    elif rest:
+        partial = rest % VECTOR != 0
+        emit_panel(c, whole, -(-rest // VECTOR), rest if partial else None, packed or partial)
+    return []
+
+
+def _oriented(contract: Contract) -> Contract:
+    """The operands exchanged where there are few columns and more rows, so that lanes are not left idle."""
+    m, n = contract.m.extent, contract.n.extent
+    if not isinstance(n, int) or n >= _FEW_COLUMNS or isinstance(m, int) and m <= n:
+        return contract
+    return replace(
+        contract, m=contract.n, n=contract.m, lhs=contract.rhs, rhs=contract.lhs,
+        lhs_index=contract.rhs_index, rhs_index=contract.lhs_index,
+    )  # fmt: skip
+
+
+def _pays_to_pack(c: Contraction) -> bool:
+    """Whether a right operand with contiguous columns is better packed: it is large, its rows compete for cache sets, and
+    there are enough tiles to share a packed panel."""
+    inner, size = c.rhs_strides[-1], c.product((c.n, *c.extents))
+    if not isinstance(inner, int) or not isinstance(size, int) or not isinstance(c.m, int):
+        return False
+    aliasing = inner * c.dtype.itemsize % _ALIASING_BYTES == 0
+    return aliasing and size * c.dtype.itemsize > _CACHED_BYTES and c.m >= 4 * c.tile.rows

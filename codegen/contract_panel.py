@@ -1,0 +1,347 @@
+"""One panel of a contraction: all rows of 16 to 64 columns.
+
+A tile's sums land in scratch memory (a kilobyte or two, never out of the first-level cache) and the epilogue reads them
+from there row by row. Two nests:
+
+    tile by tile    [pack]; for tile: for superblock: sums of the superblock; epilogue
+    piece by piece  for block of rows: for superblock: for piece of it: pack; for tile: its chains go on;  epilogue of the block
+
+The second is for packed panels whose sum is too long for one piece. In both, a superblock's sums are one chain, from zero, and are
+added to the total when they are complete; a chain that is cut between pieces goes on from memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..ir.kernel import VECTOR
+from ..ir.ops.ordered import CONTRACT_BLOCK
+from .context import tail_mask
+from .contract_pack import SLACK, PackedAxis, Panel, pack_panel
+from .contract_sum import Contraction
+from .contract_tile import Layout, Tile, micro_kernel, passed_strides
+from .indices import Value
+
+_PIECE_BYTES = 128 << 10  # a packed panel: well inside the second-level cache, and it lies on the stack
+_BLOCK_ROWS = 240  # rows whose sums lie on the stack while a panel is packed piece by piece
+_LOW_TILES = (4, 1)  # heights of the tiles for the last rows, where their number is known at run time only
+
+
+def emit_panel(c: Contraction, at: Value, vectors: int, valid: Value | None, packed: bool) -> None:
+    """Write the panel of 16 * vectors columns that begins at column `at`. valid: how many of them exist, None if all do;
+    if not None, `packed` must be true."""
+    emitter = _PanelEmitter(c, at, vectors, valid, packed)
+    if 0 in c.extents:
+        emitter.empty()
+    elif packed and not (c.one_superblock and emitter.one_piece):
+        emitter.piece_by_piece()
+    else:
+        emitter.tile_by_tile()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of the sum: where it starts and how many steps it has, along each axis."""
+
+    starts: tuple[Value, ...]
+    counts: tuple[Value, ...]
+
+
+#: Writes one tile; called with its first row, its height and what names the micro-kernel of that height for a layout.
+_TileBody = Callable[[Value, Value, Callable[[Layout], str]], None]
+
+
+class _PanelEmitter:
+    def __init__(self, c: Contraction, at: Value, vectors: int, valid: Value | None, packed: bool) -> None:
+        self.c, self.ctx, self.f = c, c.ctx, c.f
+        self.at, self.vectors, self.valid, self.packed = at, vectors, valid, packed
+        self.columns = VECTOR * vectors
+        self.source = c.offset(c.rhs, [at], [c.column])
+        self.heights = self._heights()
+        #: Axes that a micro-kernel walks; along the others a superblock has one step.
+        self.walked = [i for i, chunk in enumerate(c.chunks) if chunk != 1] or [len(c.chunks) - 1]
+        self.piece = self._piece()
+
+    def _heights(self) -> list[int]:
+        """The heights of tiles, falling; together they cover any number of rows."""
+        rows, m = self.c.tile.rows, self.c.m
+        if isinstance(m, int):
+            rows = min(rows, m)
+            return [rows, m % rows] if m % rows else [rows]
+        return [rows, *(h for h in _LOW_TILES if h < rows)]
+
+    def _piece(self) -> int | None:
+        """Steps of the outermost walked axis that are packed at a time; None for a superblock as it is."""
+        inner = self.c.product([self.c.chunks[i] for i in self.walked[1:]])
+        rows = _PIECE_BYTES // (self.columns * self.c.dtype.itemsize)
+        return max(1, rows // inner) if isinstance(inner, int) else None
+
+    @property
+    def one_piece(self) -> bool:
+        """A superblock is known to be packed as a whole."""
+        chunk = self.c.chunks[self.walked[0]]
+        return isinstance(chunk, int) and self.piece is not None and chunk <= self.piece
+
+    # The two nests.
+
+    def tile_by_tile(self) -> None:
+        c, tile_elements = self.c, self.heights[0] * self.columns
+        total = self._scratch(tile_elements)
+        chain = total if c.one_superblock else self._scratch(tile_elements)
+        whole = _Part((0,) * len(c.axes), c.chunks)
+        rhs = self._packed(whole) if self.packed else self.source
+
+        def tile(row: Value, height: Value, kernel: Callable[[Layout], str]) -> None:
+            if c.may_be_empty:
+                self._clear(total, c.mul(height, self.columns))
+
+            def superblock(part: _Part) -> None:
+                first = self._is_first(part)
+                out = self._choose(first, total, chain)
+                b = rhs if self.packed else c.offset(rhs, part.starts, c.rhs_strides)
+                self._call(kernel, part, row, b, out, "false")
+                self._add_unless(first, total, chain, c.mul(height, self.columns))
+
+            self._superblocks(superblock)
+            self._epilogue(row, height, total)
+
+        self._tiles(0, c.m, tile)
+
+    def piece_by_piece(self) -> None:
+        c = self.c
+        block = min(c.m, _BLOCK_ROWS) if isinstance(c.m, int) else _BLOCK_ROWS
+        total = self._scratch(block * self.columns)
+        chain = total if c.one_superblock else self._scratch(block * self.columns)
+
+        def rows(first_row: Value) -> None:
+            count = c.least(block, c.sub(c.m, first_row))
+            if c.may_be_empty:
+                self._clear(total, c.mul(count, self.columns))
+            self._superblocks(lambda part: superblock(first_row, count, part))
+            self._epilogue(first_row, count, total)
+
+        def superblock(first_row: Value, count: Value, part: _Part) -> None:
+            first = self._is_first(part)
+            out = self._choose(first, total, chain)
+            self._pieces(part, lambda piece, more: sums(first_row, count, piece, out, more))
+            self._add_unless(first, total, chain, c.mul(count, self.columns))
+
+        def sums(first_row: Value, count: Value, piece: _Part, out: str, more: str) -> None:
+            packed = self._packed(piece)
+
+            def tile(row: Value, height: Value, kernel: Callable[[Layout], str]) -> None:
+                place = c.offset(out, [c.sub(row, first_row)], [self.columns])
+                self._call(kernel, piece, row, packed, place, more)
+
+            self._tiles(first_row, c.add(first_row, count), tile)
+
+        self._each(0, c.m, block, rows)
+
+    def empty(self) -> None:
+        """A sum of no steps: zeros."""
+        total = self._scratch(self.columns)
+        self._clear(total, self.columns)
+        self._each(0, self.c.m, 1, lambda row: self._epilogue(row, 1, total))
+
+    # Rows.
+
+    def _tiles(self, start: Value, stop: Value, body: _TileBody) -> None:
+        """body for each tile of the rows start .. stop - 1, of which there is at least one."""
+        if len(self.heights) == 1:
+            only = self.heights[0]
+            self._each(start, stop, only, lambda row: body(row, only, lambda layout: self._kernel(only, layout)))
+            return
+
+        def turn(rows: list[str]) -> tuple[str, Sequence[str]]:
+            left = self.f(f"sub i64 {stop}, {rows[0]}")
+            fits = [self.f(f"icmp sge i64 {left}, {h}") for h in self.heights[:-1]]
+            height = self._first_that(fits, "i64", [str(h) for h in self.heights])
+            body(
+                rows[0],
+                height,
+                lambda layout: self._first_that(fits, "ptr", [self._kernel(h, layout) for h in self.heights]),
+            )
+            following = self.f(f"add i64 {rows[0]}, {height}")
+            return self.f(f"icmp slt i64 {following}, {stop}"), [following]
+
+        with self.ctx.scope():
+            self.f.repeat([("i64", str(start))], turn)
+
+    def _first_that(self, conditions: Sequence[str], kind: str, values: Sequence[str]) -> str:
+        """The first value whose condition holds, else the last one, which has no condition."""
+        result = values[-1]
+        for condition, value in reversed(list(zip(conditions, values[:-1], strict=True))):
+            result = self.f(f"select i1 {condition}, {kind} {value}, {kind} {result}")
+        return result
+
+    def _each(self, start: Value, stop: Value, step: Value, body: Callable[[Value], None]) -> None:
+        """for (i = start; i < stop; i += step) body(i)."""
+
+        def turn(index: Value, _: list[str]) -> Sequence[str]:
+            body(index)
+            return []
+
+        if isinstance(step, int):
+            self.ctx.loop(None, start, stop, step, [], turn)
+        else:
+            with self.ctx.scope():
+                self.f.loop(start, stop, step, [], turn)
+
+    # Sums.
+
+    def _superblocks(self, body: Callable[[_Part], None]) -> None:
+        """body for each superblock, in order."""
+        c = self.c
+
+        def along(axis: int, starts: tuple[Value, ...], counts: tuple[Value, ...]) -> None:
+            if axis == len(c.axes):
+                body(_Part(starts, counts))
+                return
+            extent, chunk = c.extents[axis], c.chunks[axis]
+            if c.axes[axis].whole:
+                along(axis + 1, (*starts, 0), (*counts, chunk))
+                return
+
+            def turn(start: Value) -> None:
+                count = 1 if chunk == 1 else c.least(chunk, c.sub(extent, start))
+                along(axis + 1, (*starts, start), (*counts, count))
+
+            self._each(0, extent, chunk, turn)
+
+        along(0, (), ())
+
+    def _pieces(self, part: _Part, body: Callable[[_Part, str], None]) -> None:
+        """body(piece, an i1: not the first one) for each piece of a superblock that is packed at a time, in order."""
+        c, axis = self.c, self.walked[0]
+        count, size = part.counts[axis], self.piece
+        if size is None or isinstance(count, int) and count <= size:
+            body(part, "false")
+            return
+
+        def turn(at: Value) -> None:
+            starts, counts = list(part.starts), list(part.counts)
+            starts[axis] = c.add(starts[axis], at)
+            counts[axis] = c.least(size, c.sub(count, at))
+            body(_Part(tuple(starts), tuple(counts)), self.f(f"icmp sgt i64 {at}, 0"))
+
+        self._each(0, count, size, turn)
+
+    def _is_first(self, part: _Part) -> str:
+        """An i1: whether it is the first superblock."""
+        moving = [start for start in part.starts if start != 0]
+        if not moving:
+            return "true"
+        total = moving[0]
+        for start in moving[1:]:
+            total = self.f(f"or i64 {total}, {start}")
+        return self.f(f"icmp eq i64 {total}, 0")
+
+    def _choose(self, first: str, total: str, chain: str) -> str:
+        return total if first == "true" else self.f(f"select i1 {first}, ptr {total}, ptr {chain}")
+
+    def _packed(self, part: _Part) -> str:
+        """Pack a part of the sum; the address of the panel."""
+        c = self.c
+        panel = self._scratch((self._rows_at_most() + SLACK) * self.columns)
+        axes = tuple(PackedAxis(part.counts[i], c.rhs_strides[i]) for i in self.walked)
+        source = c.offset(self.source, part.starts, c.rhs_strides)
+        pack_panel(self.ctx, c.dtype, Panel(source, c.column, self.vectors, self.valid, axes), panel)
+        return panel
+
+    def _rows_at_most(self) -> int:
+        """A bound for the steps that are packed at a time."""
+        first, *inside = (self.c.chunks[i] for i in self.walked)
+        if self.piece is not None and (isinstance(first, str) or first > self.piece):
+            first = self.piece
+        rows = self.c.product([first, *inside])
+        return min(rows, CONTRACT_BLOCK) if isinstance(rows, int) else CONTRACT_BLOCK
+
+    def _layout(self, part: _Part) -> Layout:
+        """How the micro-kernel walks its operands in a part of the sum."""
+        c, walked = self.c, self.walked
+        lhs = tuple(c.lhs_strides[i] for i in walked)
+        if not self.packed:
+            return Layout(c.row, lhs, tuple(c.rhs_strides[i] for i in walked))
+        inside = [c.product([part.counts[j] for j in walked[at + 1 :]]) for at in range(len(walked))]
+        return Layout(c.row, lhs, tuple(c.mul(steps, self.columns) for steps in inside))
+
+    def _kernel(self, height: int, layout: Layout) -> str:
+        return "@" + micro_kernel(self.f.module, self.c.dtype, Tile(height, self.vectors), layout)
+
+    def _call(
+        self, kernel: Callable[[Layout], str], part: _Part, row: Value, rhs: str, out: str, more: str
+    ) -> None:
+        """Sum a part for the tile that begins at `row`; more: the chains in `out` go on."""
+        c, layout = self.c, self._layout(part)
+        lhs = c.offset(c.lhs, [row, *part.starts], [c.row, *c.lhs_strides])
+        counts = [part.counts[i] for i in self.walked]
+        numbers = ", ".join(f"i64 {v}" for v in (*counts, *passed_strides(layout)))
+        self.f.do(f"call void {kernel(layout)}(ptr {lhs}, ptr {rhs}, ptr {out}, i1 {more}, {numbers})")
+
+    # Scratch memory.
+
+    def _scratch(self, elements: int) -> str:
+        return self.f.alloca(self.c.element, elements)
+
+    def _clear(self, place: str, elements: Value) -> None:
+        """Zero so many elements, a multiple of 16."""
+        c = self.c
+
+        def one(at: Value) -> None:
+            self.f.do(f"store {c.vector} zeroinitializer, ptr {c.offset(place, [at], [1])}, align {c.dtype.itemsize}")
+
+        self._each(0, elements, VECTOR, one)
+
+    def _add_unless(self, first: str, total: str, chain: str, elements: Value) -> None:
+        """total += chain, unless the chain is the first and went into the total itself."""
+        if first == "true":
+            return
+        c, f = self.c, self.f
+        add = "fadd" if c.dtype.is_floating_point else "add"
+
+        def one(at: Value) -> None:
+            to, of = (c.offset(place, [at], [1]) for place in (total, chain))
+            x, y = (f(f"load {c.vector}, ptr {place}, align {c.dtype.itemsize}") for place in (to, of))
+            f.do(f"store {c.vector} {f(f'{add} {c.vector} {x}, {y}')}, ptr {to}, align {c.dtype.itemsize}")
+
+        def all_of_them() -> Sequence[str]:
+            self._each(0, elements, VECTOR, one)
+            return []
+
+        self.ctx.when(f(f"xor i1 {first}, true"), all_of_them)
+
+    # The epilogue.
+
+    def _epilogue(self, first_row: Value, count: Value, sums: str) -> None:
+        """The contraction's body for so many rows of sums."""
+        c = self.c
+
+        def row(at: Value, places: list[str]) -> Sequence[str]:
+            parts = [
+                self.f(f"load {c.vector}, ptr {c.offset(places[0], [VECTOR * j], [1])}, align {c.dtype.itemsize}")
+                for j in range(self.vectors)
+            ]
+            self._body(at, parts)
+            return [c.offset(places[0], [self.columns], [1])]
+
+        self.ctx.loop(None, first_row, c.add(first_row, count), 1, [("ptr", sums)], row)
+
+    def _body(self, row: Value, parts: Sequence[str]) -> None:
+        contract = self.c.contract
+        whole = self.at if self.vectors == self.c.tile.vectors and self.valid is None else None
+        if whole is not None:
+            self.ctx.epilogue(contract.body, contract.m, row, contract.n, whole, contract.result, parts)
+            return
+        for j, part in enumerate(parts):  # the last panel may begin at any multiple of 16
+            column = self.c.add(self.at, VECTOR * j)
+            mask = self._mask(j)
+            self.ctx.epilogue(
+                contract.body, contract.m, row, contract.n, column, contract.result, [part], [mask] if mask else None
+            )
+
+    def _mask(self, j: int) -> str | None:
+        """The columns of vector j that exist; None for all."""
+        if self.valid is None or isinstance(self.valid, int) and self.valid >= VECTOR * (j + 1):
+            return None
+        return tail_mask(self.ctx, self.c.sub(self.valid, VECTOR * j))

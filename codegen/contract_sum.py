@@ -1,0 +1,173 @@
+"""What is known of one contraction before its loops are written: the axes of its sum, sizes, strides, the tile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..ir.errors import IRError
+from ..ir.expr import Dim, coefficient, substitute
+from ..ir.kernel import VECTOR, Axis, Contract
+from ..ir.ops.ordered import CONTRACT_BLOCK
+from .context import Context
+from .contract_tile import choose_tile
+from .indices import Value
+from .lanes import MEMORY, type_text
+
+
+@dataclass(frozen=True)
+class SumAxis:
+    """An axis of the sum, or several that are walked as one.
+
+    chunk: steps of it in one superblock, None where that depends on run-time sizes. lhs, rhs: the operands' strides.
+    """
+
+    extent: Dim
+    chunk: int | None
+    lhs: Dim
+    rhs: Dim
+
+    @property
+    def whole(self) -> bool:
+        """All of it is known to lie in one superblock."""
+        return self.chunk is not None and self.chunk == self.extent
+
+
+def sum_axes(contract: Contract) -> tuple[SumAxis, ...]:
+    """The axes of the sum with their superblocks; axes of one step left out, neighbours that are one run merged.
+
+    The superblocks are those of `ir.ops.ordered.superblocks`: axis j takes 4096 // (steps of all axes inside it) steps, at
+    least one. Raises IRError if an operand's index is not linear in an axis.
+    """
+    axes: list[SumAxis] = []
+    inner: Dim = 1
+    for axis in reversed(contract.over):
+        chunk = max(1, CONTRACT_BLOCK // max(inner, 1)) if isinstance(inner, int) else None
+        if chunk is not None and isinstance(axis.extent, int):
+            chunk = min(chunk, axis.extent)
+        lhs, rhs = (stride_along(axis, index, contract) for index in (contract.lhs_index, contract.rhs_index))
+        inner = inner * axis.extent
+        if axis.extent != 1:
+            _join(axes, SumAxis(axis.extent, chunk, lhs, rhs))
+    return tuple(axes) or (SumAxis(1, 1, 0, 0),)
+
+
+def _join(axes: list[SumAxis], outer: SumAxis) -> None:
+    """Put an axis before the others, or make it one with the next."""
+    if axes and axes[0].whole and outer.chunk is not None:
+        inner = axes[0]
+        steps = inner.extent
+        if isinstance(steps, int) and outer.lhs == inner.lhs * steps and outer.rhs == inner.rhs * steps:
+            axes[0] = SumAxis(outer.extent * steps, outer.chunk * steps, inner.lhs, inner.rhs)
+            return
+    axes.insert(0, outer)
+
+
+def stride_along(axis: Axis, index: Dim, contract: Contract) -> Dim:
+    """The stride of an operand along an axis. Raises IRError if it has none."""
+    stride = coefficient(index, axis.name)
+    if stride is None:
+        raise IRError(f"contract %{contract.result.name}: the index {index} is not linear in {axis.name}")
+    return stride
+
+
+class Contraction:
+    """A contraction being written: m x n results, sums over `axes`; sizes and strides as values of the function."""
+
+    def __init__(self, ctx: Context, contract: Contract) -> None:
+        self.ctx, self.f, self.contract = ctx, ctx.f, contract
+        self.dtype = contract.result.dtype
+        self.element = MEMORY[self.dtype]
+        self.vector = type_text(self.element, VECTOR)
+        self.axes = sum_axes(contract)
+        value = ctx.indices.value
+        self.m, self.n = value(contract.m.extent), value(contract.n.extent)
+        self.row = value(stride_along(contract.m, contract.lhs_index, contract))
+        self.column = value(stride_along(contract.n, contract.rhs_index, contract))
+        self.extents = tuple(value(axis.extent) for axis in self.axes)
+        self.lhs_strides = tuple(value(axis.lhs) for axis in self.axes)
+        self.rhs_strides = tuple(value(axis.rhs) for axis in self.axes)
+        self.chunks = tuple(self._chunk(i) for i in range(len(self.axes)))
+        self.tile = choose_tile(ctx.target, self.dtype, known(self.m), known(self.n), known(self.row))
+        self.lhs = self._origin(contract.lhs, contract.lhs_index)
+        self.rhs = self._origin(contract.rhs, contract.rhs_index)
+
+    @property
+    def one_superblock(self) -> bool:
+        """The whole sum is known to be one chain."""
+        return all(axis.whole for axis in self.axes)
+
+    @property
+    def may_be_empty(self) -> bool:
+        """The sum may have no steps."""
+        return any(not isinstance(e, int) or e == 0 for e in self.extents)
+
+    def _chunk(self, i: int) -> Value:
+        """Steps of axis i in one superblock."""
+        chunk = self.axes[i].chunk
+        if chunk is not None:
+            return chunk
+        inner: Dim = 1
+        for axis in self.axes[i + 1 :]:
+            inner = inner * axis.extent
+        fitting = self.f(f"udiv i64 {CONTRACT_BLOCK}, {self.most(self.ctx.indices.value(inner), 1)}")
+        return self.most(fitting, 1)
+
+    def _origin(self, buffer: str, index: Dim) -> str:
+        """The address of an operand's element where all axes are 0."""
+        c = self.contract
+        return self.ctx.address(buffer, substitute(index, dict.fromkeys((a.name for a in (c.m, c.n, *c.over)), 0)))
+
+    # Arithmetic on sizes.
+
+    def add(self, a: Value, b: Value) -> Value:
+        if isinstance(a, int) and isinstance(b, int):
+            return a + b
+        return b if a == 0 else a if b == 0 else self.f(f"add i64 {a}, {b}")
+
+    def sub(self, a: Value, b: Value) -> Value:
+        if isinstance(a, int) and isinstance(b, int):
+            return a - b
+        return a if b == 0 else self.f(f"sub i64 {a}, {b}")
+
+    def mul(self, a: Value, b: Value) -> Value:
+        if isinstance(a, int) and isinstance(b, int):
+            return a * b
+        if a == 0 or b == 0:
+            return 0
+        return b if a == 1 else a if b == 1 else self.f(f"mul i64 {a}, {b}")
+
+    def product(self, values: Sequence[Value]) -> Value:
+        total: Value = 1
+        for value in values:
+            total = self.mul(total, value)
+        return total
+
+    def least(self, a: Value, b: Value) -> Value:
+        if isinstance(a, int) and isinstance(b, int):
+            return min(a, b)
+        return self.f.call("i64", "llvm.smin.i64", ("i64", str(a)), ("i64", str(b)))
+
+    def most(self, a: Value, b: Value) -> Value:
+        if isinstance(a, int) and isinstance(b, int):
+            return max(a, b)
+        return self.f.call("i64", "llvm.smax.i64", ("i64", str(a)), ("i64", str(b)))
+
+    def whole_steps(self, value: Value, step: int) -> tuple[Value, Value]:
+        """The largest multiple of a step in a value, and what it leaves."""
+        if isinstance(value, int):
+            return value - value % step, value % step
+        rest = self.f(f"urem i64 {value}, {step}")
+        return self.f(f"sub i64 {value}, {rest}"), rest
+
+    def offset(self, pointer: str, starts: Sequence[Value], strides: Sequence[Value]) -> str:
+        """pointer + the sum of starts * strides."""
+        total: Value = 0
+        for start, stride in zip(starts, strides, strict=True):
+            total = self.add(total, self.mul(start, stride))
+        return pointer if total == 0 else self.f(f"getelementptr {self.element}, ptr {pointer}, i64 {total}")
+
+
+def known(value: Value) -> int | None:
+    """A value if it is a constant."""
+    return value if isinstance(value, int) else None

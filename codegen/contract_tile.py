@@ -1,0 +1,204 @@
+"""Register tiles of a contraction: how large they are on a target, and the micro-kernel that computes one.
+
+A tile is `rows` x `vectors` accumulators of 16 lanes. Its micro-kernel is a function of its own, shared by all contractions of a module
+that need the same one: for each step of the sum, one vector load per 16 columns of the right operand and one broadcast per row
+of the left. Accumulators are loop-carried values, so each stays in a register and its additions happen in the
+canonical order whatever the shape of the tile. No unrolling: measured, it gains nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..ir.dtypes import DType
+from ..ir.kernel import VECTOR
+from .indices import Value, splat
+from .lanes import MEMORY, Lanes, type_text
+from .target import Target
+from .text import Function, Module
+
+_MAX_ROWS = 12  # rows that lie a page apart compete for the ways of one cache set
+_MAX_ROWS_PAGES = 6
+_MAX_ROWS_DYNAMIC = 8  # a row stride known at run time only takes an address register per row
+_PAGE = 4096
+_LEAST_CHAINS = 8  # latency 4, two multiply-adds started per cycle
+
+
+@dataclass(frozen=True)
+class Tile:
+    """rows x (16 * vectors) elements."""
+
+    rows: int
+    vectors: int
+
+    @property
+    def columns(self) -> int:
+        return VECTOR * self.vectors
+
+
+def choose_tile(
+    target: Target, dtype: DType, m: int | None, n: int | None, row_stride: int | None
+) -> Tile:
+    """The tile that covers m x n (None: large) at the least cost per step of the sum. row_stride: in elements, None if
+    known at run time only."""
+    candidates = [
+        Tile(rows, vectors)
+        for vectors in (2, 3, 4, 1)
+        for rows in range(_most_rows(target, dtype, vectors, row_stride), 0, -1)
+    ]
+    return min(candidates, key=lambda tile: _cost(tile, _width(target, dtype), m or 10_000, n or 10_000))
+
+
+def _width(target: Target, dtype: DType) -> int:
+    """Registers that 16 elements take."""
+    return max(1, VECTOR * dtype.itemsize // target.vector_bytes)
+
+
+def _most_rows(target: Target, dtype: DType, vectors: int, row_stride: int | None) -> int:
+    """Rows for which accumulators, a row of the right operand and one broadcast fit into the registers."""
+    registers, width = (32 if target.vector_bytes == 64 else 16), _width(target, dtype) * vectors
+    fitting = (registers - 1 - width) // width
+    if fitting < 1:
+        return 1 if vectors == 1 else 0
+    pages = row_stride is not None and row_stride * dtype.itemsize % _PAGE == 0
+    limit = _MAX_ROWS_DYNAMIC if row_stride is None else _MAX_ROWS_PAGES if pages else _MAX_ROWS
+    return min(fitting, limit)
+
+
+def _cost(tile: Tile, width: int, m: int, n: int) -> float:
+    """Half cycles per step over all tiles: multiply-adds, loads, or the latency of a chain, whichever binds."""
+
+    def one(rows: int, vectors: int) -> float:
+        if rows == 0 or vectors == 0:
+            return 0.0
+        return max(rows * vectors * width, rows + vectors * width, _LEAST_CHAINS) + 0.5
+
+    whole_m, left_m = divmod(m, tile.rows)
+    whole_n, left_n = divmod(n, tile.columns)
+    tail = -(-left_n // VECTOR)
+    return (
+        whole_m * whole_n * one(tile.rows, tile.vectors)
+        + whole_n * one(left_m, tile.vectors)
+        + whole_m * one(tile.rows, tail)
+        + one(left_m, tail)
+    )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a micro-kernel walks its operands, in elements; ints are written into its code, texts are passed to it.
+
+    row: from a row of the left operand to the next. lhs, rhs: for each axis of the sum, outer before inner.
+    """
+
+    row: Value
+    lhs: tuple[Value, ...]
+    rhs: tuple[Value, ...]
+
+
+def micro_kernel(module: Module, dtype: DType, tile: Tile, layout: Layout) -> str:
+    """The name of the function (written on first use) that computes one tile:
+
+    void(ptr lhs, ptr rhs, ptr out, i1 more, i64 count per axis..., i64 strides of `layout` that are texts...)
+
+    out: rows x columns sums, row-major; with `more` the chains go on from what is there, else from zero. Counts are at least 1.
+    """
+    name = "_".join(
+        ["tile", dtype.short, f"{tile.rows}x{tile.columns}", _key(layout.row), *map(_key, (*layout.lhs, *layout.rhs))]
+    )
+    if not module.defined(name):
+        module.add(_Writer(module, name, dtype, tile, layout).function())
+    return name
+
+
+def passed_strides(layout: Layout) -> list[str]:
+    """The strides that a call of the micro-kernel passes, in order."""
+    return [s for s in (layout.row, *layout.lhs, *layout.rhs) if isinstance(s, str)]
+
+
+def _key(stride: Value) -> str:
+    return str(stride).replace("-", "n") if isinstance(stride, int) else "x"
+
+
+class _Writer:
+    """Writes one micro-kernel."""
+
+    def __init__(self, module: Module, name: str, dtype: DType, tile: Tile, layout: Layout) -> None:
+        axes = range(len(layout.lhs))
+        given = [("row", layout.row), *((f"a{i}", layout.lhs[i]) for i in axes), *((f"b{i}", layout.rhs[i]) for i in axes)]
+        passed = [(kind, name) for name, value in given for kind in ["i64"] if isinstance(value, str)]
+        self.f = Function(
+            module,
+            name,
+            [("ptr", "lhs"), ("ptr", "rhs"), ("ptr", "out"), ("i1", "more"), *(("i64", f"n{i}") for i in axes), *passed],
+            result="void",
+            attributes="noinline",
+        )
+        self.strides = {name: f"%{name}" if isinstance(value, str) else value for name, value in given}
+        self.tile, self.axes = tile, len(layout.lhs)
+        self.element, self.align = MEMORY[dtype], dtype.itemsize
+        self.vector = type_text(self.element, VECTOR)
+        self.lanes = Lanes(self.f, self.element, VECTOR)
+
+    def function(self) -> Function:
+        f = self.f
+        self.rows = self._row_offsets()
+        sums = self._axis(0, "%lhs", "%rhs", self._start())
+        for at, value in zip(self._places(), sums, strict=True):
+            f.do(f"store {self.vector} {value}, ptr {at}, align {self.align}")
+        f.do("ret void")
+        return f
+
+    def _row_offsets(self) -> list[Value]:
+        """Elements from the first row to each row."""
+        row = self.strides["row"]
+        if isinstance(row, int):
+            return [i * row for i in range(self.tile.rows)]
+        return [0, *(self.f(f"mul i64 {row}, {i}") for i in range(1, self.tile.rows))]
+
+    def _places(self) -> list[str]:
+        return [self._step("%out", VECTOR * i) for i in range(self.tile.rows * self.tile.vectors)]
+
+    def _start(self) -> list[str]:
+        loaded = [("load", at) for at in self._places()]
+        zeros = [(self.vector, "zeroinitializer")] * len(loaded)
+        return self.f.when(
+            "%more", lambda: [self.f(f"load {self.vector}, ptr {at}, align {self.align}") for _, at in loaded], zeros
+        )
+
+    def _axis(self, axis: int, lhs: str, rhs: str, sums: Sequence[str]) -> list[str]:
+        """The sums after all steps of this axis and those inside it."""
+        if axis == self.axes:
+            return self._multiply_add(lhs, rhs, sums)
+
+        def turn(values: list[str]) -> tuple[str, Sequence[str]]:
+            left, a, b, *inner = values
+            following = self._axis(axis + 1, a, b, inner)
+            fewer = self.f(f"add i64 {left}, -1")
+            steps = [fewer, self._step(a, self.strides[f"a{axis}"]), self._step(b, self.strides[f"b{axis}"])]
+            return self.f(f"icmp sgt i64 {fewer}, 0"), [*steps, *following]
+
+        carried = [("i64", f"%n{axis}"), ("ptr", lhs), ("ptr", rhs), *((self.vector, s) for s in sums)]
+        return self.f.repeat(carried, turn)[3:]
+
+    def _multiply_add(self, lhs: str, rhs: str, sums: Sequence[str]) -> list[str]:
+        f, tile = self.f, self.tile
+        columns = [
+            f(f"load {self.vector}, ptr {self._step(rhs, VECTOR * j)}, align {self.align}") for j in range(tile.vectors)
+        ]
+        result = list(sums)
+        for i, offset in enumerate(self.rows):
+            x = splat(f, self.element, f(f"load {self.element}, ptr {self._step(lhs, offset)}, align {self.align}"))
+            for j, column in enumerate(columns):
+                at = i * tile.vectors + j
+                result[at] = multiply_add(self.lanes, x, column, result[at])
+        return result
+
+    def _step(self, pointer: str, by: Value) -> str:
+        return pointer if by == 0 else self.f(f"getelementptr {self.element}, ptr {pointer}, i64 {by}")
+
+
+def multiply_add(lanes: Lanes, a: str, b: str, c: str) -> str:
+    """a * b + c: rounded once for floating point, modulo 2**bits for integers."""
+    return lanes.fma(a, b, c) if lanes.is_float else lanes("add", lanes("mul", a, b), c)
