@@ -36,7 +36,7 @@ def value_names(graph: Graph) -> dict[Value, str]:
     names: dict[Value, str] = {}
     taken: set[str] = set()
     count = 0
-    for value in _definitions(graph):
+    for value in dict.fromkeys(_definitions(graph)):
         if _NAME.fullmatch(value.name) and value.name not in taken:
             names[value] = value.name
             taken.add(value.name)
