@@ -18,11 +18,12 @@ _LARGE, _SMALL = 2.0**990, 2.0**-900
 def fma(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """a * b + c elementwise, rounded once for float32 and float64; in the type's own arithmetic for other
     types."""
-    if c.dtype == np.float32:
-        return _fma32(a, b, c)
-    if c.dtype == np.float64:
-        return _fma64(*np.broadcast_arrays(a, b, c))
-    return np.asarray(a * b + c)
+    with np.errstate(all="ignore"):
+        if c.dtype == np.float32:
+            return _fma32(a, b, c)
+        if c.dtype == np.float64:
+            return _fma64(*np.broadcast_arrays(a, b, c))
+        return np.asarray(a * b + c)
 
 
 def _fma32(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from vitrify.ir.errors import ParseError
 from vitrify.ir.expr import (
     Expr,
@@ -114,9 +113,17 @@ def test_evaluate_takes_arrays_and_names_a_missing_symbol():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("-i // 2", (-1 * i) // 2), ("%3 + 1", symbol("%3") + 1), ("%a % %b", symbol("%a") % symbol("%b")),
-     ("2*(i - 1)", 2 * i - 2), ("i%4", i % 4), (" 7 ", 7), ("-(i + 1)*2", -2 * i - 2), ("x.1*2", 2 * symbol("x.1"))],
-)  # fmt: skip
+    [
+        ("-i // 2", (-1 * i) // 2),
+        ("%3 + 1", symbol("%3") + 1),
+        ("%a % %b", symbol("%a") % symbol("%b")),
+        ("2*(i - 1)", 2 * i - 2),
+        ("i%4", i % 4),
+        (" 7 ", 7),
+        ("-(i + 1)*2", -2 * i - 2),
+        ("x.1*2", 2 * symbol("x.1")),
+    ],
+)
 def test_parse(text, value):
     assert parse_expr(text) == value
 

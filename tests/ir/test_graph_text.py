@@ -6,8 +6,6 @@ import time
 
 import numpy as np
 import pytest
-
-from tests.random_graphs import random_graph
 from vitrify.ir import dtypes, ops
 from vitrify.ir.attr_text import parse_attr, print_attr
 from vitrify.ir.builder import GraphBuilder
@@ -20,6 +18,8 @@ from vitrify.ir.parser import parse_graph
 from vitrify.ir.printer import print_graph
 from vitrify.ir.scanner import Scanner
 from vitrify.ir.types import Literal, TensorType
+
+from tests.random_graphs import random_graph
 
 MLP = """\
 graph mlp(%x: f32[64, 784], %w: f32[10, 784], %b: f32[10] strides(2)) {
@@ -89,11 +89,32 @@ def test_a_name_that_is_taken_or_no_word_becomes_a_number():
 
 
 ATTRS = [
-    0, -3, 1.5, -0.0, 1e-45, 1e300, math.inf, -math.inf, True, False, "", 'a "b" \n é', float32, bool_,
-    (), (1,), (1, 2.0, ("x", ())), symbol("s0"), symbol("s0") // 2, (symbol("s0") * 2 - 1, 3), symbol("f32"),
-    symbol("nan") + 1, contract_spec("m k", "k n", "m n", "k"), Literal.of(1.5, float32),
+    0,
+    -3,
+    1.5,
+    -0.0,
+    1e-45,
+    1e300,
+    math.inf,
+    -math.inf,
+    True,
+    False,
+    "",
+    'a "b" \n é',
+    float32,
+    bool_,
+    (),
+    (1,),
+    (1, 2.0, ("x", ())),
+    symbol("s0"),
+    symbol("s0") // 2,
+    (symbol("s0") * 2 - 1, 3),
+    symbol("f32"),
+    symbol("nan") + 1,
+    contract_spec("m k", "k n", "m n", "k"),
+    Literal.of(1.5, float32),
     (Literal.of([1, 2], int64), float64),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("value", ATTRS, ids=map(str, range(len(ATTRS))))
@@ -166,7 +187,10 @@ def test_two_thousand_operations_are_read_in_well_under_a_second():
 
 
 ERRORS = [
-    ("graph(%a: f32[4]) {\n  %0 = expp %a : f32[4]\n  return %0\n}", "line 2, column 8: there is no operation 'expp'"),
+    (
+        "graph(%a: f32[4]) {\n  %0 = expp %a : f32[4]\n  return %0\n}",
+        "line 2, column 8: there is no operation 'expp'",
+    ),
     ("graph(%a: f32[4]) {\n  %0 = exp %b : f32[4]\n}", r"line 2, column 12: %b is not defined here"),
     ("graph(%a: f32[4]) {\n  %a = exp %a : f32[4]\n}", "line 2, column 3: %a is defined twice"),
     ("graph(%a: f32[4], %a: f32[4]) {}", "line 1, column 19: %a is defined twice"),
@@ -181,7 +205,10 @@ ERRORS = [
     ("graph() {\n  return\n} x", "line 3, column 3: expected the end of the text, found 'x'"),
     ("graf() {}", "line 1, column 1: expected 'graph', found 'graf"),
     ("graph() {\n 3\n}", "expected an operation, update or return, found '3'"),
-    ('graph() {\n  %0 = iota {axis=0, axis=1} : i64[1]\n}', "line 2, column 22: the attribute axis is given twice"),
+    (
+        "graph() {\n  %0 = iota {axis=0, axis=1} : i64[1]\n}",
+        "line 2, column 22: the attribute axis is given twice",
+    ),
     ("graph() {\n  %0 = iota {axis} : i64[1]\n}", "expected '=', found '}'"),
     ("graph() {\n  %0 = iota {axis=-true} : i64[1]\n}", "'-true' is not a value"),
     ("graph() {\n  %0 = iota {shape=(1)} : i64[1]\n}", r"expected ',', found '\)}'"),
@@ -190,7 +217,10 @@ ERRORS = [
     ("graph() {\n  %0 = iota {spec=<[m] nonsense>} : i64[1]\n}", "not a contraction"),
     ("graph() {\n  %0 = iota {spec=<[m} : i64[1]\n}", "expected an expression or a contraction in <...>"),
     ('graph() {\n  %0 = iota {a="\\x"} : i64[1]\n}', "column 16: this is not a valid string"),
-    ("graph() {\n  %0 = constant {value=f32(a)} : f32[]\n}", r"column 24: this is not a f32\[\]: could not convert"),
+    (
+        "graph() {\n  %0 = constant {value=f32(a)} : f32[]\n}",
+        r"column 24: this is not a f32\[\]: could not convert",
+    ),
     ("graph() {\n  %0 = constant {value=u8(300)} : u8[]\n}", r"this is not a u8\[\]"),
     ("graph() {\n  %0 = constant {value=bool(1)} : bool[]\n}", "1 is not true or false"),
     ("graph() {\n  %0 = constant {value=f32[2](1)} : f32[2]\n}", r"this is not a f32\[2\]: cannot reshape"),
@@ -198,8 +228,8 @@ ERRORS = [
     ('graph() {\n  %0 = constant {value=f32[2]("A")} : f32[2]\n}', "bad base64"),
     ("graph() {\n  %0 = constant {value=f32[2]} : f32[2]\n}", "expected a literal such as"),
     ('graph() {\n  %0 = iota {axis=0} : i64[1] @ "f.py"\n}', "expected ':', found '}'"),
-    ('graph() {\n  %0 = iota {axis=0} : i64[1] @ f.py:1\n}', "expected a string, found 'f.py:1'"),
-]  # fmt: skip
+    ("graph() {\n  %0 = iota {axis=0} : i64[1] @ f.py:1\n}", "expected a string, found 'f.py:1'"),
+]
 
 
 @pytest.mark.parametrize(("text", "message"), ERRORS, ids=map(str, range(len(ERRORS))))

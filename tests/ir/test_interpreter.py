@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
-
-from tests.random_graphs import random_graph
-from tests.support import assert_same_bits
 from vitrify.ir import ops
+from vitrify.ir.contraction import contract_spec
 from vitrify.ir.errors import IRError
 from vitrify.ir.expr import symbol
 from vitrify.ir.interpreter import evaluate, interpret, static_attr
-from vitrify.ir.contraction import contract_spec
 from vitrify.ir.opdef import bind
 from vitrify.ir.parser import parse_graph
+
+from tests.random_graphs import random_graph
+from tests.support import assert_same_bits
 
 
 def run(text, *inputs, **sizes):

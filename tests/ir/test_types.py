@@ -5,7 +5,6 @@ import pickle
 
 import numpy as np
 import pytest
-
 from vitrify.ir import dtypes, ops
 from vitrify.ir.contraction import contract_spec, parse_contract_spec
 from vitrify.ir.dtypes import bool_, dtype_of, float32, float64, from_numpy, int64

@@ -1,8 +1,6 @@
 """Every invariant of a graph, broken once, with the message."""
 
 import pytest
-
-from tests.random_graphs import random_graph
 from vitrify.ir import ops
 from vitrify.ir.builder import GraphBuilder
 from vitrify.ir.dtypes import float32, int64
@@ -13,46 +11,84 @@ from vitrify.ir.parser import parse_graph
 from vitrify.ir.types import TensorType
 from vitrify.ir.verifier import verify_graph
 
+from tests.random_graphs import random_graph
+
 F4 = TensorType(float32, (4,))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("graph(%a: f32[4]) { %0 = exp %a : f32[5] return %0 }",
-         r"%0 = exp: has results \(f32\[5\]\), expected \(f32\[4\]\)"),
+        (
+            "graph(%a: f32[4]) { %0 = exp %a : f32[5] return %0 }",
+            r"%0 = exp: has results \(f32\[5\]\), expected \(f32\[4\]\)",
+        ),
         ("graph(%a: f32[4]) { %0 = add %a : f32[4] return %0 }", "%0 = add: add takes 2 operands, got 1"),
-        ("graph(%a: f32[4], %b: f32[5]) { %0 = add %a, %b : f32[4] return %0 }",
-         r"operands must have one type, got f32\[4\], f32\[5\]"),
+        (
+            "graph(%a: f32[4], %b: f32[5]) { %0 = add %a, %b : f32[4] return %0 }",
+            r"operands must have one type, got f32\[4\], f32\[5\]",
+        ),
         ("graph(%a: f32[4]) { %0 = exp %a {x=1} : f32[4] return %0 }", "unexpected keyword argument 'x'"),
         ("graph(%a: f32[4]) { %0 = reshape %a : f32[4] return %0 }", "missing .* argument: 'shape'"),
-        ("graph(%a: f32[4]) { %0 = exp %a : f32[4] { graph() { return } } return %0 }",
-         "%0 = exp: has 1 regions, expected none"),
+        (
+            "graph(%a: f32[4]) { %0 = exp %a : f32[4] { graph() { return } } return %0 }",
+            "%0 = exp: has 1 regions, expected none",
+        ),
         ('graph(%a: f32[4]) { %0 = call %a {name="c"} : f32[4] return %0 }', "has 0 regions, expected 1"),
-        ('graph(%a: f32[4]) { %0 = call %a : f32[4] { graph(%b: f32[4]) { return %b } } return %0 }',
-         r"has attributes \(\), expected a name"),
-        ('graph(%a: f32[4]) { %0 = call %a {name="c"} : f32[4] { graph(%b: f32[5]) { return %b } } return %0 }',
-         r"its region takes \(f32\[5\]\), expected \(f32\[4\]\)"),
-        ('graph(%a: f32[4]) { %0 = call %a {name="c"} : f32[4] { graph(%b: f32[4]) { return } } return %0 }',
-         r"has results \(f32\[4\]\), expected \(\)"),
-        ('graph(%a: f32[4]) { %0 = call %a {name="c"} : f32[4] { graph(%b: f32[4]) { update %b = %b return %b } } '
-         "return %0 }", "its region updates an input"),
-        ('graph(%a: f32[4]) { %0 = call %a {name="c"} : f32[4] { graph(%b: f32[4] strides(1)) { return %b } } '
-         "return %0 }", "its region's inputs have strides"),
-        ('graph(%a: f32[4]) { %0 = call %a {name="c"} : f32[4] { graph(%b: f32[4]) { %1 = exp %b : f32[5] return %b } }'
-         " return %0 }", r"%0 = exp in the region of %0 = call: has results \(f32\[5\]\)"),
-        ("graph(%a: f32[4] strides(1, 2)) { return %a }", r"input %a: has 2 strides, expected 1 for f32\[4\]"),
-        ("graph(%a: f32[4]) { %0 = exp %a : f32[4] update %0 = %a return }",
-         "update %0: targets a value that is not an input"),
+        (
+            "graph(%a: f32[4]) { %0 = call %a : f32[4] { graph(%b: f32[4]) { return %b } } return %0 }",
+            r"has attributes \(\), expected a name",
+        ),
+        (
+            'graph(%a: f32[4]) { %0 = call %a {name="c"} : f32[4] { graph(%b: f32[5]) { return %b } } return %0 }',
+            r"its region takes \(f32\[5\]\), expected \(f32\[4\]\)",
+        ),
+        (
+            'graph(%a: f32[4]) { %0 = call %a {name="c"} : f32[4] { graph(%b: f32[4]) { return } } return %0 }',
+            r"has results \(f32\[4\]\), expected \(\)",
+        ),
+        (
+            'graph(%a: f32[4]) { %0 = call %a {name="c"} : f32[4] { graph(%b: f32[4]) { update %b = %b return %b } } '
+            "return %0 }",
+            "its region updates an input",
+        ),
+        (
+            'graph(%a: f32[4]) { %0 = call %a {name="c"} : f32[4] { graph(%b: f32[4] strides(1)) { return %b } } '
+            "return %0 }",
+            "its region's inputs have strides",
+        ),
+        (
+            'graph(%a: f32[4]) { %0 = call %a {name="c"} : f32[4] { graph(%b: f32[4]) { %1 = exp %b : f32[5] return %b } }'
+            " return %0 }",
+            r"%0 = exp in the region of %0 = call: has results \(f32\[5\]\)",
+        ),
+        (
+            "graph(%a: f32[4] strides(1, 2)) { return %a }",
+            r"input %a: has 2 strides, expected 1 for f32\[4\]",
+        ),
+        (
+            "graph(%a: f32[4]) { %0 = exp %a : f32[4] update %0 = %a return }",
+            "update %0: targets a value that is not an input",
+        ),
         ("graph(%a: f32[4]) { update %a = %a update %a = %a return }", "update %a: comes twice"),
-        ("graph(%a: f32[4], %b: f32[5]) { update %a = %b return }",
-         r"update %a: has type f32\[5\], expected f32\[4\]"),
-        ("graph() { %0 = iota {axis=0, dtype=i64, shape=(s0,)} : i64[s0] return %0 }",
-         r"%0 = iota: i64\[s0\] has the size s0, which no input of the graph has"),
-        ('graph(%a: bool[2]) { check %a {error="IndexError", message=""} return }', r"check needs bool\[\], got"),
-        ('graph(%a: bool[]) { check %a {error="OSError", message=""} return }', "check can raise .*, not OSError"),
+        (
+            "graph(%a: f32[4], %b: f32[5]) { update %a = %b return }",
+            r"update %a: has type f32\[5\], expected f32\[4\]",
+        ),
+        (
+            "graph() { %0 = iota {axis=0, dtype=i64, shape=(s0,)} : i64[s0] return %0 }",
+            r"%0 = iota: i64\[s0\] has the size s0, which no input of the graph has",
+        ),
+        (
+            'graph(%a: bool[2]) { check %a {error="IndexError", message=""} return }',
+            r"check needs bool\[\], got",
+        ),
+        (
+            'graph(%a: bool[]) { check %a {error="OSError", message=""} return }',
+            "check can raise .*, not OSError",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_a_text_can_break(text, message):
     with pytest.raises(VerifyError, match=message):
         verify_graph(parse_graph(text))
@@ -84,7 +120,9 @@ def test_a_region_that_captures():
     op = _exp(outer)
     region = Graph((), (op,), (op.result,))
     call = Operation(ops.call, (), {"name": "c"}, (Value(F4),), (region,))
-    with pytest.raises(VerifyError, match="%0 = exp in the region of %0 = call: %outer is not a value of this graph"):
+    with pytest.raises(
+        VerifyError, match="%0 = exp in the region of %0 = call: %outer is not a value of this graph"
+    ):
         verify_graph(Graph((outer,), (call,), (call.result,)))
 
 

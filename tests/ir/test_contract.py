@@ -1,0 +1,89 @@
+"""Contractions against their definition, element by element."""
+
+import numpy as np
+import pytest
+from vitrify.ir import ops
+from vitrify.ir.contraction import contract_spec
+from vitrify.ir.expr import evaluate as evaluate_dim
+from vitrify.ir.interpreter import evaluate
+from vitrify.ir.opdef import bind
+from vitrify.ir.ops import ordered
+from vitrify.ir.ops.fma import fma
+
+from tests.support import assert_same_bits
+
+
+def run(opdef, *arrays, **attrs):
+    return evaluate(bind(opdef, **attrs), [np.asarray(a) for a in arrays])
+
+
+def naive_contract(lhs, rhs, spec):
+    """Element by element, straight from the definition, the sum over k in one chain."""
+    sizes = spec.label_extents(lhs.shape, rhs.shape)
+    out = np.zeros([sizes[n] for n in spec.out], lhs.dtype)
+    for at in np.ndindex(*out.shape):
+        env = dict(zip(spec.out, at, strict=True))
+        total = np.zeros(1, lhs.dtype)
+        for k in np.ndindex(*(sizes[n] for n in spec.over)):
+            env.update(zip(spec.over, k, strict=True))
+            total = fma(_at(lhs, spec.lhs, env), _at(rhs, spec.rhs, env), total)
+        out[at] = total[0]
+    return out
+
+
+def _at(array, maps, env):
+    place = tuple(evaluate_dim(m, env) for m in maps)
+    inside = all(0 <= p < n for p, n in zip(place, array.shape, strict=True))
+    return np.array([array[place] if inside else 0], array.dtype)
+
+
+@pytest.mark.parametrize(
+    ("lhs", "rhs", "spec"),
+    [
+        ((3, 4), (4, 5), contract_spec("m k", "k n", "m n", "k")),
+        ((4, 3), (5, 4), contract_spec("k m", "n k", "n m", "k")),
+        ((2, 3, 4), (2, 4), contract_spec("b m k", "b k", "m b", "k")),
+        ((3,), (4,), contract_spec("m", "n", "n m", "")),
+        ((3,), (3,), contract_spec("k", "k", "", "k")),
+        ((3, 4), (4, 3), contract_spec("a b", "b a", "", "b a")),
+        ((0, 4), (4, 2), contract_spec("m k", "k n", "m n", "k")),
+        ((2, 0), (0, 2), contract_spec("m k", "k n", "m n", "k")),
+        ((), (), contract_spec("", "", "", "")),
+        ((2, 5, 3), (3, 3, 2),
+         contract_spec("n, 2*o + k - 1, c", "k, c, d", "n o d", "k c", {"o": 3})),
+        ((1, 6, 7, 2), (3, 2, 2),
+         contract_spec("n, i + 2*p - 1, j + q, c", "p, q, c", "n i j c", "p q", {"i": 4, "j": 6})),
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
+def test_contractions_are_one_chain(lhs, rhs, spec, dtype):
+    rng = np.random.default_rng(0)
+    x, y = (np.asarray(rng.normal(size=s) * 10).astype(dtype) for s in (lhs, rhs))
+    assert_same_bits(run(ops.contract, x, y, spec=spec), naive_contract(x, y, spec))
+
+
+def test_superblocks_are_cut_at_inner_axes():
+    ranges = {
+        (3, 3, 512): [(0, 3072), (3072, 4608)],
+        (2, 3, 3, 512): [(0, 3072), (3072, 4608), (4608, 7680), (7680, 9216)],
+        (10000,): [(0, 4096), (4096, 8192), (8192, 10000)],
+        (2, 5000): [(0, 4096), (4096, 5000), (5000, 9096), (9096, 10000)],
+        (4096,): [(0, 4096)],
+        (): [(0, 1)],
+        (3, 0): [],
+    }
+    for extents, want in ranges.items():
+        assert list(ordered.superblock_ranges(extents)) == want
+
+
+def test_long_contractions_add_their_superblocks_in_order():
+    x = np.random.default_rng(0).normal(size=(2, 9000)).astype(np.float32)
+    got = run(ops.contract, x[0], x[1], spec=contract_spec("k", "k", "", "k"))
+    parts = []
+    for at in range(0, 9000, 4096):
+        total = np.zeros((), np.float32)
+        for a, b in zip(x[0, at : at + 4096], x[1, at : at + 4096], strict=True):
+            total = fma(np.asarray(a), np.asarray(b), total)
+        parts.append(total)
+    assert_same_bits(got, (parts[0] + parts[1]) + parts[2])
