@@ -15,8 +15,10 @@ from ..ir.kernel import VECTOR
 from .context import Context, tail_mask
 from .indices import Value, splat
 from .lanes import MEMORY, lane_mask, type_suffix, type_text
+from .target import Target
+from .text import Function, Module
 
-#: Rows that packing may write beyond the last step.
+#: Rows beyond the last step that packing may write.
 SLACK = VECTOR
 
 
@@ -41,7 +43,8 @@ class Panel:
 
 
 def pack_panel(ctx: Context, dtype: DType, panel: Panel, destination: str) -> None:
-    """Write the panel: one row of 16 * vectors elements for each step of the sum, in order, at `destination`."""
+    """Write the panel: one row of 16 * vectors elements for each step of the sum, in order, at `destination`. Up to SLACK rows
+    more may be written."""
     _Packer(ctx, dtype, panel).run(destination)
 
 
@@ -50,14 +53,9 @@ class _Packer:
         self.ctx, self.f, self.panel = ctx, ctx.f, panel
         self.element, self.align = MEMORY[dtype], dtype.itemsize
         self.width = VECTOR * panel.vectors
-        # squares of 16 need 32 vector registers
-        self.square = VECTOR if ctx.target.vector_bytes == 64 else VECTOR // 2
-
     def run(self, destination: str) -> None:
         transposing = self.panel.column != 1 and self.panel.axes[-1].stride == 1
         inner = self._transpose_run if transposing else self._copy_run
-        if transposing:
-            self._rows = self._row_offsets()
         self._axis(0, self.panel.source, destination, inner)
 
     def _axis(self, axis: int, source: str, destination: str, inner: Callable[[str, str], str]) -> str:
@@ -112,69 +110,46 @@ class _Packer:
 
     # Squares transposed in registers.
 
-    def _row_offsets(self) -> list[Value]:
-        """Elements from the first column to each; a column past the end repeats the last one that exists."""
-        offsets: list[Value] = []
-        for c in range(self.width):
-            column: Value = c
-            valid = self.panel.valid
-            if isinstance(valid, int):
-                column = min(c, valid - 1)
-            elif valid is not None:
-                last = self.f(f"add i64 {valid}, -1")
-                column = self.f.call("i64", "llvm.smin.i64", ("i64", str(c)), ("i64", last))
-            offsets.append(self._product(column, self.panel.column))
-        return offsets
+    def _transpose_run(self, source: str, destination: str) -> str:
+        f, count, columns = self.f, self.panel.axes[-1].count, self.panel.valid
+        square = square_of(self.ctx.target)
+        name = transposing_function(f.module, self.element, self.align, square)
+
+        def turn(k: Value, places: list[str]) -> list[str]:
+            steps = self._left(count, k)
+            for first in range(0, self.width, square):
+                across = square if columns is None else self._left(columns, first)
+                offset = self._product(first if columns is None else self._within(first), self.panel.column)
+                at, to = self._step(self._step(source, k), offset), self._step(places[0], first)
+                f.do(
+                    f"call void @{name}(ptr {at}, i64 {self.panel.column}, i64 {across}, i64 {steps}, "
+                    f"ptr {to}, i64 {self.width})"
+                )
+            return [self._step(places[0], square * self.width)]
+
+        self.ctx.loop(None, 0, count, square, [("ptr", destination)], turn)
+        return self._step(destination, self._product(count, self.width))
+
+    def _within(self, first: int) -> Value:
+        """The column `first`, or the last one if it does not exist."""
+        columns = self.panel.valid
+        assert columns is not None
+        if isinstance(columns, int):
+            return min(first, columns - 1)
+        return self._least(first, self.f(f"add i64 {columns}, -1"))
+
+    def _left(self, count: Value, done: Value) -> Value:
+        if isinstance(count, int) and isinstance(done, int):
+            return count - done
+        return count if done == 0 else self.f(f"sub i64 {count}, {done}")
+
+    def _least(self, a: Value, b: Value) -> Value:
+        return self.f.call("i64", "llvm.smin.i64", ("i64", str(a)), ("i64", str(b)))
 
     def _product(self, a: Value, b: Value) -> Value:
         if isinstance(a, int) and isinstance(b, int):
             return a * b
         return 0 if a == 0 else self.f(f"mul i64 {a}, {b}")
-
-    def _transpose_run(self, source: str, destination: str) -> str:
-        count, square = self.panel.axes[-1].count, self.square
-        if isinstance(count, int):
-            whole: Value = count // square * square
-            rest: Value = count % square
-        else:
-            whole, rest = self.f(f"and i64 {count}, {-square}"), self.f(f"and i64 {count}, {square - 1}")
-
-        def turn(k: Value, places: list[str]) -> list[str]:
-            self._squares(self._step(source, k), places[0], None)
-            return [self._step(places[0], square * self.width)]
-
-        (end,) = self.ctx.loop(None, 0, whole, square, [("ptr", destination)], turn)
-        if rest != 0:
-            at = self._step(source, whole)
-
-            def last() -> list[str]:
-                self._squares(at, end, rest)
-                return []
-
-            if isinstance(rest, int):
-                last()
-            else:
-                self.ctx.when(self.f(f"icmp sgt i64 {rest}, 0"), last)
-            rows = self.width * rest if isinstance(rest, int) else self.f(f"mul i64 {rest}, {self.width}")
-            end = self._step(end, rows)
-        return end
-
-    def _squares(self, source: str, destination: str, steps: Value | None) -> None:
-        """Transpose `square` steps of all columns; steps: how many of them exist."""
-        for first in range(0, self.width, self.square):
-            rows = [self._load_row(self._step(source, self._rows[first + r]), steps) for r in range(self.square)]
-            for k, column in enumerate(transposed(self.ctx, self.element, rows)):
-                self._store(column, self._step(destination, k * self.width + first), self.square)
-
-    def _load_row(self, at: str, steps: Value | None) -> str:
-        if steps is None:
-            return self.f(f"load {type_text(self.element, self.square)}, ptr {at}, align {self.align}")
-        mask = tail_mask(self.ctx, steps)
-        if self.square < VECTOR:
-            first = ", ".join(f"i32 {lane}" for lane in range(self.square))
-            kind = f"<{VECTOR} x i1>"
-            mask = self.f(f"shufflevector {kind} {mask}, {kind} poison, <{self.square} x i32> <{first}>")
-        return self._masked(at, mask, self.square)
 
     # Memory.
 
@@ -192,7 +167,45 @@ class _Packer:
         return pointer if by == 0 else self.f(f"getelementptr {self.element}, ptr {pointer}, i64 {by}")
 
 
-def transposed(ctx: Context, element: str, rows: list[str]) -> list[str]:
+def square_of(target: Target) -> int:
+    """Side of the squares transposed in registers: one of 16 takes 32 vector registers."""
+    return VECTOR if target.vector_bytes == 64 else VECTOR // 2
+
+
+def transposing_function(module: Module, element: str, align: int, square: int) -> str:
+    """The name of the function (written on first use) that transposes one square:
+
+    void(ptr from, i64 stride, i64 rows, i64 steps, ptr to, i64 to_stride)
+
+    from: `rows` rows, `stride` elements apart, of `steps` elements; to: `square` rows. What is missing of a row reads as zero, a
+    row that is missing repeats the last one (the first, if there is none). All of the square is written.
+    """
+    name = f"transpose_{element}_{square}"
+    if not module.defined(name):
+        parameters = [("ptr", "from"), ("i64", "stride"), ("i64", "rows"), ("i64", "steps"), ("ptr", "to"), ("i64", "to_stride")]
+        f = Function(module, name, parameters, result="void", attributes="noinline")
+        kind, lanes = type_text(element, square), ", ".join(f"i64 {lane}" for lane in range(square))
+        first = f(f"insertelement <{square} x i64> poison, i64 %steps, i64 0")
+        every = f(f"shufflevector <{square} x i64> {first}, <{square} x i64> poison, <{square} x i32> zeroinitializer")
+        exist = f(f"icmp sgt <{square} x i64> {every}, <{lanes}>")
+        last = f.call("i64", "llvm.smax.i64", ("i64", f("add i64 %rows, -1")), ("i64", "0"))
+        rows = []
+        for r in range(square):
+            row = f.call("i64", "llvm.smin.i64", ("i64", str(r)), ("i64", last))
+            at = f(f"getelementptr {element}, ptr %from, i64 {f(f'mul i64 {row}, %stride')}")
+            rows.append(f.call(
+                kind, f"llvm.masked.load.{type_suffix(element, square)}.p0", ("ptr", at), ("i32", str(align)),
+                (f"<{square} x i1>", exist), (kind, "zeroinitializer"),
+            ))  # fmt: skip
+        for k, column in enumerate(transposed(f, element, rows)):
+            to = f(f"getelementptr {element}, ptr %to, i64 {f(f'mul i64 %to_stride, {k}')}")
+            f.do(f"store {kind} {column}, ptr {to}, align {align}")
+        f.do("ret void")
+        module.add(f)
+    return name
+
+
+def transposed(f: Function, element: str, rows: list[str]) -> list[str]:
     """The columns of a square of vectors: log2(n) rounds that exchange the off-diagonal blocks of pairs of rows."""
     n = len(rows)
     kind = type_text(element, n)
@@ -204,7 +217,7 @@ def transposed(ctx: Context, element: str, rows: list[str]) -> list[str]:
         for r in range(n):
             if r & half == 0:
                 a, b = rows[r], rows[r + half]
-                following[r] = ctx.f(f"shufflevector {kind} {a}, {kind} {b}, <{n} x i32> <{low}>")
-                following[r + half] = ctx.f(f"shufflevector {kind} {a}, {kind} {b}, <{n} x i32> <{high}>")
+                following[r] = f(f"shufflevector {kind} {a}, {kind} {b}, <{n} x i32> <{low}>")
+                following[r + half] = f(f"shufflevector {kind} {a}, {kind} {b}, <{n} x i32> <{high}>")
         rows, half = following, half // 2
     return rows

@@ -22,6 +22,7 @@ _MAX_ROWS = 12  # rows that lie a page apart compete for the ways of one cache s
 _MAX_ROWS_PAGES = 6
 _MAX_ROWS_DYNAMIC = 8  # a row stride known at run time only takes an address register per row
 _PAGE = 4096
+_COST_OF_A_SHAPE = 0.02  # each shape is a function to compile, 2-3 ms
 _LEAST_CHAINS = 8  # latency 4, two multiply-adds started per cycle
 
 
@@ -67,7 +68,8 @@ def _most_rows(target: Target, dtype: DType, vectors: int, row_stride: int | Non
 
 
 def _cost(tile: Tile, width: int, m: int, n: int) -> float:
-    """Half cycles per step over all tiles: multiply-adds, loads, or the latency of a chain, whichever binds."""
+    """Half cycles per step over all tiles: multiply-adds, loads, or the latency of a chain, whichever binds; and a little for each
+    shape that occurs."""
 
     def one(rows: int, vectors: int) -> float:
         if rows == 0 or vectors == 0:
@@ -77,12 +79,14 @@ def _cost(tile: Tile, width: int, m: int, n: int) -> float:
     whole_m, left_m = divmod(m, tile.rows)
     whole_n, left_n = divmod(n, tile.columns)
     tail = -(-left_n // VECTOR)
-    return (
+    total = (
         whole_m * whole_n * one(tile.rows, tile.vectors)
         + whole_n * one(left_m, tile.vectors)
         + whole_m * one(tile.rows, tail)
         + one(left_m, tail)
     )
+    shapes = (bool(whole_m) + bool(left_m)) * (bool(whole_n) + bool(left_n))
+    return total * (1 + _COST_OF_A_SHAPE * shapes)
 
 
 @dataclass(frozen=True)
