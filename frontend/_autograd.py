@@ -1,0 +1,303 @@
+"""The backward: cotangents travel the tape in descending order of recording.
+
+Contributions to one cotangent are added in that order, the first one unchanged, so a backward is one definite sequence
+of ops; with `create_graph` it is recorded like any other. An undefined cotangent is None, never a tensor of zeros.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import Any
+
+from vitrify.ir import ops
+from vitrify.passes.autodiff import pull_back
+from vitrify.tracer.recorder import active
+
+from . import _dispatch
+from ._dispatch import apply, assign, build, is_shared
+from ._tape import (
+    Edge, Leaf, MultiNode, Node, OutputOf, enable_grad as enable_grad, is_grad_enabled, no_grad, set_grad_enabled,
+)  # fmt: skip
+from ._tensor import Tensor, alias, edge_of, version_of
+
+_FREED = (
+    "Trying to backward through the graph a second time (or directly access saved tensors after they have already "
+    "been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
+    "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access "
+    "saved tensors after calling backward."
+)
+
+
+def backward(
+    tensors: Tensor | Sequence[Tensor], grad_tensors: Any = None, retain_graph: bool | None = None,
+    create_graph: bool = False, grad_variables: Any = None, inputs: Any = None,
+) -> None:  # fmt: skip
+    """Add the gradients of `tensors` to the `grad` of the leaves they were computed from (or of `inputs`).
+
+    grad_tensors: cotangents, one per tensor; may be left out for a scalar. Raises RuntimeError for a tensor that has no
+    history, or is no scalar and has no cotangent, or whose tape was freed or written over.
+    """
+    roots = _roots(_listed(tensors), _listed(grad_tensors), create_graph)
+    wanted = None
+    if inputs is not None:
+        inputs = _listed(inputs)
+        if not inputs:
+            raise RuntimeError("'inputs' argument to backward() cannot be empty.")
+        wanted = [_edge_of_input(x) for x in inputs]
+    engine = _Engine(roots, wanted, keep=create_graph if retain_graph is None else retain_graph)
+    with set_grad_enabled(create_graph):
+        engine.run(accumulate=True)
+        for x in inputs or ():
+            if not x.is_leaf and (ct := engine.reached.get(edge_of(x))) is not None:  # type: ignore[arg-type]
+                x._grad = ct if x._grad is None else apply(_ADD, x._grad, ct)
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], grad_outputs: Any = None,
+    retain_graph: bool | None = None, create_graph: bool = False, only_inputs: bool = True,
+    allow_unused: bool | None = None, is_grads_batched: bool = False, materialize_grads: bool = False,
+) -> tuple[Tensor | None, ...]:  # fmt: skip
+    """The gradients of `outputs` with respect to `inputs`, without touching any `grad`.
+
+    >>> x = vitrify.tensor(3.0, requires_grad=True)
+    >>> vitrify.autograd.grad(x * x, x)
+    (tensor(6.),)
+    """
+    inputs = _listed(inputs)
+    wanted = [_edge_of_input(x) for x in inputs]
+    roots = _roots(_listed(outputs), _listed(grad_outputs), create_graph)
+    engine = _Engine(roots, wanted, keep=create_graph if retain_graph is None else retain_graph)
+    with set_grad_enabled(create_graph):
+        engine.run(accumulate=False)
+    found = tuple(engine.reached.get(edge) for edge in wanted)
+    if materialize_grads:
+        return tuple(_zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True))
+    if not allow_unused and None in [g if g is None else 0 for g in found]:
+        raise RuntimeError(
+            "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if "
+            "this is the desired behavior."
+        )
+    return found
+
+
+_ADD = _dispatch.bind(ops.add)
+
+
+def _listed(items: Any) -> list[Any]:
+    if items is None:
+        return []
+    return [items] if isinstance(items, Tensor) else list(items)
+
+
+def _edge_of_input(x: Tensor) -> Edge:
+    edge = edge_of(x)
+    if edge is None:
+        raise RuntimeError("One of the differentiated Tensors does not require grad")
+    return edge
+
+
+def _roots(
+    tensors: list[Tensor], cotangents: list[Tensor | None], create_graph: bool
+) -> list[tuple[Edge, Tensor]]:
+    given = cotangents or [None] * len(tensors)
+    if len(given) != len(tensors):
+        raise RuntimeError(f"got {len(tensors)} tensors and {len(given)} gradients")
+    roots = []
+    for i, (x, ct) in enumerate(zip(tensors, given, strict=True)):
+        edge = edge_of(x)
+        if edge is None:
+            raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
+        roots.append((edge, _first_cotangent(i, x, ct, create_graph)))
+    return roots
+
+
+def _first_cotangent(i: int, x: Tensor, ct: Tensor | None, create_graph: bool) -> Tensor:
+    if ct is None:
+        if x._type.numel != 1:
+            raise RuntimeError("grad can be implicitly created only for scalar outputs")
+        with no_grad():
+            return build(ops.cast, _dispatch.full(1, x.dtype, x._type.shape), dtype=x.dtype)
+    if ct._type.shape != x._type.shape:
+        raise RuntimeError(
+            f"Mismatch in shape: grad_output[{i}] has a shape of {ct.shape} and output[{i}] has a shape of {x.shape}."
+        )
+    if ct.dtype is not x.dtype:
+        with set_grad_enabled(create_graph):
+            return build(ops.cast, ct, dtype=x.dtype)
+    return ct
+
+
+def _zeros_like(x: Tensor) -> Tensor:
+    with no_grad():
+        return build(ops.cast, _dispatch.full(0, x.dtype, x._type.shape), dtype=x.dtype)
+
+
+class _Engine:
+    """One backward. reached: the complete cotangents of the wanted edges.
+
+    A pending cotangent is *owned* if nobody outside the engine can hold its storage: then a leaf keeps it as its grad
+    without a copy. Whether it is follows from the rules that made it, so it is the same when traced.
+    """
+
+    def __init__(self, roots: list[tuple[Edge, Tensor]], wanted: list[Edge] | None, keep: bool) -> None:
+        self.keep = keep
+        self.reached: dict[Edge, Tensor] = {}
+        self._wanted = frozenset(wanted or ())
+        self._needed = None if wanted is None else _leading_to(self._wanted, [edge for edge, _ in roots])
+        self._pending: dict[Edge, Any] = {}
+        self._owned: set[Edge] = set()
+        self._queue: list[tuple[int, Edge]] = []
+        for edge, ct in roots:
+            self._deliver(edge, ct, owned=False)
+
+    def run(self, accumulate: bool) -> None:
+        """Walk the tape. accumulate: add to the `grad` of the leaves that are reached."""
+        while self._queue:
+            _, edge = heapq.heappop(self._queue)
+            if isinstance(edge, MultiNode):
+                self._through_multi(edge)
+                continue
+            ct, owned = self._hooked(edge, self._pending.pop(edge), edge in self._owned)
+            if edge in self._wanted:
+                self.reached[edge] = ct
+            if isinstance(edge, Node):
+                self._through_node(edge, ct, owned)
+            elif isinstance(edge, OutputOf):
+                self._to_source(edge, ct)
+            elif accumulate:
+                _accumulate(edge, ct, owned)  # type: ignore[arg-type]
+
+    def _deliver(self, edge: Edge, ct: Tensor, owned: bool) -> None:
+        """Add a contribution to an edge's cotangent."""
+        if self._needed is not None and edge not in self._needed:
+            return
+        if edge in self._pending:
+            ct, owned = apply(_ADD, self._pending[edge], ct), True
+        else:
+            heapq.heappush(self._queue, (-edge.number, edge))
+        self._set(edge, ct, owned)
+
+    def _set(self, edge: Edge, ct: Tensor, owned: bool) -> None:
+        self._pending[edge] = ct
+        (self._owned.add if owned else self._owned.discard)(edge)
+
+    def _hooked(self, edge: Edge, ct: Tensor, owned: bool) -> tuple[Tensor, bool]:
+        for hook in list((edge.hooks or {}).values()):
+            owned = False
+            result = hook(ct)
+            ct = ct if result is None else result
+        kept = edge.retained and edge.retained()
+        if kept is not None:
+            kept._grad = alias(ct, ct._node)
+            owned = False
+        return ct, owned and edge not in self._wanted
+
+    def _through_node(self, node: Node, ct: Tensor, owned: bool) -> None:
+        if not any(node.edges):
+            return
+        values = _unpacked(node)
+        cotangents = pull_back(apply, node.program, ct, values[-1], values[:-1])
+        if not self.keep:
+            node.saved = None
+        held = {id(_root(x)) for x in values if x is not None}
+        made = [None if g is None else _root(g) for g in cotangents]
+        for edge, g, root in zip(node.edges, cotangents, made, strict=True):
+            if edge is not None and g is not None:
+                own = id(root) not in held and (owned or root is not _root(ct)) and _count(made, root) == 1
+                self._deliver(edge, g, own)
+
+    def _to_source(self, edge: OutputOf, ct: Tensor) -> None:
+        source = edge.source
+        if source not in self._pending:
+            self._pending[source] = [None] * source.outputs
+            heapq.heappush(self._queue, (-source.number, source))
+        self._pending[source][edge.index] = ct
+
+    def _through_multi(self, node: MultiNode) -> None:
+        cotangents = self._pending.pop(node)
+        if not node.takes_partials:
+            for edge, ct in zip(node.edges, node.cotangents(cotangents, self.keep), strict=True):
+                if edge is not None and ct is not None:
+                    self._deliver(edge, ct, owned=False)
+            return
+        partials = [None if e is None else self._pending.get(e) for e in node.edges]
+        for edge, ct in zip(node.edges, node.cotangents(cotangents, self.keep, partials), strict=True):
+            if edge is not None and ct is not None and (self._needed is None or edge in self._needed):
+                if edge not in self._pending:
+                    heapq.heappush(self._queue, (-edge.number, edge))
+                self._set(edge, ct, owned=False)
+
+
+def _root(x: Tensor) -> Tensor:
+    return x if x._view is None else x._view[0]
+
+
+def _count(roots: list[Tensor | None], root: Tensor | None) -> int:
+    return sum(r is root for r in roots)
+
+
+def _leading_to(wanted: frozenset[Edge], roots: list[Edge]) -> set[Edge]:
+    """The edges from which a wanted one is reached. An edge's number is above those of all that it leads to."""
+    seen, stack = set(roots), list(roots)
+    while stack:
+        for edge in _successors(stack.pop()):
+            if edge not in seen:
+                seen.add(edge)
+                stack.append(edge)
+    found: set[Edge] = set()
+    for edge in sorted(seen, key=lambda e: e.number):
+        if edge in wanted or any(e in found for e in _successors(edge)):
+            found.add(edge)
+    return found
+
+
+def _successors(edge: Edge) -> list[Edge]:
+    if isinstance(edge, OutputOf):
+        return [edge.source]
+    return [e for e in getattr(edge, "edges", ()) if e is not None]
+
+
+def _unpacked(node: Node) -> list[Tensor | None]:
+    """(*operands, result), as far as the derivative reads them."""
+    values: list[Tensor | None] = [None] * (len(node.edges) + 1)
+    if node.saved is None:
+        if node.kept:
+            raise RuntimeError(_FREED)
+        return values
+    for place, x, then in zip(node.kept, node.saved, node.versions, strict=True):
+        edge = node if place == len(node.edges) else node.edges[place]
+        if (now := version_of(x)) != then:
+            raise RuntimeError(written_over(x, edge, now, then))
+        values[place] = x if x._node is edge else alias(x, edge)
+    return values
+
+
+def written_over(x: Tensor, edge: Edge | None, now: int, then: int) -> str:
+    """PyTorch's message for a saved tensor that was changed in place."""
+    maker = "" if edge is None or isinstance(edge, Leaf) else f", which is output 0 of {edge.name()},"
+    return (
+        "one of the variables needed for gradient computation has been modified by an inplace operation: "
+        f"[vitrify.{x.dtype.name} {list(x._type.shape)}]{maker} is at version {now}; expected version {then} "
+        "instead. Hint: the backtrace further above shows the operation that failed to compute its gradient. The "
+        "variable in question was changed in there or anywhere later. Good luck!"
+    )
+
+
+def _accumulate(leaf: Leaf, ct: Tensor, owned: bool) -> None:
+    tensor = leaf.tensor()
+    if tensor is None:
+        return
+    recorder = active()
+    if recorder is not None:
+        recorder.observe(tensor, "_grad")
+    before = tensor._grad
+    if before is None:
+        keep = owned and ct._type.is_contiguous and not is_grad_enabled() and not is_shared(ct)
+        tensor._grad = alias(ct) if keep else build(ops.cast, ct, dtype=ct.dtype)
+    elif is_grad_enabled():
+        tensor._grad = apply(_ADD, before, ct)
+    else:
+        assign(before, apply(_ADD, before, ct))
+    for hook in list((leaf.accumulated or {}).values()):
+        hook(tensor)

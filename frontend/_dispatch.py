@@ -1,0 +1,248 @@
+"""Dispatch: from an op and its operands to a result, run at once or recorded, with its node on the tape.
+
+One dictionary maps (op, operand types by identity) to an entry with all that follows from them. A hit is a lookup, the
+kernel and the new tensor; a miss is where rules and errors live (`runtime.eager.signature`, then the entry is made).
+`build` is the eager implementation of the `Builder` protocol; `assign` is the only way in which elements change.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from vitrify.ir import dtypes, ops
+from vitrify.ir.builder import broadcast
+from vitrify.ir.dtypes import DType
+from vitrify.ir.errors import IRTypeError
+from vitrify.ir.opdef import BoundOp, OpDef, bind
+from vitrify.ir.strided import StridedType
+from vitrify.ir.types import Literal, TensorType
+from vitrify.passes.autodiff import VJP, Derivative, derivative
+from vitrify.runtime import eager
+from vitrify.runtime import storage as memory
+from vitrify.tracer.recorder import Recorder, activate, active
+
+from ._tape import Edge, Leaf, Node, mode
+from ._tensor import Tensor, alias, edge_of, track, version_of, view_node
+
+
+class Entry:
+    """What follows from an op and the types of its operands.
+
+    offset: bytes, if the result is a view of the first operand, else None. taped: whether the op has a derivative at
+    all. programs: for each choice of operands that require grad, what a node of the tape holds.
+    """
+
+    __slots__ = ("op", "types", "result", "offset", "run", "taped", "programs")
+
+    def __init__(self, op: BoundOp, types: tuple[StridedType, ...]) -> None:
+        self.op, self.types = op, types
+        self.result, self.offset, _ = eager.signature(op, types)
+        self.run: Callable[..., Any] | None = None
+        self.taped = self.result.dtype.is_floating_point and op.opdef in VJP
+        self.programs: dict[tuple[bool, ...], tuple[Derivative, tuple[int, ...]]] = {}
+
+    def program(self, wanted: tuple[bool, ...]) -> tuple[Derivative, tuple[int, ...]]:
+        """The derivative, and which of (*operands, result) it reads."""
+        made = derivative(self.op, tuple([t.ir for t in self.types]), wanted)
+        kept = sorted(made.saves.operands) + [len(self.types)] * made.saves.result
+        self.programs[wanted] = made, tuple(kept)
+        return self.programs[wanted]
+
+
+_ENTRIES: dict[tuple[Any, ...], Entry] = {}
+#: Entries are dropped together when there are more: decoding makes a new shape per step.
+MOST_ENTRIES: Final = 8192
+
+#: Number of captures that run now, in any thread. While there are none, nobody asks for a recorder.
+captures = 0
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def recording(recorder: Recorder) -> Iterator[None]:
+    """While inside, this thread's ops are recorded instead of run."""
+    global captures
+    with _LOCK:
+        captures += 1
+    try:
+        with activate(recorder):
+            yield
+    finally:
+        with _LOCK:
+            captures -= 1
+
+
+def apply(op: BoundOp, *operands: Tensor) -> Tensor:
+    """The result of an op on tensors. Raises IRTypeError for operands that don't fit."""
+    entry = _ENTRIES.get((op, *[x._type for x in operands]))
+    if entry is None:
+        entry = _miss(op, operands)
+    if captures and (recorder := active()) is not None:
+        return _recorded(recorder, entry, operands)
+    if entry.offset is not None:
+        return _result(entry, operands, memory.view(operands[0]._storage, entry.offset))
+    run = entry.run or _compiled(entry)
+    return _result(entry, operands, run(*[x._storage for x in operands]))
+
+
+def _recorded(recorder: Recorder, entry: Entry, operands: tuple[Tensor, ...]) -> Tensor:
+    values = [recorder.operand(x._storage, x._type, x) for x in operands]
+    return _result(entry, operands, recorder.record(entry.op, values, entry.result, entry.offset))
+
+
+def _result(entry: Entry, operands: tuple[Tensor, ...], storage: Any) -> Tensor:
+    result = Tensor(storage, entry.result)
+    if captures:
+        track(result)
+    if entry.taped and mode.grad:
+        edges = tuple([edge_of(x) for x in operands])
+        if any(edges):
+            result._node = _node(entry, edges, operands, result)
+    if entry.offset is not None:
+        _remember_base(result, operands[0], entry.offset)
+    return result
+
+
+def _node(
+    entry: Entry, edges: tuple[Edge | None, ...], operands: tuple[Tensor, ...], result: Tensor
+) -> Node:
+    wanted = tuple([edge is not None for edge in edges])
+    program, kept = entry.programs.get(wanted) or entry.program(wanted)
+    if not kept:
+        return Node(entry.op, program, edges)
+    count = len(operands)
+    # A result is kept as another tensor that does not refer to its node: the tape holds no cycle.
+    saved = tuple([operands[i] if i < count else alias(result) for i in kept])
+    return Node(entry.op, program, edges, kept, saved, tuple([version_of(x) for x in saved]))
+
+
+def _remember_base(view: Tensor, operand: Tensor, offset: int) -> None:
+    if operand._view is None:
+        view._view = (operand, offset, operand._node)
+    else:
+        base, start, node = operand._view
+        view._view = (base, start + offset, node)
+
+
+def _miss(op: BoundOp, operands: tuple[Tensor, ...]) -> Entry:
+    for x in operands:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{op.opdef.name}: expected Tensor operands, got {type(x).__name__}")
+    types = tuple(x._type for x in operands)
+    entry = Entry(op, types)
+    with _LOCK:
+        if len(_ENTRIES) >= MOST_ENTRIES:
+            _ENTRIES.clear()
+            _CONSTANTS.clear()
+        return _ENTRIES.setdefault((op, *types), entry)
+
+
+def _compiled(entry: Entry) -> Callable[..., Any]:
+    run = eager.kernel(entry.op, entry.types)
+    if entry.op.opdef is ops.constant:
+        run = _remembered(run())
+    entry.run = run
+    return run
+
+
+#: Storages of constants: read by many, so never to be written to.
+_CONSTANTS: set[Any] = set()
+
+
+def _remembered(storage: Any) -> Callable[[], Any]:
+    _CONSTANTS.add(memory.base(storage))
+    return lambda: storage
+
+
+def is_shared(x: Tensor) -> bool:
+    """Whether the tensor lies in the memory of a constant."""
+    return not captures and memory.base(x._storage) in _CONSTANTS
+
+
+class EagerBuilder:
+    """The `Builder` that runs ops on tensors as they are built."""
+
+    def __call__(self, opdef: OpDef, *operands: Tensor, **attrs: Any) -> Tensor:
+        return apply(bind(opdef, **attrs), *operands)
+
+    def type_of(self, value: Tensor) -> TensorType:
+        return value._type.ir
+
+
+build = EagerBuilder()
+
+
+def constant(value: Any, dtype: DType) -> Tensor:
+    """A read-only tensor of rank 0."""
+    return apply(bind(ops.constant, value=Literal.of(value, dtype)))
+
+
+def full(value: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:
+    """A read-only tensor with `value` everywhere: one element in memory, repeated."""
+    return broadcast(build, constant(value, dtype), shape)
+
+
+def assign(target: Tensor, value: Tensor) -> Tensor:
+    """Overwrite target's elements with value's (same dtype and shape), in place; gives target.
+
+    Its history becomes value's; a base and other views of the same elements follow. Raises RuntimeError for a leaf that
+    requires grad, or a view of one, while recording, and for a target whose elements overlap in memory.
+    """
+    check_writable(target)
+    if value._type.ir != target._type.ir:
+        raise IRTypeError(f"can't assign {value._type} to {target._type}")
+    if captures and (recorder := active()) is not None:
+        recorder.write(*(recorder.operand(x._storage, x._type, x) for x in (target, value)))
+    else:
+        _write(target, value)
+    if mode.grad and target.dtype.is_floating_point:
+        _rebase(target, edge_of(value))
+    return target
+
+
+def check_writable(target: Tensor) -> None:
+    """Raises RuntimeError if the tensor can't be written to in place now."""
+    strides = target._type.strides
+    if any(s == 0 and n > 1 for s, n in zip(strides, target._type.shape, strict=True)):
+        raise RuntimeError(
+            "unsupported operation: more than one element of the written-to tensor refers to a single memory "
+            "location. Please clone() the tensor before performing the operation."
+        )
+    if not mode.grad:
+        return
+    if isinstance(edge_of(target), Leaf):
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+    if target._view is not None and isinstance(target._view[0]._node, Leaf):
+        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+
+
+def _write(target: Tensor, value: Tensor) -> None:
+    """Copy the elements and bump the version. A copy is exact, whoever makes it."""
+    to = memory.to_array(target._storage, target._type)
+    to[...] = memory.to_array(value._storage, value._type)
+    memory.bump(target._storage)
+
+
+def _rebase(target: Tensor, edge: Edge | None) -> None:
+    """Give the written-to tensor, and the base that it is a view of, their new place in the tape."""
+    before = edge_of(target)
+    if target._view is None:
+        target._node = Node(_CUT, _NOTHING, (None,)) if edge is None and before is not None else edge
+        return
+    base, offset, _ = target._view
+    if edge is None and base._node is None:
+        return
+    op = bind(ops.as_strided_update, strides=target._type.strides, offset=offset // target.itemsize)
+    edges = (base._node, edge)
+    wanted = (base._node is not None, edge is not None)
+    base._node = Node(op, derivative(op, (base._type.ir, target._type.ir), wanted), edges)
+    target._view = (base, offset, base._node)
+    target._node = view_node(base, offset, target._type)
+
+
+#: The op of a node that passes nothing on: the tensor still requires grad, as in PyTorch.
+_CUT = bind(ops.cast, dtype=dtypes.bool_)
+_NOTHING = derivative(_CUT, (TensorType(dtypes.bool_),), (False,))

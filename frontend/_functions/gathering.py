@@ -1,0 +1,240 @@
+"""Picking and placing elements along a dimension; sorting, which is picking in an order found by numpy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vitrify.ir import dtypes, ops
+from vitrify.ir.opdef import bind
+
+from .._dispatch import apply, assign
+from .._promotion import as_operand
+from .._tensor import Tensor, wrap_dim
+from .casting import _TYPE_NAMES, cast
+from .creation import from_numpy, iota
+from .movement import broadcast_to, flatten, movedim, reshape, slice_dim, squeeze
+from .reductions import _Pairs
+
+
+def _along(index: Tensor, dim: int) -> list[Tensor]:
+    """For every dimension the place of each element: `index` along `dim`, its own place along the others."""
+    shape = index._type.shape
+    return [index if a == dim else iota(shape, a) for a in range(len(shape))]
+
+
+def _checked(x: Tensor, dim: int, index: Tensor, name: str, smaller: bool = True) -> int:
+    dim = wrap_dim(dim, x.ndim)
+    if index._type.dtype is not dtypes.int64:
+        raise RuntimeError(f"{name}(): Expected dtype int64 for index")
+    if index.ndim != x.ndim:
+        raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
+    for a, (n, m) in enumerate(zip(index._type.shape, x._type.shape, strict=True)):
+        if a != dim and n > m:
+            raise RuntimeError(
+                f"Size does not match at dimension {a} expected index {list(index.shape)} to be no larger than self "
+                f"{list(x.shape)} apart from dimension {dim}"
+            )
+    return dim
+
+
+def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False) -> Tensor:
+    """For each element of index the element of input at that place along `dim`.
+
+    >>> vitrify.gather(vitrify.tensor([[1, 2], [3, 4]]), 1, vitrify.tensor([[0, 0], [1, 0]]))
+    tensor([[1, 1],
+            [4, 3]])
+    """
+    dim = _checked(input, dim, index, "gather")
+    if input.ndim == 0:
+        return cast(input, input.dtype, copy=True)
+    return apply(bind(ops.gather, axes=tuple(range(input.ndim))), input, *_along(index, dim))
+
+
+def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    """`gather` with the other dimensions broadcast; without `dim` from the flattened tensor."""
+    if dim is None:
+        return gather(flatten(input), 0, flatten(indices))
+    dim = wrap_dim(dim, input.ndim)
+    a, b = input._type.shape, indices._type.shape
+    sizes = [max(n, m) if n and m else 0 for n, m in zip(a, b, strict=True)]
+    wide = broadcast_to(input, [a[i] if i == dim else n for i, n in enumerate(sizes)])
+    return gather(wide, dim, broadcast_to(indices, [b[i] if i == dim else n for i, n in enumerate(sizes)]))
+
+
+def take(input: Tensor, index: Tensor) -> Tensor:
+    """The elements of the flattened tensor at these places."""
+    return apply(bind(ops.gather, axes=(0,)), flatten(input), index)
+
+
+def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
+    """The parts at the places in a vector, along a dimension."""
+    if index.ndim > 1:
+        raise IndexError("index_select(): Index is supposed to be a vector")
+    if not index.dtype.is_integer:
+        raise RuntimeError("index_select(): Expected dtype int32 or int64 for index")
+    dim = wrap_dim(dim, input.ndim)
+    places = reshape(cast(index, dtypes.int64), -1)
+    source = input if input.ndim else reshape(input, 1)
+    picked = movedim(apply(bind(ops.gather, axes=(dim,)), source, places), 0, dim)
+    return picked if input.ndim else reshape(picked, ())
+
+
+def _scattered(opname: Any, x: Tensor, dim: int, index: Tensor, src: Any, name: str) -> Tensor:
+    dim = wrap_dim(dim, x.ndim)
+    if index._type.dtype is not dtypes.int64:
+        raise RuntimeError(f"{name}(): Expected dtype int64 for index")
+    if index.ndim != x.ndim:
+        raise RuntimeError("Index tensor must have the same number of dimensions as self tensor")
+    if isinstance(src, Tensor) and src.ndim:
+        if src._type.dtype is not x._type.dtype:
+            raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype")
+        for a, n in enumerate(index._type.shape):
+            if n > src._type.shape[a]:
+                raise RuntimeError(
+                    f"Expected index {list(index.shape)} to be no larger than self {list(x.shape)} apart from dimension "
+                    f"{dim} and to be no larger size than src {list(src.shape)}"
+                )
+            src = slice_dim(src, a, 0, n)
+    _checked(x, dim, index, name)
+    values = as_operand(src, x._type.dtype, index._type.shape)
+    return apply(bind(opname, axes=tuple(range(x.ndim))), x, values, *_along(index, dim))
+
+
+def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None,
+            reduce: str | None = None) -> Tensor:  # fmt: skip
+    """A copy of input with the elements of src (or one number) at the places in index along `dim`."""
+    src = value if src is None else src
+    if reduce not in (None, "add"):
+        raise RuntimeError("reduce argument must be either add or multiply.")
+    return _scattered(ops.scatter_add if reduce else ops.scatter, input, dim, index, src, "scatter")
+
+
+def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
+    """A copy of input with the elements of src added at the places in index along `dim`, in order."""
+    return _scattered(ops.scatter_add, input, dim, index, src, "scatter_add")
+
+
+def _by_index(opdef: Any, x: Tensor, dim: int, index: Tensor, source: Tensor, name: str) -> Tensor:
+    dim = wrap_dim(dim, x.ndim)
+    if source._type.dtype is not x._type.dtype:
+        raise RuntimeError(
+            f"{name}: self ({_TYPE_NAMES[x.dtype]}) and source ({_TYPE_NAMES[source.dtype]}) must have the same scalar type"
+        )
+    if index.ndim > 1 or index._type.numel != (source._type.shape[dim] if source.ndim else 1):
+        raise IndexError(f"{name}: Number of indices ({index._type.numel}) should be equal to source.size(dim)")
+    values = movedim(source, dim, 0)
+    return apply(bind(opdef, axes=(dim,)), x, values, reshape(cast(index, dtypes.int64), -1))
+
+
+def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: Any = 1) -> Tensor:
+    """A copy of input with alpha * the parts of source added at the places in a vector, in order."""
+    source = source if alpha == 1 else source * alpha
+    return _by_index(ops.scatter_add, input, dim, index, source, "index_add_()")
+
+
+def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
+    """A copy of input with the parts of source at the places in a vector."""
+    return _by_index(ops.scatter, input, dim, index, source, "index_copy_()")
+
+
+def index_fill(input: Tensor, dim: int, index: Tensor, value: Any) -> Tensor:
+    """A copy of input with one number at the places in a vector."""
+    dim = wrap_dim(dim, input.ndim)
+    shape = list(input._type.shape)
+    shape[dim] = index._type.numel
+    return index_copy(input, dim, index, as_operand(value, input._type.dtype, tuple(shape)))
+
+
+def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
+    """A copy of input with src as the part at one place along `dim`."""
+    from .movement import select
+
+    copy = cast(input, input.dtype, copy=True)
+    assign(select(copy, dim, index), src)
+    return copy
+
+
+def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
+    """The places of the elements in ascending order along `dim`; equal ones keep their order, nan is largest."""
+    array = input._array("argsort")
+    if array.ndim == 0:
+        return from_numpy(np.zeros((), np.int64))
+    axis = wrap_dim(dim, input.ndim)
+    if descending:
+        backwards = np.argsort(np.flip(array, axis), axis=axis, kind="stable")
+        order = np.flip(array.shape[axis] - 1 - backwards, axis)
+    else:
+        order = np.argsort(array, axis=axis, kind="stable")
+    return from_numpy(np.ascontiguousarray(order, np.int64))
+
+
+def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
+    """(values, indices) in ascending order along `dim`."""
+    order = argsort(input, dim, descending)
+    return _Pairs["sort"](gather(input, dim, order), order)
+
+
+def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
+    """(values, indices) of the k largest (smallest) elements along `dim`, in order."""
+    dim = wrap_dim(dim, input.ndim)
+    if not 0 <= k <= (input._type.shape[dim] if input.ndim else 1):
+        raise RuntimeError("selected index k out of range")
+    order = argsort(input, dim, descending=largest)
+    order = slice_dim(order, dim, 0, k) if order.ndim else order
+    return _Pairs["topk"](gather(input, dim, order), order)
+
+
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
+    """(values, indices) of the k-th smallest element along `dim`."""
+    dim = wrap_dim(dim, input.ndim)
+    n = input._type.shape[dim] if input.ndim else 1
+    if not 1 <= k <= n:
+        raise RuntimeError("kthvalue(): selected number k out of range for dimension " + str(dim))
+    order = argsort(input, dim)
+    order = slice_dim(order, dim, k - 1, k) if order.ndim else order
+    values = gather(input, dim, order)
+    return _Pairs["mode"](*((values, order) if keepdim else (squeeze(values, dim), squeeze(order, dim))))
+
+
+def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The lower median of all elements, or (values, indices) along `dim`; nan if there is one."""
+    if dim is None:
+        return median(flatten(input), 0).values
+    array = input._array("median")
+    n = array.shape[dim] if array.ndim else 1
+    order = argsort(input, dim)._array("median")
+    if array.ndim == 0:
+        return _Pairs["median"](cast(input, input.dtype, copy=True), from_numpy(order))
+    has_nan = np.isnan(array).any(axis=dim, keepdims=True) if array.dtype.kind == "f" else np.False_
+    first_nan = np.argmax(np.isnan(array), axis=dim, keepdims=True) if array.dtype.kind == "f" else 0
+    middle = np.take(order, [(n - 1) // 2], axis=dim)
+    index = from_numpy(np.ascontiguousarray(np.where(has_nan, first_nan, middle), np.int64))
+    values = gather(input, dim, index)
+    return _Pairs["median"](*((values, index) if keepdim else (squeeze(values, dim), squeeze(index, dim))))
+
+
+def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,
+           dim: int | None = None) -> Any:  # fmt: skip
+    """The distinct elements in ascending order; on request each one's place among them, and how often each occurs."""
+    found = np.unique(input._array("unique"), return_inverse=True, return_counts=True, axis=dim)
+    values, inverse, counts = found
+    shape = input._type.shape if dim is None else inverse.shape
+    parts = [values, inverse.astype(np.int64).reshape(shape), counts.astype(np.int64)]
+    wanted = [parts[0], *([parts[1]] if return_inverse else []), *([parts[2]] if return_counts else [])]
+    results = tuple(from_numpy(np.ascontiguousarray(p)) for p in wanted)
+    return results if len(results) > 1 else results[0]
+
+
+def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -> Tensor:
+    """How often each integer occurs in a vector, or the sum of the weights of its occurrences, in order."""
+    if input.ndim != 1 or input.dtype.kind not in "iu":
+        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    array = input._array("bincount")
+    if array.size and array.min() < 0:
+        raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
+    size = max(int(array.max()) + 1 if array.size else 0, minlength)
+    dtype = dtypes.int64 if weights is None else weights.dtype if weights.is_floating_point() else dtypes.float64
+    source = as_operand(1 if weights is None else weights, dtype, input._type.shape)
+    return index_add(cast(as_operand(0, dtype, (size,)), dtype, copy=True), 0, input, source)

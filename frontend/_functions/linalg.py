@@ -1,0 +1,244 @@
+"""Matrix products: every one is a single contraction, whatever the ranks and transpositions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from vitrify.ir import dtypes, ops
+from vitrify.ir.contraction import ContractSpec
+from vitrify.ir.expr import symbol
+from vitrify.ir.opdef import bind
+
+from .._dispatch import apply
+from .._promotion import broadcast_shapes
+from .._tensor import Tensor, wrap_dim
+from .casting import _TYPE_NAMES
+from .movement import reshape
+from .pointwise import add, check_tensor, mul
+
+Labels = Sequence[str]
+
+
+def contract(x: Tensor, y: Tensor, lhs: Labels, rhs: Labels, out: Labels, over: Labels) -> Tensor:
+    """sum over `over` of x[lhs] * y[rhs]: one label per dimension."""
+    spec = ContractSpec(tuple(map(symbol, lhs)), tuple(map(symbol, rhs)), tuple(out), tuple(over))
+    if x._type.dtype is dtypes.bool_:
+        raise RuntimeError('"addmm_impl_cpu_" not implemented for \'Bool\'')
+    return apply(bind(ops.contract, spec=spec), x, y)
+
+
+def _check_dtypes(x: Tensor, y: Tensor) -> None:
+    if x._type.dtype is not y._type.dtype:
+        names = [_C_NAMES.get(v.dtype.name, _TYPE_NAMES[v.dtype]) for v in (x, y)]
+        raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {names[0]} != {names[1]}")
+
+
+_C_NAMES = {"float32": "float", "float64": "double", "int64": "long", "int32": "int", "uint8": "unsigned char"}
+
+
+def matmul(input: Tensor, other: Tensor) -> Tensor:
+    """The matrix product: of vectors the dot product, of more dimensions matrix by matrix, broadcasting the rest.
+
+    >>> vitrify.matmul(vitrify.ones(5, 2, 3), vitrify.ones(3, 4)).shape
+    vitrify.Size([5, 2, 4])
+    """
+    check_tensor(input, "matmul")
+    check_tensor(other, "matmul")
+    x, y = input, other
+    if x.ndim == 0 or y.ndim == 0:
+        raise RuntimeError(
+            f"both arguments to matmul need to be at least 1D, but they are {x.ndim}D and {y.ndim}D"
+        )
+    _check_dtypes(x, y)
+    _check_inner(x, y)
+    m = ["m"] if x.ndim > 1 else []
+    n = ["n"] if y.ndim > 1 else []
+    x, lead_x, y, lead_y, lead = _batches(x, y)
+    out = [*lead, *m, *n]
+    return contract(x, y, [*lead_x, *m, "k"], [*lead_y, "k", *n], out, ["k"])
+
+
+def _check_inner(x: Tensor, y: Tensor) -> None:
+    a, b = x._type.shape, y._type.shape
+    k = b[-2] if len(b) > 1 else b[0]
+    if a[-1] == k:
+        return
+    if len(a) == len(b) == 1:
+        raise RuntimeError(
+            f"inconsistent tensor size, expected tensor [{a[0]}] and src [{b[0]}] to have the same number of elements, "
+            f"but got {a[0]} and {b[0]} elements respectively"
+        )
+    if len(b) == 1:
+        rows = math.prod(a[:-1])
+        raise RuntimeError(f"size mismatch, got input ({rows}), mat ({rows}x{a[-1]}), vec ({b[0]})")
+    if len(a) > 2 and len(b) > 2 or len(a) <= 2 < len(b):
+        batch = math.prod(broadcast_shapes(a[:-2], b[:-2]))
+        raise RuntimeError(
+            f"Expected size for first two dimensions of batch2 tensor to be: [{batch}, {a[-1]}] but got: [{batch}, {k}]."
+        )
+    rows = math.prod(a[:-1])
+    raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({rows}x{a[-1]} and {b[-2]}x{b[-1]})")
+
+
+def _batches(x: Tensor, y: Tensor) -> tuple[Tensor, list[str], Tensor, list[str], list[str]]:
+    """Labels of the batch dimensions. A dimension of size 1 that broadcasts is left out of its operand."""
+    a, b = x._type.shape[:-2], y._type.shape[:-2]
+    full = broadcast_shapes(a, b)
+    labels = [f"b{i}" for i in range(len(full))]
+    x, lead_x = _without_ones(x, a, full, labels)
+    y, lead_y = _without_ones(y, b, full, labels)
+    return x, lead_x, y, lead_y, labels
+
+
+def _without_ones(
+    x: Tensor, have: tuple[int, ...], full: tuple[int, ...], labels: list[str]
+) -> tuple[Tensor, list[str]]:
+    lead = len(full) - len(have)
+    kept = [i for i, n in enumerate(have) if n == full[i + lead]]
+    if len(kept) < len(have):
+        x = reshape(x, *(have[i] for i in kept), *x._type.shape[len(have) :])
+    return x, [labels[i + lead] for i in kept]
+
+
+def mm(input: Tensor, mat2: Tensor) -> Tensor:
+    """The product of two matrices. Raises RuntimeError for other ranks."""
+    for name, x in (("self", input), ("mat2", mat2)):
+        if x.ndim != 2:
+            raise RuntimeError(f"{name} must be a matrix")
+    return matmul(input, mat2)
+
+
+def bmm(input: Tensor, mat2: Tensor) -> Tensor:
+    """The products of two batches of matrices of equal length."""
+    for name, x in (("batch1", input), ("batch2", mat2)):
+        if x.ndim != 3:
+            raise RuntimeError(f"{name} must be a 3D tensor")
+    _check_dtypes(input, mat2)
+    a, b = input._type.shape, mat2._type.shape
+    if b[:2] != (a[0], a[2]):
+        raise RuntimeError(
+            f"Expected size for first two dimensions of batch2 tensor to be: [{a[0]}, {a[2]}] but got: [{b[0]}, {b[1]}]."
+        )
+    return contract(input, mat2, "bmk", "bkn", "bmn", "k")
+
+
+def mv(input: Tensor, vec: Tensor) -> Tensor:
+    """The product of a matrix and a vector."""
+    if input.ndim != 2 or vec.ndim != 1:
+        raise RuntimeError(f"vector + matrix @ vector expected, got 1, {input.ndim}, {vec.ndim}")
+    return matmul(input, vec)
+
+
+def dot(input: Tensor, tensor: Tensor) -> Tensor:
+    """The sum of the products of two vectors' elements."""
+    if input.ndim != 1 or tensor.ndim != 1:
+        raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors")
+    if input._type.dtype is not tensor._type.dtype:
+        raise RuntimeError(
+            "dot : expected both vectors to have same dtype, but found "
+            f"{_TYPE_NAMES[input.dtype]} and {_TYPE_NAMES[tensor.dtype]}"
+        )
+    return matmul(input, tensor)
+
+
+def outer(input: Tensor, vec2: Tensor) -> Tensor:
+    """Every product of an element of one vector and one of another."""
+    if input.ndim != 1 or vec2.ndim != 1:
+        which, x = ("self", input) if input.ndim != 1 else ("vec2", vec2)
+        raise RuntimeError(f"outer: Expected 1-D argument {which}, but got {x.ndim}-D")
+    return mul(reshape(input, -1, 1), vec2)
+
+
+def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """beta * input + alpha * (mat1 @ mat2)."""
+    return _scaled_sum(input, mm(mat1, mat2), beta, alpha)
+
+
+def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """beta * input + alpha * (mat @ vec)."""
+    return _scaled_sum(input, mv(mat, vec), beta, alpha)
+
+
+def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """beta * input + alpha * (the sum of the products of two batches of matrices)."""
+    return _scaled_sum(input, contract(batch1, batch2, "bmk", "bkn", "mn", "bk"), beta, alpha)
+
+
+def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """beta * input + alpha * the products of two batches of matrices."""
+    return _scaled_sum(input, bmm(batch1, batch2), beta, alpha)
+
+
+def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+    """beta * input + alpha * outer(vec1, vec2)."""
+    return _scaled_sum(input, outer(vec1, vec2), beta, alpha)
+
+
+def _scaled_sum(x: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
+    return add(x if beta == 1 else mul(x, beta), product if alpha == 1 else mul(product, alpha))
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """input @ weight.T + bias, for weight [out, in] (or [in]) and input [..., in]."""
+    _check_dtypes(input, weight)
+    if input.ndim == 0 or input._type.shape[-1] != weight._type.shape[-1]:
+        rows = math.prod(input._type.shape[:-1])
+        columns = "x".join(map(str, reversed(weight._type.shape)))
+        raise RuntimeError(
+            f"mat1 and mat2 shapes cannot be multiplied ({rows}x{(input._type.shape or (1,))[-1]} and {columns})"
+        )
+    lead = [f"b{i}" for i in range(input.ndim - 1)]
+    n = ["n"] if weight.ndim > 1 else []
+    product = contract(input, weight, [*lead, "k"], [*n, "k"], [*lead, *n], ["k"])
+    return product if bias is None else add(product, bias)
+
+
+def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
+    """The sum of products over pairs of dimensions: the last `dims` of a with the first of b, or two lists."""
+    if isinstance(dims, int):
+        if dims < 0:
+            raise RuntimeError(f"tensordot expects dims >= 0, but got dims={dims}")
+        of_a, of_b = list(range(a.ndim - dims, a.ndim)), list(range(dims))
+    else:
+        of_a, of_b = ([d] if isinstance(d, int) else list(d) for d in dims)
+    of_a, of_b = [wrap_dim(d, a.ndim) for d in of_a], [wrap_dim(d, b.ndim) for d in of_b]
+    if len(of_a) != len(of_b):
+        raise RuntimeError("both dimension lists should have same length")
+    for i, j in zip(of_a, of_b, strict=True):
+        if a._type.shape[i] != b._type.shape[j]:
+            raise RuntimeError(
+                f"contracted dimensions need to match, but first has size {a._type.shape[i]} in dim {i} and second has "
+                f"size {b._type.shape[j]} in dim {j}"
+            )
+    lhs = [f"a{i}" for i in range(a.ndim)]
+    pairs = dict(zip(of_b, of_a, strict=True))
+    rhs = [f"a{pairs[j]}" if j in pairs else f"b{j}" for j in range(b.ndim)]
+    over = [lhs[i] for i in of_a]
+    return contract(a, b, lhs, rhs, [v for v in lhs + rhs if v not in over], over)
+
+
+def trace(input: Tensor) -> Tensor:
+    """The sum of a matrix's diagonal."""
+    from .movement import diagonal
+
+    if input.ndim != 2:
+        raise RuntimeError("trace: expected a matrix")
+    return diagonal(input).sum()
+
+
+def chain_matmul(*matrices: Tensor) -> Tensor:
+    """The product of matrices, from left to right."""
+    result = matrices[0]
+    for matrix in matrices[1:]:
+        result = mm(result, matrix)
+    return result
+
+
+def kron(input: Tensor, other: Tensor) -> Tensor:
+    """The Kronecker product of two tensors of equal rank."""
+    a, b = input._type.shape, other._type.shape
+    product = mul(reshape(input, *(v for n in a for v in (n, 1))), reshape(other, *(v for n in b for v in (1, n))))
+    return reshape(product, *(n * m for n, m in zip(a, b, strict=True)))
+

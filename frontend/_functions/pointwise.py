@@ -1,0 +1,538 @@
+"""Arithmetic, powers, roundings and elementary functions, element by element, with promotion and broadcasting."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from vitrify.ir import dtypes, ops
+from vitrify.ir.dtypes import DType
+from vitrify.ir.opdef import BoundOp, OpDef, bind
+
+from .._dispatch import apply
+from .._promotion import as_operand, get_default_dtype, number_dtype, operands, result_type, unified
+from .._tensor import Tensor
+
+
+def pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    """Two operands, of which one may be a Python number, promoted and broadcast."""
+    if isinstance(x, Tensor) and isinstance(y, Tensor):
+        return (x, y) if x._type is y._type else unified(x, y)
+    check_number(x, y)
+    a, b = operands(x, y)
+    return a, b
+
+
+def check_number(*values: Any) -> None:
+    """Raises TypeError unless all are tensors or Python numbers, and one is a tensor."""
+    for v in values:
+        if not isinstance(v, (Tensor, bool, int, float, complex)) and not hasattr(v, "_traced_scalar"):
+            raise TypeError(f"expected a Tensor or a number, got {type(v).__name__}")
+    if not any(isinstance(v, Tensor) for v in values):
+        raise TypeError("expected at least one Tensor, got numbers only")
+
+
+def floating(x: Tensor) -> Tensor:
+    """The tensor itself, or in default dtype if it holds integers or bools."""
+    if x._type.dtype.kind in "fc":
+        return x
+    return apply(bind(ops.cast, dtype=get_default_dtype()), x)
+
+
+def check_tensor(x: Any, name: str) -> None:
+    """Raises TypeError, as PyTorch does, unless x is a tensor."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(x).__name__}")
+
+
+def unary(opdef: OpDef, doc: str) -> Callable[[Tensor], Tensor]:
+    """A function of floating point tensors; integers and bools are converted to the default dtype."""
+    op = bind(opdef)
+
+    def function(input: Tensor) -> Tensor:
+        check_tensor(input, function.__name__)
+        return apply(op, floating(input))
+
+    function.__name__ = function.__qualname__ = opdef.name.rstrip("_")
+    function.__doc__ = doc
+    return function
+
+
+def rounding(opdef: OpDef, doc: str) -> Callable[[Tensor], Tensor]:
+    """A function that leaves integers as they are."""
+    op = bind(opdef)
+
+    def function(input: Tensor) -> Tensor:
+        check_tensor(input, function.__name__)
+        if input._type.dtype.is_integer:
+            return apply(bind(ops.cast, dtype=input.dtype), input)
+        return apply(op, input)
+
+    function.__name__ = function.__qualname__ = opdef.name.rstrip("_")
+    function.__doc__ = doc
+    return function
+
+
+exp = unary(ops.exp, "e to the power of each element.")
+log = unary(ops.log, "Natural logarithm of each element; nan below zero, -inf at zero.")
+sin = unary(ops.sin, "Sine of each element, in radians.")
+cos = unary(ops.cos, "Cosine of each element, in radians.")
+tanh = unary(ops.tanh, "Hyperbolic tangent of each element.")
+erf = unary(ops.erf, "Error function of each element.")
+sqrt = unary(ops.sqrt, "Square root of each element; nan below zero.")
+rsqrt = unary(ops.rsqrt, "1 / sqrt(x) of each element.")
+sigmoid = unary(ops.sigmoid, "1 / (1 + exp(-x)) of each element.")
+floor = rounding(ops.floor, "The largest integer not above each element.")
+ceil = rounding(ops.ceil, "The smallest integer not below each element.")
+trunc = rounding(ops.trunc, "Each element without its fraction.")
+
+_ADD, _SUB, _MUL, _DIV = bind(ops.add), bind(ops.sub), bind(ops.mul), bind(ops.div)
+_OR, _AND = bind(ops.bit_or), bind(ops.bit_and)
+
+
+def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+    """input + alpha * other; on bools the logical or.
+
+    >>> vitrify.add(vitrify.tensor([1, 2]), 0.5)
+    tensor([1.5000, 2.5000])
+    """
+    x, y = pair(input, _scaled(input, other, alpha))
+    return apply(_OR if x._type.dtype is dtypes.bool_ else _ADD, x, y)
+
+
+def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+    """input - alpha * other. Raises RuntimeError for bools."""
+    if any(_is_bool(v) for v in (input, other)):
+        both = _is_bool(input) and _is_bool(other)
+        raise RuntimeError(
+            f"Subtraction, the `-` operator, with {'two bool tensors' if both else 'a bool tensor'} is not "
+            "supported. "
+            + ("Use the `^` or `logical_xor()` operator instead." if both else "If you are trying to invert a mask, "
+               "use the `~` or `logical_not()` operator instead.")
+        )  # fmt: skip
+    x, y = pair(input, _scaled(input, other, alpha))
+    return apply(_SUB, x, y)
+
+
+def _is_bool(value: Any) -> bool:
+    return value is True or value is False or isinstance(value, Tensor) and value.dtype is dtypes.bool_
+
+
+def _scaled(input: Any, other: Any, alpha: Any) -> Any:
+    if alpha.__class__ is int and alpha == 1:
+        return other
+    if isinstance(alpha, float) and not result_type(input, other).kind in "fc":
+        raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
+    if isinstance(other, Tensor):
+        dtype = result_type(input, other)
+        x = as_operand(other, dtype, other._type.shape)
+        return apply(_MUL, x, as_operand(alpha, dtype, x._type.shape))
+    return other * alpha
+
+
+def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+    """other - alpha * input."""
+    return sub(other, input, alpha=alpha)
+
+
+def mul(input: Any, other: Any) -> Tensor:
+    """input * other; on bools the logical and."""
+    x, y = pair(input, other)
+    return apply(_AND if x._type.dtype is dtypes.bool_ else _MUL, x, y)
+
+
+def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    """input / other, in floating point; with rounding_mode "trunc" or "floor" rounded, in the promoted dtype."""
+    if rounding_mode == "floor":
+        return floor_divide(input, other)
+    if rounding_mode == "trunc":
+        return _trunc_divide(input, other)
+    if rounding_mode is not None:
+        raise RuntimeError(
+            "div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '" + rounding_mode + "'"
+        )
+    x, y = pair(input, other)
+    return apply(_DIV, floating(x), floating(y))
+
+
+def _trunc_divide(input: Any, other: Any) -> Tensor:
+    x, y = pair(input, other)
+    if x._type.dtype.is_floating_point:
+        return apply(bind(ops.trunc), apply(_DIV, x, y))
+    down = apply(bind(ops.floor_div), x, y)
+    inexact = apply(bind(ops.ne), apply(_MUL, down, y), x)
+    negative = apply(bind(ops.lt), down, as_operand(0, x.dtype, x._type.shape))
+    up = apply(bind(ops.cast, dtype=x.dtype), apply(_AND, inexact, negative))
+    return apply(_ADD, down, up)
+
+
+def floor_divide(input: Any, other: Any) -> Tensor:
+    """input / other rounded towards minus infinity. Raises RuntimeError for an integer division by zero."""
+    x, y = _numeric(*pair(input, other))
+    if not x._type.dtype.is_floating_point:
+        return apply(bind(ops.floor_div), x, y)
+    return _floor_divided(x, y)
+
+
+def _floor_divided(x: Tensor, y: Tensor) -> Tensor:
+    """As Python's // on floats: from the exact remainder, so that 1 // 0.1 is 9."""
+    zero = as_operand(0, x.dtype, x._type.shape)
+    rest = apply(bind(ops.rem), x, y)
+    near = apply(_DIV, apply(_SUB, x, rest), y)
+    whole = apply(bind(ops.round_), near)
+    by_zero = apply(bind(ops.eq), y, zero)
+    return apply(bind(ops.select), by_zero, apply(_DIV, x, y), whole)
+
+
+def remainder(input: Any, other: Any) -> Tensor:
+    """input - other * floor(input / other): Python's %, with the sign of `other`."""
+    x, y = _numeric(*pair(input, other))
+    return apply(bind(ops.rem), x, y)
+
+
+def fmod(input: Any, other: Any) -> Tensor:
+    """The remainder with the sign of `input`."""
+    x, y = _numeric(*pair(input, other))
+    rest = apply(bind(ops.rem), apply(bind(ops.abs_), x), apply(bind(ops.abs_), y))
+    negative = apply(bind(ops.lt), x, as_operand(0, x.dtype, x._type.shape))
+    return apply(bind(ops.select), negative, apply(bind(ops.neg), rest), rest)
+
+
+def _numeric(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    if x._type.dtype is dtypes.bool_:
+        raise RuntimeError('"div_floor_cpu" not implemented for \'Bool\'')
+    return x, y
+
+
+def pow(input: Any, exponent: Any) -> Tensor:
+    """input ** exponent. An integer tensor can't be raised to a negative Python integer.
+
+    The exponents 2, 0.5, -1 and the like are the products, roots and quotients that they stand for.
+    """
+    if isinstance(input, Tensor) and exponent.__class__ in (int, float):
+        special = _SPECIAL_POWERS.get(exponent)
+        if special and (input._type.dtype.is_floating_point or exponent in (1, 2, 3)):
+            if result_type(input, exponent) is input._type.dtype:
+                return special(input)
+    x, y = pair(input, exponent)
+    if x._type.dtype.is_integer and exponent.__class__ is int and exponent < 0:
+        raise RuntimeError("Integers to negative integer powers are not allowed.")
+    if x._type.dtype is dtypes.bool_:
+        raise RuntimeError('"pow" not implemented for \'Bool\'')
+    return apply(bind(ops.pow_), x, y)
+
+
+def square(input: Tensor) -> Tensor:
+    """input * input."""
+    return mul(input, input)
+
+
+def reciprocal(input: Tensor) -> Tensor:
+    """1 / input."""
+    x = floating(input)
+    return apply(_DIV, as_operand(1, x.dtype, x._type.shape), x)
+
+
+_SPECIAL_POWERS: dict[float, Callable[[Tensor], Tensor]] = {
+    0.5: sqrt,
+    1: lambda x: apply(bind(ops.cast, dtype=x.dtype), x),
+    2: square,
+    3: lambda x: mul(mul(x, x), x),
+    -0.5: rsqrt,
+    -1: reciprocal,
+    -2: lambda x: reciprocal(square(x)),
+}
+
+
+def float_power(input: Any, exponent: Any) -> Tensor:
+    """input ** exponent in float64."""
+    double = dtypes.float64
+    return pow(*(as_operand(v, double, v._type.shape) if isinstance(v, Tensor) else v for v in (input, exponent)))
+
+
+def neg(input: Tensor) -> Tensor:
+    """-input. Raises RuntimeError for bools."""
+    if input._type.dtype is dtypes.bool_:
+        raise RuntimeError(
+            "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use "
+            "the `~` or `logical_not()` operator instead."
+        )
+    return apply(bind(ops.neg), input)
+
+
+def positive(input: Tensor) -> Tensor:
+    """The tensor itself. Raises RuntimeError for bools."""
+    if input._type.dtype is dtypes.bool_:
+        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
+    return input
+
+
+def abs(input: Tensor) -> Tensor:
+    """The absolute value of each element."""
+    return _unless_bool(ops.abs_, input)
+
+
+def sign(input: Tensor) -> Tensor:
+    """-1, 0 or 1 with the sign of each element; nan stays nan."""
+    return _unless_bool(ops.sign, input)
+
+
+def _unless_bool(opdef: OpDef, x: Tensor) -> Tensor:
+    if x._type.dtype is dtypes.bool_:
+        return apply(bind(ops.cast, dtype=dtypes.bool_), x)
+    return apply(bind(opdef), x)
+
+
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """Each element rounded to `decimals` places, halves to even."""
+    if input._type.dtype.is_integer:
+        return apply(bind(ops.cast, dtype=input.dtype), input)
+    op = bind(ops.round_)
+    if decimals == 0:
+        return apply(op, input)
+    scale = float(10 ** builtin_abs(decimals))
+    if decimals > 0:
+        return div(apply(op, mul(input, scale)), scale)
+    return mul(apply(op, div(input, scale)), scale)
+
+
+builtin_abs = math.fabs
+
+
+def frac(input: Tensor) -> Tensor:
+    """The fraction of each element, with its sign."""
+    return sub(input, trunc(input))
+
+
+def maximum(input: Any, other: Any) -> Tensor:
+    """The larger of two elements; nan if either is."""
+    return apply(bind(ops.maximum), *pair(input, other))
+
+
+def minimum(input: Any, other: Any) -> Tensor:
+    """The smaller of two elements; nan if either is."""
+    return apply(bind(ops.minimum), *pair(input, other))
+
+
+def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+    """Each element limited to the range from min to max (numbers or tensors); nan stays nan.
+
+    >>> vitrify.tensor([-1., 0.5, 2.]).clamp(0, 1)
+    tensor([0.0000, 0.5000, 1.0000])
+    """
+    if min is None and max is None:
+        raise ValueError("torch.clamp: At least one of 'min' or 'max' must not be None")
+    if not isinstance(min, Tensor) and not isinstance(max, Tensor):
+        dtype = result_type(input, *(v for v in (min, max) if v is not None))
+        input = as_operand(input, dtype, input._type.shape)
+    result = input if min is None else maximum(input, min)
+    return result if max is None else minimum(result, max)
+
+
+def clamp_min(input: Tensor, min: Any) -> Tensor:
+    """Each element, or `min` if that is larger."""
+    return clamp(input, min=min)
+
+
+def clamp_max(input: Tensor, max: Any) -> Tensor:
+    """Each element, or `max` if that is smaller."""
+    return clamp(input, max=max)
+
+
+def relu(input: Tensor) -> Tensor:
+    """Each element, or 0 if it is negative; nan stays nan."""
+    if input._type.dtype is dtypes.bool_:
+        raise RuntimeError("Boolean inputs not supported for relu")
+    return apply(bind(ops.maximum), input, as_operand(0, input.dtype, input._type.shape))
+
+
+def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
+    """input + weight * (end - input), from the nearer end."""
+    difference = sub(end, input)
+    if isinstance(weight, Tensor):
+        from .compare import where
+
+        near = add(input, mul(difference, weight))
+        far = sub(end, mul(difference, rsub(weight, 1)))
+        return where(abs(weight) < 0.5, near, far)
+    if builtin_abs(float(weight)) < 0.5:
+        return add(input, mul(difference, weight))
+    return sub(end, mul(difference, 1 - weight))
+
+
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
+    """input + value * tensor1 * tensor2."""
+    return add(input, mul(_times(value, tensor1), tensor2))
+
+
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
+    """input + value * tensor1 / tensor2. Raises RuntimeError for integers, which do not divide."""
+    if not result_type(tensor1, tensor2).is_floating_point:
+        raise RuntimeError(
+            "Integer division with addcdiv is no longer supported, and in a future  release addcdiv will perform a "
+            "true division of tensor1 and tensor2."
+        )
+    return add(input, div(_times(value, tensor1), tensor2))
+
+
+def _times(value: Any, x: Tensor) -> Tensor:
+    return x if value.__class__ in (int, float) and value == 1 else mul(x, value)
+
+
+def log2(input: Tensor) -> Tensor:
+    """Logarithm to base 2."""
+    return _log_to_base(input, math.log(2.0))
+
+
+def log10(input: Tensor) -> Tensor:
+    """Logarithm to base 10."""
+    return _log_to_base(input, math.log(10.0))
+
+
+def _log_to_base(x: Tensor, log_of_base: float) -> Tensor:
+    """In float64, so that powers of the base come out exactly in float32."""
+    return _in_double(x, lambda v: div(log(v), log_of_base))
+
+
+def _in_double(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    x = floating(x)
+    wide = as_operand(x, dtypes.float64, x._type.shape)
+    return as_operand(function(wide), x.dtype, x._type.shape)
+
+
+def exp2(input: Tensor) -> Tensor:
+    """2 to the power of each element."""
+    return pow(2.0, floating(input))
+
+
+#: Below this the series of log1p and expm1 are used; eight terms leave an error of 1e-17.
+_SMALL = 0.01
+
+
+def log1p(input: Tensor) -> Tensor:
+    """log(1 + x), accurate also where x is tiny: relative error 1e-14 in float64, one rounding in float32."""
+
+    def function(x: Tensor) -> Tensor:
+        series = _horner(x, [(-1.0) ** k / (k + 1) for k in range(8)])
+        return _near_zero(x, mul(series, x), log(add(x, 1.0)))
+
+    return _in_double(input, function)
+
+
+def expm1(input: Tensor) -> Tensor:
+    """exp(x) - 1, accurate also where x is tiny: relative error 1e-14 in float64, one rounding in float32."""
+
+    def function(x: Tensor) -> Tensor:
+        series = _horner(x, [1.0 / math.factorial(k + 1) for k in range(8)])
+        return _near_zero(x, mul(series, x), sub(exp(x), 1.0))
+
+    return _in_double(input, function)
+
+
+def _horner(x: Tensor, coefficients: list[float]) -> Tensor:
+    total = mul(x, coefficients[-1])
+    for c in reversed(coefficients[1:-1]):
+        total = mul(add(total, c), x)
+    return add(total, coefficients[0])
+
+
+def _near_zero(x: Tensor, near: Tensor, far: Tensor) -> Tensor:
+    small = apply(bind(ops.lt), abs(x), as_operand(_SMALL, x.dtype, x._type.shape))
+    return apply(bind(ops.select), small, near, far)
+
+
+def tan(input: Tensor) -> Tensor:
+    """Tangent of each element, in radians."""
+    return _in_double(input, lambda x: div(sin(x), cos(x)))
+
+
+def sinh(input: Tensor) -> Tensor:
+    """Hyperbolic sine of each element."""
+
+    def function(x: Tensor) -> Tensor:
+        m = expm1(x)
+        return mul(add(m, div(m, add(m, 1.0))), 0.5)
+
+    return _in_double(input, function)
+
+
+def cosh(input: Tensor) -> Tensor:
+    """Hyperbolic cosine of each element."""
+    return _in_double(input, lambda x: mul(add(exp(x), exp(neg(x))), 0.5))
+
+
+def hypot(input: Tensor, other: Tensor) -> Tensor:
+    """sqrt(input² + other²), in float64."""
+    x, y = pair(input, other)
+    dtype, shape = x.dtype, x._type.shape
+    x, y = (as_operand(v, dtypes.float64, shape) for v in (x, y))
+    return as_operand(sqrt(add(mul(x, x), mul(y, y))), dtype, shape)
+
+
+def logaddexp(input: Tensor, other: Tensor) -> Tensor:
+    """log(exp(input) + exp(other)) without overflow."""
+    x, y = pair(input, other)
+    larger = maximum(x, y)
+    gap = neg(abs(sub(x, y)))
+    equal = apply(bind(ops.eq), x, y)  # also two infinities, whose difference is nan
+    gap = apply(bind(ops.select), equal, as_operand(0, x.dtype, x._type.shape), gap)
+    return add(larger, apply(bind(ops.softplus), gap))
+
+
+def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """nan and infinities replaced by numbers; by default 0 and the largest and smallest finite ones."""
+    if not input._type.dtype.is_floating_point:
+        return apply(bind(ops.cast, dtype=input.dtype), input)
+    import numpy as np
+
+    info = np.finfo(input.dtype.numpy)
+    high = float(info.max) if posinf is None else posinf
+    low = float(info.min) if neginf is None else neginf
+    result = _replaced(input, bind(ops.ne), input, nan)
+    result = _replaced(result, bind(ops.eq), as_operand(math.inf, input.dtype, input._type.shape), high)
+    return _replaced(result, bind(ops.eq), as_operand(-math.inf, input.dtype, input._type.shape), low)
+
+
+def _replaced(x: Tensor, compare: BoundOp, with_: Tensor, value: float) -> Tensor:
+    hit = apply(compare, x, with_)
+    return apply(bind(ops.select), hit, as_operand(value, x.dtype, x._type.shape), x)
+
+
+def _bitwise(opdef: OpDef, doc: str, name: str) -> Callable[[Any, Any], Tensor]:
+    def function(input: Any, other: Any) -> Tensor:
+        x, y = pair(input, other)
+        if x._type.dtype.kind not in "iub":
+            raise RuntimeError(f'"{name}_cpu" not implemented for \'{_TYPE_NAMES.get(x.dtype, x.dtype.name)}\'')
+        return apply(bind(opdef), x, y)
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return function
+
+
+_TYPE_NAMES: dict[DType, str] = {dtypes.float32: "Float", dtypes.float64: "Double", dtypes.float16: "Half",
+                                 dtypes.bfloat16: "BFloat16"}  # fmt: skip
+
+bitwise_and = _bitwise(ops.bit_and, "Bits set in both; on bools the logical and.", "bitwise_and")
+bitwise_or = _bitwise(ops.bit_or, "Bits set in either; on bools the logical or.", "bitwise_or")
+bitwise_xor = _bitwise(ops.bit_xor, "Bits set in one only; on bools the exclusive or.", "bitwise_xor")
+bitwise_left_shift = _bitwise(ops.shift_left, "Bits moved up by `other` places.", "lshift")
+bitwise_right_shift = _bitwise(ops.shift_right, "Bits moved down by `other` places, keeping the sign.", "rshift")
+
+
+def bitwise_not(input: Tensor) -> Tensor:
+    """Every bit inverted; on bools the logical not."""
+    if input._type.dtype.kind not in "iub":
+        raise RuntimeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
+    return apply(bind(ops.bit_not), input)
+
+
+def as_number_dtype(value: Any) -> DType:
+    """The dtype of a tensor or a Python number."""
+    return value.dtype if isinstance(value, Tensor) else number_dtype(value)
+
+
+subtract, multiply, divide, true_divide, negative, absolute, fix, clip = (
+    sub, mul, div, div, neg, abs, trunc, clamp,
+)  # fmt: skip

@@ -1,0 +1,327 @@
+"""Functions bound as methods and operators of `Tensor`: one visible table.
+
+Every in-place method is its function followed by `overwrite`: there is no other definition of `add_`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from vitrify.ir import dtypes, ops
+from vitrify.ir.opdef import BoundOp, bind
+
+from . import _autograd
+from ._dispatch import apply, assign, check_writable
+from ._functions import (
+    casting, compare, creation, gathering, indexing, joining, linalg, movement, pointwise, random, reductions, softmaxes,
+)  # fmt: skip
+from ._promotion import broadcast_shapes, can_cast
+from ._tape import Leaf, Node, RemovableHandle
+from ._tensor import Tensor, edge_of
+
+#: Functions of a module that are methods under their own name.
+_METHODS: dict[Any, str] = {
+    pointwise: """add sub mul div floor_divide remainder fmod pow float_power neg abs sign floor ceil trunc round frac
+        exp log log2 log10 log1p exp2 expm1 sin cos tan sinh cosh tanh erf sqrt rsqrt sigmoid reciprocal square maximum
+        minimum clamp clamp_min clamp_max relu lerp addcmul addcdiv hypot logaddexp nan_to_num positive bitwise_and
+        bitwise_or bitwise_xor bitwise_not bitwise_left_shift bitwise_right_shift subtract multiply divide true_divide
+        negative absolute fix clip""",
+    compare: """eq ne lt le gt ge logical_and logical_or logical_xor logical_not isnan isinf isposinf isneginf isfinite
+        signbit masked_fill isclose allclose equal greater greater_equal less less_equal not_equal""",
+    casting: "clone contiguous type_as to cpu cuda type",
+    reductions: """sum nansum prod mean nanmean var std amax amin aminmax argmax argmin max min any all count_nonzero
+        logsumexp norm cumsum""",
+    movement: """reshape view view_as reshape_as flatten ravel unflatten permute transpose t movedim squeeze unsqueeze
+        expand expand_as broadcast_to repeat tile repeat_interleave flip fliplr flipud roll rot90 narrow select diagonal
+        as_strided unfold moveaxis swapaxes swapdims""",
+    joining: "split chunk tensor_split unbind",
+    linalg: "matmul mm bmm mv dot outer addmm addmv addbmm baddbmm addr trace kron",
+    indexing: "nonzero argwhere masked_select index_put",
+    gathering: """gather take_along_dim take index_select scatter scatter_add index_add index_copy index_fill argsort sort
+        topk kthvalue median unique bincount""",
+    softmaxes: "softmax log_softmax",
+    creation: "new_full new_zeros new_ones new_empty new_tensor tril triu",
+    random: "bernoulli multinomial",
+}  # fmt: skip
+
+#: Functions that also have a form which overwrites its first operand, named with a trailing underscore.
+_IN_PLACE: dict[Any, str] = {
+    pointwise: """add sub mul div floor_divide remainder fmod pow neg abs sign floor ceil trunc round frac exp log log2
+        log10 log1p exp2 expm1 sin cos tan sinh cosh tanh erf sqrt rsqrt sigmoid reciprocal square clamp clamp_min
+        clamp_max relu lerp addcmul addcdiv nan_to_num bitwise_and bitwise_or bitwise_xor bitwise_not subtract multiply
+        divide true_divide negative absolute clip""",
+    compare: "eq ne lt le gt ge logical_and logical_or logical_xor logical_not masked_fill",
+    reductions: "cumsum",
+    linalg: "addmm addmv addbmm baddbmm addr",
+    gathering: "scatter scatter_add index_add index_copy index_fill",
+    creation: "tril triu",
+}  # fmt: skip
+
+
+def overwrite(target: Tensor, value: Tensor) -> Tensor:
+    """Store an op's result in its first operand: cast to its dtype, broadcast to its shape. Gives target.
+
+    Raises RuntimeError where PyTorch does: a result of a higher category, a shape that is not target's.
+    """
+    if not can_cast(value._type.dtype, target._type.dtype):
+        names = casting._TYPE_NAMES
+        raise RuntimeError(
+            f"result type {names[value.dtype]} can't be cast to the desired output type {names[target.dtype]}"
+        )
+    shape = target._type.shape
+    if value._type.shape != shape and broadcast_shapes(value._type.shape, shape) != shape:
+        raise RuntimeError(
+            f"output with shape {list(shape)} doesn't match the broadcast shape "
+            f"{list(broadcast_shapes(value._type.shape, shape))}"
+        )
+    value = movement.expand(casting.cast(value, target._type.dtype), *shape)
+    _keep_what_was_saved(target, value)
+    return assign(target, value)
+
+
+def _keep_what_was_saved(target: Tensor, value: Tensor) -> None:
+    """If the derivative of the op just done reads the old elements, give it a copy: they are about to go."""
+    node = edge_of(value)
+    if not isinstance(node, Node) or node.saved is None or not any(x is target for x in node.saved):
+        return
+    with _autograd.no_grad():
+        old = casting.clone(target.detach())
+    old._node = target._node
+    node.saved = tuple(old if x is target else x for x in node.saved)
+    node.versions = tuple(0 if x is old else v for x, v in zip(node.saved, node.versions, strict=True))
+
+
+def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @functools.wraps(function)
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        check_writable(self)
+        return overwrite(self, function(self, *args, **kwargs))
+
+    method.__name__ = method.__qualname__ = function.__name__ + "_"
+    method.__doc__ = f"`{function.__name__}`, overwriting this tensor."
+    return method
+
+
+def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
+    """Overwrite the elements with those of src, cast and broadcast."""
+    check_writable(self)
+    return assign(self, indexing._value_like(src, self, self._type.shape))
+
+
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """Overwrite every element with one number."""
+    if isinstance(value, Tensor) and value.ndim:
+        raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions.")
+    return copy_(self, value)
+
+
+def zero_(self: Tensor) -> Tensor:
+    """Overwrite every element with zero."""
+    return copy_(self, 0)
+
+
+def index_put_(self: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
+    """Overwrite (or add to) the elements at the indices, one tensor per leading dimension."""
+    plan = indexing._plan(self, tuple(indices))
+    indexing.index_put_(self, plan.advanced, values, accumulate)
+    return self
+
+
+def fill_diagonal_(self: Tensor, fill_value: Any, wrap: bool = False) -> Tensor:
+    """Overwrite the diagonal with one number."""
+    copy_(movement.diagonal(self), fill_value)
+    return self
+
+
+def uniform_(self: Tensor, from_: float = 0.0, to: float = 1.0, *, generator: Any = None) -> Tensor:
+    """Overwrite with uniform random numbers from `from_` to `to`."""
+    drawn = random.rand(*self._type.shape, dtype=self.dtype, generator=generator)
+    return _drawn(self, drawn * (to - from_) + from_)
+
+
+def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Tensor:
+    """Overwrite with normal random numbers."""
+    drawn = random.randn(*self._type.shape, dtype=self.dtype, generator=generator)
+    return _drawn(self, drawn * std + mean)
+
+
+def bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Any = None) -> Tensor:
+    """Overwrite with ones with probability p, else zeros."""
+    drawn = random.rand(*self._type.shape, generator=generator)
+    return _drawn(self, casting.cast(drawn < p, self.dtype))
+
+
+def random_(self: Tensor, from_: int = 0, to: int | None = None, *, generator: Any = None) -> Tensor:
+    """Overwrite with random integers from `from_` to `to` - 1; `random_(to)` starts at 0."""
+    if to is None:
+        from_, to = (0, from_) if from_ else (0, 2**24 if self.is_floating_point() else 2**31)
+    return _drawn(self, random.randint(from_, to, self._type.shape, generator=generator, dtype=self.dtype))
+
+
+def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Any = None) -> Tensor:
+    """Overwrite with exponentially distributed random numbers."""
+    drawn = random.rand(*self._type.shape, dtype=self.dtype, generator=generator)
+    return _drawn(self, pointwise.log(1.0 - drawn) * (-1.0 / lambd))
+
+
+def _drawn(self: Tensor, values: Tensor) -> Tensor:
+    check_writable(self)
+    return assign(self, values)
+
+
+def squeeze_like(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A movement function that changes the tensor itself to the view that it gives."""
+
+    @functools.wraps(function)
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if isinstance(edge_of(self), Leaf):
+            raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+        shown = function(self, *args, **kwargs)
+        self._storage, self._type, self._node = shown._storage, shown._type, shown._node
+        return self
+
+    method.__name__ = method.__qualname__ = function.__name__ + "_"
+    return method
+
+
+def backward(
+    self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False,
+    inputs: Any = None,
+) -> None:  # fmt: skip
+    """Add the gradients of this tensor to the `grad` of the leaves it was computed from.
+
+    gradient: its cotangent; may be left out for a scalar.
+    """
+    _autograd.backward(self, gradient, retain_graph, create_graph, inputs=inputs)
+
+
+def retain_grad(self: Tensor) -> None:
+    """Set `grad` in a backward although this is no leaf."""
+    import weakref
+
+    edge = edge_of(self)
+    if edge is None:
+        raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+    if not isinstance(edge, Leaf):
+        edge.retained = weakref.ref(self)
+
+
+def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+    """Call `hook` with the gradient of this tensor in each backward; what it returns, if not None, takes its place."""
+    edge = edge_of(self)
+    if edge is None:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    return edge.register_hook(hook)
+
+
+def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[[Tensor], None]) -> RemovableHandle:
+    """Call `hook` with this leaf each time its `grad` has been added to."""
+    edge = edge_of(self)
+    if not isinstance(edge, Leaf):
+        raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+    if edge.accumulated is None:
+        edge.accumulated = {}
+    return RemovableHandle(edge.accumulated, hook)
+
+
+def _iterate(self: Tensor) -> Iterator[Tensor]:
+    if self.ndim == 0:
+        raise TypeError("iteration over a 0-d tensor")
+    return iter(joining.unbind(self, 0))
+
+
+def _contains(self: Tensor, element: Any) -> bool:
+    if isinstance(element, (Tensor, bool, int, float, complex)):
+        return bool(compare.eq(self, element).any())
+    raise RuntimeError(
+        "Tensor.__contains__ only supports Tensor or scalar, but you passed in a "
+        f"{type(element)}."
+    )
+
+
+def _operator(function: Callable[[Any, Any], Tensor], reflected: bool = False) -> Callable[[Tensor, Any], Any]:
+    """A binary operator, leaving operands that are neither tensors nor numbers to the other side."""
+
+    def method(self: Tensor, other: Any) -> Any:
+        if isinstance(other, _NUMBERS) or hasattr(other, "_traced_scalar"):
+            return function(other, self) if reflected else function(self, other)
+        if hasattr(other, "__array__"):
+            other = creation.as_tensor(other)
+            return function(other, self) if reflected else function(self, other)
+        return NotImplemented
+
+    return method
+
+
+_NUMBERS = (Tensor, bool, int, float, complex)
+
+
+def _arithmetic(op: BoundOp, function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any], Any]:
+    """An operator that goes straight to dispatch for two tensors of one type."""
+    general = _operator(function)
+    boolean = dtypes.bool_
+
+    def method(self: Tensor, other: Any) -> Any:
+        if isinstance(other, Tensor) and self._type is other._type and self._type.dtype is not boolean:
+            return apply(op, self, other)
+        return general(self, other)
+
+    return method
+
+
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "add": pointwise.add, "sub": pointwise.sub, "mul": pointwise.mul, "truediv": pointwise.div,
+    "floordiv": pointwise.floor_divide, "mod": pointwise.remainder, "pow": pointwise.pow, "and": pointwise.bitwise_and,
+    "or": pointwise.bitwise_or, "xor": pointwise.bitwise_xor, "lshift": pointwise.bitwise_left_shift,
+    "rshift": pointwise.bitwise_right_shift, "matmul": linalg.matmul,
+}  # fmt: skip
+_DIRECT = {"add": ops.add, "sub": ops.sub, "mul": ops.mul}
+_COMPARISONS = {name: getattr(compare, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
+
+
+def bind_methods() -> None:
+    """Give `Tensor` its methods and operators."""
+    for module, names in _METHODS.items():
+        for name in names.split():
+            setattr(Tensor, name, getattr(module, name))
+    for module, names in _IN_PLACE.items():
+        for name in names.split():
+            setattr(Tensor, name + "_", _in_place(getattr(module, name)))
+    for name, function in casting.CONVERSIONS.items():
+        setattr(Tensor, name, function)
+    for function in (
+        copy_, fill_, zero_, index_put_, fill_diagonal_, uniform_, normal_, bernoulli_, random_, exponential_, backward,
+        retain_grad, register_hook, register_post_accumulate_grad_hook,
+    ):  # fmt: skip
+        setattr(Tensor, function.__name__, function)
+    for function in (movement.squeeze, movement.unsqueeze, movement.transpose, movement.t):
+        setattr(Tensor, function.__name__ + "_", squeeze_like(function))
+    _bind_operators()
+    _bind_properties()
+
+
+def _bind_operators() -> None:
+    for name, function in _OPERATORS.items():
+        direct = _DIRECT.get(name)
+        method = _operator(function) if direct is None else _arithmetic(bind(direct), function)
+        setattr(Tensor, f"__{name}__", method)
+        setattr(Tensor, f"__r{name}__", _operator(function, reflected=True))
+        if name != "matmul":
+            setattr(Tensor, f"__i{name}__", _in_place(function))
+    for name, function in _COMPARISONS.items():
+        setattr(Tensor, f"__{name}__", _operator(function))
+    unary = {"neg": pointwise.neg, "pos": pointwise.positive, "abs": pointwise.abs, "invert": pointwise.bitwise_not}
+    special = {"iter": _iterate, "contains": _contains, "getitem": indexing.getitem, "setitem": indexing.setitem}
+    for name, function in (unary | special).items():
+        setattr(Tensor, f"__{name}__", function)
+
+
+def _bind_properties() -> None:
+    Tensor.T = property(movement.numpy_T, doc="The dimensions in reverse order.")  # type: ignore[attr-defined]
+    Tensor.mT = property(movement.mT, doc="The last two dimensions exchanged.")  # type: ignore[attr-defined]
+    Tensor.__array_priority__ = 1000  # type: ignore[attr-defined]
+
+
+bind_methods()

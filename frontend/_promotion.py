@@ -1,0 +1,191 @@
+"""PyTorch's type promotion, and operands brought to one type.
+
+Operands fall into tensors with dimensions, tensors of rank 0 and Python numbers; a lower class decides the dtype only
+where its category (bool < integer < floating < complex) is higher. Source: PyTorch's documentation of tensor attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from vitrify.ir import dtypes, ops
+from vitrify.ir.dtypes import DType
+from vitrify.ir.opdef import BoundOp, bind
+from vitrify.ir.strided import StridedType
+
+from . import _dispatch
+from ._dispatch import apply, constant
+from ._tensor import Tensor
+
+_CATEGORY = {"b": 0, "i": 1, "u": 1, "f": 2, "c": 3}
+_default = dtypes.float32
+
+
+def get_default_dtype() -> DType:
+    """The dtype of tensors made from Python floats."""
+    return _default
+
+
+def set_default_dtype(dtype: DType) -> None:
+    """Set the dtype of tensors made from Python floats. Raises TypeError unless it is a floating point one."""
+    global _default
+    if not dtype.is_floating_point:
+        raise TypeError(f"only floating-point types are supported as the default type, got {dtype}")
+    _default = dtype
+    _RECIPES.clear()
+
+
+def promote_types(a: DType, b: DType) -> DType:
+    """The smallest dtype that both convert to.
+
+    >>> vitrify.promote_types(vitrify.int32, vitrify.float32)
+    vitrify.float32
+    """
+    if a is b:
+        return a
+    low, high = sorted((a, b), key=lambda d: (_CATEGORY[d.kind], d.itemsize, d.kind == "i"))
+    if low.kind == "f" and high.kind == "f" and low.itemsize == high.itemsize:
+        return dtypes.float32
+    if low.kind == "u" and high is dtypes.int8 or high.kind == "u" and low is dtypes.int8:
+        return dtypes.int16
+    if high is dtypes.complex64 and low is dtypes.float64:
+        return dtypes.complex128
+    return high
+
+
+def number_dtype(value: Any) -> DType:
+    """The dtype that a Python number stands for."""
+    if isinstance(value, bool):
+        return dtypes.bool_
+    if isinstance(value, int):
+        return dtypes.int64
+    if isinstance(value, complex):
+        return dtypes.complex128 if _default is dtypes.float64 else dtypes.complex64
+    return _default
+
+
+def result_type(*operands: Any) -> DType:
+    """The dtype of arithmetic on these tensors and Python numbers.
+
+    >>> vitrify.result_type(vitrify.tensor([1, 2]), 1.5)
+    vitrify.float32
+    """
+    classes: list[DType | None] = [None, None, None]
+    for x in operands:
+        if isinstance(x, Tensor):
+            at, dtype = (0 if x._type.shape else 1), x._type.dtype
+        else:
+            at, dtype = 2, number_dtype(x)
+        before = classes[at]
+        classes[at] = dtype if before is None else promote_types(before, dtype)
+    return _combined(_combined(classes[0], classes[1]), classes[2])  # type: ignore[return-value]
+
+
+def _combined(higher: DType | None, lower: DType | None) -> DType | None:
+    if higher is None or lower is None:
+        return higher or lower
+    if _CATEGORY[higher.kind] >= _CATEGORY[lower.kind]:
+        return higher
+    return promote_types(higher, lower)
+
+
+def can_cast(source: DType, target: DType) -> bool:
+    """Whether PyTorch lets an in-place op store `source` in `target`: never to a lower category."""
+    if source.is_complex and not target.is_complex:
+        return False
+    if source.is_floating_point and target.kind not in "fc":
+        return False
+    return target is not dtypes.bool_ or source is dtypes.bool_
+
+
+def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that all broadcast to. Raises RuntimeError, naming sizes and dimension, if there is none."""
+    rank = max(map(len, shapes), default=0)
+    result = [1] * rank
+    for shape in shapes:
+        for i, n in enumerate(shape, start=rank - len(shape)):
+            if n != 1 and result[i] not in (1, n):
+                raise RuntimeError(
+                    f"The size of tensor a ({result[i]}) must match the size of tensor b ({n}) at non-singleton "
+                    f"dimension {i}"
+                )
+            result[i] = n if n != 1 else result[i]
+    return tuple(result)
+
+
+#: Ops that bring an operand of one type to another dtype and shape.
+Steps = tuple[BoundOp, ...]
+_RECIPES: dict[tuple[StridedType, StridedType], tuple[Steps, Steps]] = {}
+
+
+def steps_to(have: StridedType, dtype: DType, shape: tuple[int, ...]) -> Steps:
+    """The cast, reshape and expand that bring a tensor to this dtype and, by broadcasting, to this shape."""
+    steps = []
+    if have.dtype is not dtype:
+        steps.append(bind(ops.cast, dtype=dtype))
+    if have.shape != shape:
+        aligned = (1,) * (len(shape) - len(have.shape)) + have.shape
+        if aligned != have.shape:
+            steps.append(bind(ops.reshape, shape=aligned))
+        if aligned != shape:
+            steps.append(bind(ops.expand, shape=shape))
+    return tuple(steps)
+
+
+def unified(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Two tensors promoted to one dtype and broadcast to one shape."""
+    recipe = _RECIPES.get((x._type, y._type))
+    if recipe is None:
+        recipe = _recipe(x, y)
+    for step in recipe[0]:
+        x = apply(step, x)
+    for step in recipe[1]:
+        y = apply(step, y)
+    return x, y
+
+
+def _recipe(x: Tensor, y: Tensor) -> tuple[Steps, Steps]:
+    dtype = result_type(x, y)
+    shape = broadcast_shapes(x._type.shape, y._type.shape)
+    if len(_RECIPES) >= _dispatch.MOST_ENTRIES:
+        _RECIPES.clear()
+    recipe = steps_to(x._type, dtype, shape), steps_to(y._type, dtype, shape)
+    _RECIPES[x._type, y._type] = recipe
+    return recipe
+
+
+def brought(x: Tensor, dtype: DType, shape: tuple[int, ...]) -> Tensor:
+    """A tensor cast to a dtype and broadcast to a shape."""
+    for step in steps_to(x._type, dtype, shape):
+        x = apply(step, x)
+    return x
+
+
+#: Gives a tensor of rank 0 for a number that is an input of the running trace, None for any other. `_capture` sets it.
+traced_number: Callable[[Any], Tensor | None] | None = None
+_NUMBERS: dict[tuple[Any, ...], Tensor] = {}
+
+
+def as_operand(value: Any, dtype: DType, shape: tuple[int, ...] = ()) -> Tensor:
+    """A tensor or a Python number as a tensor of this dtype and shape, to be read only."""
+    if isinstance(value, Tensor):
+        return brought(value, dtype, shape)
+    if _dispatch.captures:
+        traced = traced_number(value) if traced_number is not None else None
+        return brought(constant(value, dtype) if traced is None else traced, dtype, shape)
+    key = (value or str(value), dtype, shape)  # 0.0 and -0.0 are equal
+    found = _NUMBERS.get(key)
+    if found is None:
+        if len(_NUMBERS) >= _dispatch.MOST_ENTRIES:
+            _NUMBERS.clear()
+        found = _NUMBERS[key] = brought(constant(value, dtype), dtype, shape)
+    return found
+
+
+def operands(*values: Any, dtype: DType | None = None) -> list[Tensor]:
+    """Tensors and Python numbers promoted to one dtype (or to `dtype`) and broadcast to one shape."""
+    if dtype is None:
+        dtype = result_type(*values)
+    shape = broadcast_shapes(*(x._type.shape for x in values if isinstance(x, Tensor)))
+    return [as_operand(x, dtype, shape) for x in values]

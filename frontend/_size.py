@@ -1,0 +1,104 @@
+"""Small values of the public face: `Size`, `device`, memory formats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+
+class Size(tuple[int, ...]):
+    """A shape: a tuple of ints that prints as PyTorch's does.
+
+    >>> vitrify.zeros(2, 3).shape
+    vitrify.Size([2, 3])
+    """
+
+    __slots__ = ()
+
+    def numel(self) -> int:
+        """Number of elements of a tensor of this shape."""
+        return math.prod(self)
+
+    def __repr__(self) -> str:
+        return f"vitrify.Size({list(self)})"
+
+    def __add__(self, other: tuple[Any, ...]) -> Size:  # type: ignore[override]
+        return Size(tuple.__add__(self, other))
+
+    def __getitem__(self, at: Any) -> Any:
+        found = tuple.__getitem__(self, at)
+        return Size(found) if isinstance(at, slice) else found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Size, (tuple(self),))
+
+
+class device:
+    """Where tensors live. There is one kind, the CPU.
+
+    Raises RuntimeError for any other, as PyTorch without CUDA does when a tensor is to be put there.
+    """
+
+    __slots__ = ("type", "index")
+    type: str
+    index: int | None
+
+    def __init__(self, type: Any = "cpu", index: int | None = None) -> None:
+        if isinstance(type, device):
+            type, index = type.type, type.index
+        name, _, number = str(type).partition(":")
+        if name not in _KINDS:
+            raise RuntimeError(f"Expected one of {', '.join(_KINDS)} device type at start of device string: {type}")
+        self.type = name
+        self.index = int(number) if number else index
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, device) and (self.type, self.index) == (other.type, other.index)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.index))
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __repr__(self) -> str:
+        index = "" if self.index is None else f", index={self.index}"
+        return f"device(type='{self.type}'{index})"
+
+
+_KINDS = ("cpu", "cuda", "mps", "xpu", "meta")
+
+
+def check_device(where: Any) -> None:
+    """Raises, as PyTorch without CUDA does, unless `where` is the CPU or None."""
+    if where is None:
+        return
+    kind = device(where).type
+    if kind == "cuda":
+        raise AssertionError("Torch not compiled with CUDA enabled")
+    if kind != "cpu":
+        raise RuntimeError(f"vitrify runs on the CPU only, got device {kind!r}")
+
+
+class memory_format:
+    """A name for an order of axes in memory; accepted where PyTorch takes one, row-major is always used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return f"vitrify.{self._name}"
+
+
+contiguous_format = memory_format("contiguous_format")
+channels_last = memory_format("channels_last")
+preserve_format = memory_format("preserve_format")
+
+
+def as_shape(sizes: Iterable[Any]) -> tuple[int, ...]:
+    """A shape from `f(2, 3)` or `f((2, 3))` given as *sizes; entries may be integer tensors of one element."""
+    items = tuple(sizes)
+    if len(items) == 1 and isinstance(items[0], (tuple, list)):
+        items = tuple(items[0])
+    return tuple(i if i.__class__ is int else i.__index__() for i in items)

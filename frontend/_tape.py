@@ -1,0 +1,306 @@
+"""The tape: nodes that remember how tensors were computed, and the switch that turns recording on and off.
+
+A node has one edge per operand (the operand's node, or None) and keeps those of the operands and the result that its
+derivative reads, with the versions they had. Nodes are numbered in order of recording; `_autograd` walks them in
+descending order. A node never refers to its own result, so a tape holds no cycle.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from vitrify.ir.opdef import BoundOp
+    from vitrify.passes.autodiff import Derivative
+
+    from ._tensor import Tensor
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Numbers of nodes, ascending in order of recording. Leaves count downwards, so that they come last in a backward.
+next_number = itertools.count(1).__next__
+_next_leaf = itertools.count(-1, -1).__next__
+
+
+class Edge:
+    """What a tensor that requires grad refers to: the place in the tape where its cotangent goes.
+
+    hooks: called with the whole cotangent, in order; each may give another. retained: the tensor (weakly) whose
+    `grad` is to be set although it is no leaf.
+    """
+
+    __slots__ = ("number", "hooks", "retained", "__weakref__")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
+        self.retained: weakref.ref[Tensor] | None = None
+
+    def name(self) -> str:
+        """PyTorch's name of the derivative, such as `AddBackward0`."""
+        return type(self).__name__
+
+    def __repr__(self) -> str:
+        return f"<{self.name()} object at {id(self):#x}>"
+
+    @property
+    def next_functions(self) -> tuple[tuple[Edge | None, int], ...]:
+        """The nodes that this one passes cotangents to, each with the number of its output."""
+        return ()
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Call `hook` with the cotangent when it is complete; what it returns, if not None, takes its place."""
+        if self.hooks is None:
+            self.hooks = {}
+        return RemovableHandle(self.hooks, hook)
+
+
+class Leaf(Edge):
+    """Adds the cotangent to the `grad` of a leaf tensor. accumulated: hooks called with the tensor afterwards."""
+
+    __slots__ = ("tensor", "accumulated")
+
+    def __init__(self, tensor: Tensor) -> None:
+        super().__init__(_next_leaf())
+        self.tensor = weakref.ref(tensor)
+        self.accumulated: dict[int, Callable[[Tensor], None]] | None = None
+
+    @property
+    def variable(self) -> Tensor | None:
+        """The leaf, if it still exists."""
+        return self.tensor()
+
+    def name(self) -> str:
+        return "AccumulateGrad"
+
+
+class Node(Edge):
+    """One op on the tape.
+
+    program: its derivative for the operands that have edges. kept: places in (*operands, result) of what that reads.
+    saved: those tensors, None once the backward has freed them. versions: theirs, when saved.
+    """
+
+    __slots__ = ("op", "program", "edges", "kept", "saved", "versions")
+
+    def __init__(
+        self, op: BoundOp, program: Derivative, edges: tuple[Edge | None, ...], kept: tuple[int, ...] = (),
+        saved: tuple[Tensor, ...] | None = None, versions: tuple[int, ...] = (),
+    ) -> None:  # fmt: skip
+        self.number = next_number()
+        self.hooks = self.retained = None
+        self.op = op
+        self.program = program
+        self.edges = edges
+        self.kept = kept
+        self.saved = saved
+        self.versions = versions
+
+    def name(self) -> str:
+        return _BACKWARD_NAMES.get(self.op.opdef.name) or _camel(self.op.opdef.name) + "Backward0"
+
+    @property
+    def next_functions(self) -> tuple[tuple[Edge | None, int], ...]:
+        return tuple((e.source, e.index) if isinstance(e, OutputOf) else (e, 0) for e in self.edges)
+
+
+class OutputOf(Edge):
+    """Output `index` of a node with several outputs; hands its cotangent on to `source`."""
+
+    __slots__ = ("source", "index")
+
+    def __init__(self, source: MultiNode, index: int) -> None:
+        super().__init__(next_number())
+        self.source = source
+        self.index = index
+
+    def name(self) -> str:
+        return self.source.name()
+
+    @property
+    def next_functions(self) -> tuple[tuple[Edge | None, int], ...]:
+        return self.source.next_functions
+
+
+class MultiNode(Edge):
+    """A node with several outputs and a backward of its own: a `Function`, or a compiled region.
+
+    cotangents: (one per output, None where undefined) -> one per edge. With takes_partials, `cotangents` is called
+    as (cotangents, partials) with what each edge has received so far and gives the new totals: then contributions
+    are added in the order in which the ops inside would have added them.
+    """
+
+    __slots__ = ("edges", "cotangents", "outputs", "takes_partials", "label")
+
+    def __init__(
+        self, edges: tuple[Edge | None, ...], outputs: int, cotangents: Callable[..., Any], label: str,
+        takes_partials: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(next_number())
+        self.edges = edges
+        self.outputs = outputs
+        self.cotangents = cotangents
+        self.label = label
+        self.takes_partials = takes_partials
+
+    def name(self) -> str:
+        return self.label
+
+    @property
+    def next_functions(self) -> tuple[tuple[Edge | None, int], ...]:
+        return tuple((e.source, e.index) if isinstance(e, OutputOf) else (e, 0) for e in self.edges)
+
+
+class RemovableHandle:
+    """What registering a hook gives; `remove()` takes the hook out again."""
+
+    _next_id = itertools.count().__next__
+
+    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
+        self._hooks = hooks
+        self.id = self._next_id()
+        hooks[self.id] = hook
+
+    def remove(self) -> None:
+        self._hooks.pop(self.id, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+
+_BACKWARD_NAMES = {
+    "reduce_sum": "SumBackward0", "reduce_max": "AmaxBackward0", "reduce_min": "AminBackward0",
+    "reduce_prod": "ProdBackward0", "contract": "MmBackward0", "reshape": "ViewBackward0", "cast": "ToCopyBackward0",
+    "select": "WhereBackward0", "concat": "CatBackward0", "gather": "IndexBackward0", "scatter": "IndexPutBackward0",
+    "scatter_add": "IndexAddBackward0", "pad": "ConstantPadNdBackward0", "gelu_tanh": "GeluBackward0",
+    "bit_and": "BitwiseAndBackward0",
+}  # fmt: skip
+
+
+def _camel(name: str) -> str:
+    return "".join(part.capitalize() for part in name.rstrip("_").split("_"))
+
+
+class _Mode(threading.local):
+    grad = True
+    inference = False
+
+
+#: Per thread: whether ops are recorded.
+mode = _Mode()
+
+
+def is_grad_enabled() -> bool:
+    """Whether ops on tensors that require grad are recorded, in this thread."""
+    return mode.grad
+
+
+def is_inference_mode_enabled() -> bool:
+    """Whether this thread is inside `inference_mode`."""
+    return mode.inference
+
+
+class _GradMode:
+    """Sets the grad mode for a `with` block, or for the calls of a decorated function."""
+
+    def __init__(self, enabled: bool) -> None:
+        self._enabled = enabled
+        self._before: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._before.append(mode.grad)
+        mode.grad = self._enabled
+
+    def __exit__(self, *_: object) -> None:
+        mode.grad = self._before.pop()
+
+    def __call__(self, function: F) -> F:
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            before, mode.grad = mode.grad, self._enabled
+            try:
+                return function(*args, **kwargs)
+            finally:
+                mode.grad = before
+
+        return wrapped  # type: ignore[return-value]
+
+
+class no_grad(_GradMode):
+    """Record nothing within: a context manager and a decorator.
+
+    >>> with vitrify.no_grad():
+    ...     y = x * 2          # y.requires_grad is False
+    """
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        made = super().__new__(cls)
+        if function is None:
+            return made
+        made.__init__()
+        return made(function)
+
+    def __init__(self, function: Callable[..., Any] | None = None) -> None:
+        super().__init__(False)
+
+
+class enable_grad(_GradMode):
+    """Record within, also inside `no_grad`: a context manager and a decorator."""
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        made = super().__new__(cls)
+        if function is None:
+            return made
+        made.__init__()
+        return made(function)
+
+    def __init__(self, function: Callable[..., Any] | None = None) -> None:
+        super().__init__(True)
+
+
+class set_grad_enabled(_GradMode):
+    """Switch recording on or off: at once when called, and back again at the end of a `with` block."""
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__(bool(mode))
+        self._at_call = globals()["mode"].grad
+        globals()["mode"].grad = self._enabled
+
+    def __enter__(self) -> None:
+        self._before.append(self._at_call)
+
+    def __call__(self, function: F) -> F:
+        mode.grad = self._at_call
+        return super().__call__(function)
+
+
+class inference_mode(_GradMode):
+    """Like `no_grad`; `inference_mode(False)` records."""
+
+    def __new__(cls, mode: Any = True) -> Any:
+        made = super().__new__(cls)
+        if isinstance(mode, bool):
+            return made
+        made.__init__()
+        return made(mode)
+
+    def __init__(self, mode: bool = True) -> None:
+        super().__init__(not mode)
+        self._inference: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._inference.append(mode.inference)
+        mode.inference = not self._enabled
+        super().__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        mode.inference = self._inference.pop()
