@@ -1,1 +1,2 @@
-"""Graph to Graph (simplification, autodiff) and Graph to Plan (`lower`). A pass leaves its argument unchanged."""
+"""Graph to Graph (simplification, autodiff) and Graph to Plan (`lower`). A pass leaves its argument
+unchanged."""

@@ -13,8 +13,9 @@ from .simplify.arithmetic import commutes
 def eliminate_common_subexpressions(graph: Graph) -> Graph:
     """Use the first of several equal operations (kind, attributes, operands) in place of the others.
 
-    Operands of commutative operations count in any order. Operations with an effect or a region stay. One sweep,
-    O(operations + uses). Source: Cocke 1970, by hashing as in Cooper and Torczon, local value numbering.
+    Operands of commutative operations count in any order. Operations with an effect or a region stay. One
+    sweep, O(operations + uses). Source: Cocke 1970, by hashing as in Cooper and Torczon, local value
+    numbering.
     """
     first: dict[Hashable, Operation] = {}
     replaced: dict[Value, Value] = {}
@@ -48,7 +49,7 @@ def _on(op: Operation, replaced: dict[Value, Value]) -> Operation:
 def _key(op: Operation) -> Hashable:
     """Equal for operations that give the same value."""
     if op.opdef is ops.constant:
-        return op.attrs["value"]  # type: ignore[return-value]  # not interned: a literal may be large
+        return op.attrs["value"]  # not interned: a literal may be large
     attrs = bind(op.opdef, **op.attrs) if op.attrs else op.opdef
     operands = op.operands
     if len(operands) == 2 and commutes(op.opdef, operands[0].type.dtype):

@@ -1,7 +1,7 @@
 """Constant folding: operations on constants are computed while compiling.
 
-What kernels compute must come out in the very same bits, so numpy computes only where the op's numpy meaning is
-declared `exact`; everything else goes through the evaluator, which runs our own kernels, or stays.
+What kernels compute must come out in the very same bits, so numpy computes only where the op's numpy meaning
+is declared `exact`; everything else goes through the evaluator, which runs our own kernels, or stays.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def fold_constants(graph: Graph, *, evaluate: Evaluator | None = None) -> Graph:
         return _constant(build, _value(op, [_literal(v) for v in op.operands], evaluate), op.result.type)
 
     rules = [fold_splats, fold_literals]
-    return rewrite(graph, {d: rules for d in ALL.values() if d.pure and d.meaning is not None and d not in _KEPT})
+    return rewrite(
+        graph, {d: rules for d in ALL.values() if d.pure and d.meaning is not None and d not in _KEPT}
+    )
 
 
 def _constant(build: Rewriter, literal: Literal | None, type_: TensorType) -> Value | None:

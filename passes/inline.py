@@ -9,8 +9,8 @@ from ..ir.graph import Graph, Operation, Value
 def inline_calls(graph: Graph) -> Graph:
     """Replace every `call` by the operations of its body, calls inside it included.
 
-    Operations of the body keep their own location, or else get that of the call. Updates inside a body are not
-    possible: the verifier refuses them.
+    Operations of the body keep their own location, or else get that of the call. Updates inside a body are
+    not possible: the verifier refuses them.
     """
     if not any(op.opdef is ops.call for op in graph.operations):
         return graph
@@ -22,7 +22,9 @@ def inline_calls(graph: Graph) -> Graph:
     return Graph(graph.inputs, tuple(operations), outputs, updates, graph.name)
 
 
-def _inline(graph: Graph, mapped: dict[Value, Value], operations: list[Operation], call: Operation | None) -> None:
+def _inline(
+    graph: Graph, mapped: dict[Value, Value], operations: list[Operation], call: Operation | None
+) -> None:
     """Append the operations of a graph, its values renamed by `mapped`, which is extended."""
     for op in graph.operations:
         operands = tuple(mapped.get(v, v) for v in op.operands)
@@ -30,7 +32,9 @@ def _inline(graph: Graph, mapped: dict[Value, Value], operations: list[Operation
             (body,) = op.regions
             mapped.update(zip(body.inputs, operands, strict=True))
             _inline(body, mapped, operations, op)
-            mapped.update((result, mapped.get(v, v)) for result, v in zip(op.results, body.outputs, strict=True))
+            mapped.update(
+                (result, mapped.get(v, v)) for result, v in zip(op.results, body.outputs, strict=True)
+            )
             continue
         if call is None and operands == op.operands:
             operations.append(op)

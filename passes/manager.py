@@ -61,7 +61,9 @@ class PassManager:
 def diff(before: Graph, after: Graph, name: str = "") -> str:
     """What a pass changed, as a unified diff of the two texts; empty if they are the same."""
     old, new = (print_graph(g, locations=False).splitlines() for g in (before, after))
-    lines = difflib.unified_diff(old, new, f"before {name}".strip(), f"after {name}".strip(), lineterm="", n=2)
+    lines = difflib.unified_diff(
+        old, new, f"before {name}".strip(), f"after {name}".strip(), lineterm="", n=2
+    )
     return "\n".join(lines)
 
 

@@ -12,8 +12,8 @@ from .inline import inline_calls
 from .manager import Observer, Pass, PassManager
 from .simplify import simplify
 
-#: Rounds of the list after which to stop even if it still changes something. Two do nearly always: each rule leaves
-#: its result in final form, so a further round serves only what folding, CSE and DCE have uncovered.
+#: Rounds of the list after which to stop even if it still changes something. Two do nearly always: each rule
+#: leaves its result in final form, so a further round serves only what folding, CSE and DCE have uncovered.
 MOST_ROUNDS = 8
 
 

@@ -1,10 +1,11 @@
 """The derivative of a contraction, for any index maps.
 
-For y[out] = sum over l[L] r[R] the cotangent of l at a place p sums ct[out] r[R] over all labels with L = p. Axis by
-axis the equation L = p is solved for one label: a label alone on its axis *is* the place; of an affine map such as
-`oh*s + kh - 1` the label `oh` is eliminated: `ct` is read at `h - kh + 1`, between whose rows s - 1 rows of
-zeros are put if s > 1. So both gradients of a matrix product and of a convolution are contractions again. The summed
-labels are those of the forward contraction that are left (kh, kw), then those of its result (n, oh, ow or co).
+For y[out] = sum over l[L] r[R] the cotangent of l at a place p sums ct[out] r[R] over all labels with L = p.
+Axis by axis the equation L = p is solved for one label: a label alone on its axis *is* the place; of an
+affine map such as `oh*s + kh - 1` the label `oh` is eliminated: `ct` is read at `h - kh + 1`, between whose
+rows s - 1 rows of zeros are put if s > 1. So both gradients of a matrix product and of a convolution are
+contractions again. The summed labels are those of the forward contraction that are left (kh, kw), then those
+of its result (n, oh, ow or co).
 """
 
 from __future__ import annotations
@@ -161,7 +162,9 @@ class Adjoint:
             inside = build(ops.bit_and, inside, fits)
             places.append(build(ops.select, fits, place, low))
         kept = build(ops.select, inside, whole, full(build, 0, build.type_of(whole)))
-        return build(ops.scatter_add, full(build, 0, self.type), kept, *places, axes=tuple(range(len(places))))
+        return build(
+            ops.scatter_add, full(build, 0, self.type), kept, *places, axes=tuple(range(len(places)))
+        )
 
 
 def _evaluated(build: Builder[V], index: Dim, names: list[str], grid: tuple[Dim, ...]) -> V:

@@ -1,8 +1,8 @@
 """Derivatives as small programs: a rule run once on placeholders, cut down to what is asked for.
 
-A rule gives the cotangents of all operands; a tape node mostly wants some. The program for (op, operand types,
-wanted operands) holds only the operations that lead to those, and its inputs tell what a node must save: an
-operand whose elements no operation reads (only its shape) need not stay live.
+A rule gives the cotangents of all operands; a tape node mostly wants some. The program for (op, operand
+types, wanted operands) holds only the operations that lead to those, and its inputs tell what a node must
+save: an operand whose elements no operation reads (only its shape) need not stay live.
 """
 
 from __future__ import annotations
@@ -61,10 +61,11 @@ def saves(op: BoundOp, types: tuple[TensorType, ...], wanted: tuple[bool, ...] |
 def pull_back(
     apply: Callable[..., V], program: Derivative, ct: V, y: V | None, operands: Sequence[V | None]
 ) -> tuple[V | None, ...]:
-    """The cotangents of the operands that the program was made for, from that of the result; None for the others.
+    """The cotangents of the operands that the program was made for, from that of the result; None for the
+    others.
 
-    apply: (BoundOp, *operands) -> result. y and the operands may be None where `program.saves` does not list them.
-    The same bits as the rule itself gives: it is only simplified.
+    apply: (BoundOp, *operands) -> result. y and the operands may be None where `program.saves` does not list
+    them. The same bits as the rule itself gives: it is only simplified.
     """
     values: list[V | None] = [ct, y, *operands]
     for step in program.steps:
@@ -74,7 +75,8 @@ def pull_back(
 
 _KNOWN: dict[tuple[BoundOp, tuple[TensorType, ...], tuple[bool, ...]], Derivative] = {}
 _LOCK = threading.Lock()
-#: Programs are dropped together when there are more: a program that meets ever new shapes must not grow for ever.
+#: Programs are dropped together when there are more: a program that meets ever new shapes must not grow for
+#: ever.
 _MOST_KNOWN = 8192
 
 
@@ -114,7 +116,8 @@ def _derive(op: BoundOp, types: tuple[TensorType, ...], wanted: tuple[bool, ...]
 
 
 def _cleaned(graph: Graph) -> Graph:
-    """Without what leads nowhere, and simplified, which is exact. Checks that a rule repeats the op itself has made."""
+    """Without what leads nowhere, and simplified, which is exact. Checks that a rule repeats the op itself
+    has made."""
     graph = simplify(eliminate_dead_code(graph, keep_raising=False))
     return eliminate_dead_code(eliminate_common_subexpressions(graph), keep_raising=False)
 

@@ -51,7 +51,8 @@ def rem(build: Builder[V], ct: V, y: V, a: V, b: V) -> Pair[V]:
 
 @vjp(ops.pow_)
 def pow_(build: Builder[V], ct: V, y: V, a: V, b: V) -> Pair[V]:
-    """d(a ** b) = b a ** (b - 1) da + a ** b log(a) db; da is 0 where b is 0, db is 0 where a is 0 and b >= 0."""
+    """d(a ** b) = b a ** (b - 1) da + a ** b log(a) db; da is 0 where b is 0, db is 0 where a is 0 and b >=
+    0."""
     zero = like(build, 0, a)
     slope = build(ops.mul, b, build(ops.pow_, a, build(ops.sub, b, like(build, 1, b))))
     da = build(ops.select, build(ops.eq, b, zero), zero, build(ops.mul, ct, slope))

@@ -1,8 +1,8 @@
 """Differentiation of a whole graph: forward and backward in one *joint graph*.
 
-Ordered accumulation: operations are taken in descending order, and each contribution to a cotangent is added to
-what is there already, which is the order of the eager tape; so both give the same bits. What receives no contribution
-has no cotangent at all, rather than a tensor of zeros.
+Ordered accumulation: operations are taken in descending order, and each contribution to a cotangent is added
+to what is there already, which is the order of the eager tape; so both give the same bits. What receives no
+contribution has no cotangent at all, rather than a tensor of zeros.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from .rules import VJP
 class JointGraph:
     """A graph and its derivative.
 
-    graph: its inputs are those of the forward graph, then a cotangent for each output in `cotangents`, then a partial
+    graph: its inputs are those of the forward graph, then a cotangent for each output in `cotangents`, then a
+    partial
       cotangent for each input in `partials`; its outputs are those of the forward graph, then the gradients.
     inputs, outputs: how many of them are the forward graph's.
-    gradients: for each input asked for, the position of its cotangent among graph.outputs, or None if it has none.
+    gradients: for each input asked for, the position of its cotangent among graph.outputs, or None if it has
+    none.
     """
 
     graph: Graph
@@ -39,12 +41,17 @@ class JointGraph:
 
 
 def joint_graph(
-    forward: Graph, wrt: Sequence[int], *, cotangents: Sequence[int] | None = None, partials: Sequence[int] = ()
+    forward: Graph,
+    wrt: Sequence[int],
+    *,
+    cotangents: Sequence[int] | None = None,
+    partials: Sequence[int] = (),
 ) -> JointGraph:
     """The forward graph followed by the cotangents of the inputs at positions `wrt`.
 
     cotangents: positions of the outputs whose cotangent is given; by default all of floating point type.
-    partials: positions of inputs (among wrt) that have a cotangent already, from operations recorded after this
+    partials: positions of inputs (among wrt) that have a cotangent already, from operations recorded after
+    this
       graph; the graph's own contributions are added to it.
     Raises IRError if a position in wrt or cotangents is that of a tensor that can't have a cotangent.
     """
@@ -55,7 +62,9 @@ def joint_graph(
         raise IRError(f"only floating point tensors have a cotangent, not {bad[0]}")
     sweep = _Sweep(forward, set(_at(forward.inputs, wrt)))
     names = [f"ct{i}" for i in cotangents], [f"partial{i}" for i in partials]
-    given = [sweep.build.input(v.type, n) for v, n in zip(_at(forward.outputs, cotangents), names[0], strict=True)]
+    given = [
+        sweep.build.input(v.type, n) for v, n in zip(_at(forward.outputs, cotangents), names[0], strict=True)
+    ]
     for value, name in zip(_at(forward.inputs, partials), names[1], strict=True):
         sweep.add(value, sweep.build.input(value.type, name))
     for value, ct in zip(_at(forward.outputs, cotangents), given, strict=True):

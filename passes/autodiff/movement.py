@@ -76,7 +76,8 @@ def concat(build: Builder[V], ct: V, y: V, *xs: V, axis: int) -> tuple[V, ...]:
     """Each operand gets its piece."""
     shape = build.type_of(ct).shape
     steps = (1,) * len(shape)
-    pieces, at = [], 0
+    pieces: list[V] = []
+    at: Dim = 0
     for x in xs:
         end = at + build.type_of(x).shape[axis]
         starts = tuple(at if a == axis else 0 for a in range(len(shape)))
@@ -88,7 +89,15 @@ def concat(build: Builder[V], ct: V, y: V, *xs: V, axis: int) -> tuple[V, ...]:
 
 @vjp(ops.window)
 def window(
-    build: Builder[V], ct: V, y: V, x: V, *, axes: tuple[int, ...], sizes: Dims, strides: Dims, dilations: Dims
+    build: Builder[V],
+    ct: V,
+    y: V,
+    x: V,
+    *,
+    axes: tuple[int, ...],
+    sizes: Dims,
+    strides: Dims,
+    dilations: Dims,
 ) -> tuple[V]:
     """Overlapping windows added up."""
     shape = tuple(build.type_of(x).shape[a] for a in axes)
@@ -97,7 +106,15 @@ def window(
 
 @vjp(ops.fold)
 def fold(
-    build: Builder[V], ct: V, y: V, x: V, *, shape: Dims, axes: tuple[int, ...], strides: Dims, dilations: Dims
+    build: Builder[V],
+    ct: V,
+    y: V,
+    x: V,
+    *,
+    shape: Dims,
+    axes: tuple[int, ...],
+    strides: Dims,
+    dilations: Dims,
 ) -> tuple[V]:
     """Each window gets the cotangent of the places it was added to."""
     shape_x = build.type_of(x).shape
@@ -107,7 +124,8 @@ def fold(
 
 @vjp(ops.as_strided)
 def as_strided(build: Builder[V], ct: V, y: V, x: V, *, shape: Dims, strides: Dims, offset: Dim) -> tuple[V]:
-    """Copies (axes of stride 0) are summed first; then every place is written, or, if places coincide, added to."""
+    """Copies (axes of stride 0) are summed first; then every place is written, or, if places coincide, added
+    to."""
     have = build.type_of(x)
     once = tuple(1 if s == 0 else n for n, s in zip(shape, strides, strict=True))
     if 0 not in shape:
@@ -122,12 +140,13 @@ def as_strided(build: Builder[V], ct: V, y: V, x: V, *, shape: Dims, strides: Di
 
 
 def _places_differ(shape: Dims, strides: Dims) -> bool:
-    """Whether no two elements of such a view share a place, told by each stride exceeding the reach of all finer ones."""
+    """Whether no two elements of such a view share a place, told by each stride exceeding the reach of all
+    finer ones."""
     reach: Dim = 0
     axes = [(s, n) for n, s in zip(shape, strides, strict=True) if n != 1]
     if not all(isinstance(v, int) for pair in axes for v in pair):
         return False
-    for stride, size in sorted((abs(s), n) for s, n in axes):  # type: ignore[type-var, arg-type]
+    for stride, size in sorted((abs(s), n) for s, n in axes):  # type: ignore[arg-type]
         if stride <= reach:  # type: ignore[operator]
             return False
         reach = reach + (size - 1) * stride

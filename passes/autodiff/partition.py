@@ -1,8 +1,9 @@
 """Splitting a joint graph in two: what runs forward and saves values, what runs backward and takes them.
 
 Saved is the set of values with the least bytes from which the backward part can be computed, repeating cheap
-forward operations where that saves memory: a minimum cut between what the forward part must compute and what the
-backward part reads. Source: Zheng et al. 2022 ("min-cut rematerialisation" of PyTorch's AOTAutograd, He and Chen).
+forward operations where that saves memory: a minimum cut between what the forward part must compute and what
+the backward part reads. Source: Zheng et al. 2022 ("min-cut rematerialisation" of PyTorch's AOTAutograd, He
+and Chen).
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ class Partition:
     """forward: inputs of the forward graph; outputs of the forward graph, then the saved values; all updates.
 
     backward: inputs: those of the forward graph at positions `kept_inputs`, then the saved values, then the
-      cotangents and partial cotangents of the joint graph; outputs: the defined gradients, in the order of the joint graph.
-    kept_inputs: positions of inputs that the backward part reads as they are (none that the forward part updates).
-    saved: how many values the forward part saves.
+      cotangents and partial cotangents of the joint graph; outputs: the defined gradients, in the order of
+      the joint graph.
+    kept_inputs: positions of inputs that the backward part reads as they are (none that the forward part
+    updates). saved: how many values the forward part saves.
     """
 
     forward: Graph
@@ -42,7 +44,8 @@ class Partition:
 
 def partition(joint: JointGraph) -> Partition:
     """Split a joint graph, recomputing cheap operations where that saves memory."""
-    cut = sorted(_Cut(joint).saved(), key=_order(joint.graph))
+    order = {v: i for i, v in enumerate(_values(joint.graph))}
+    cut = sorted(_Cut(joint).saved(), key=order.__getitem__)
     updated = {x for x, _ in joint.graph.updates}
     inputs = joint.graph.inputs[: joint.inputs]
     kept = [i for i, v in enumerate(inputs) if v in set(cut) and v not in updated]
@@ -50,7 +53,9 @@ def partition(joint: JointGraph) -> Partition:
     graph = joint.graph
     forward = _forward(joint, saved)
     backward = _extracted(
-        [*(inputs[i] for i in kept), *saved, *graph.inputs[joint.inputs :]], graph, graph.outputs[joint.outputs :]
+        [*(inputs[i] for i in kept), *saved, *graph.inputs[joint.inputs :]],
+        graph,
+        graph.outputs[joint.outputs :],
     )
     return Partition(forward, backward, tuple(kept), len(saved))
 
@@ -73,14 +78,16 @@ class _Cut:
         network.add_nodes_from(("source", "sink"))
         for value in self.inputs:
             network.add_edge("source", (value, "in"))
-            network.add_edge((value, "in"), (value, "out"), capacity=_cost(value) if value in self.updated else 1)
+            network.add_edge(
+                (value, "in"), (value, "out"), capacity=_cost(value) if value in self.updated else 1
+            )
         for op in self.graph.operations:
             self._add(network, op)
         for value in self._read_late():
             network.add_edge((value, "out"), "sink")
         # The side of the sink is the smallest possible one: among equal cuts the one that recomputes least.
         _, (before, after) = networkx.minimum_cut(network, "source", "sink")
-        return {node[0] for node in before if node[-1] == "in" and (node[0], "out") in after}  # type: ignore[index]
+        return {node[0] for node in before if node[-1] == "in" and (node[0], "out") in after}
 
     def _add(self, network: networkx.DiGraph[object], op: Operation) -> None:
         for value in op.results:
@@ -102,8 +109,8 @@ class _Cut:
 
 
 def _is_cheap(op: Operation) -> bool:
-    """Whether an operation may be repeated: movement and plain arithmetic, not a sum, a product of matrices, an
-    elementary function or random bits."""
+    """Whether an operation may be repeated: movement and plain arithmetic, not a sum, a product of matrices,
+    an elementary function or random bits."""
     arithmetic = op.opdef.elementwise and op.opdef.exact and op.opdef is not ops.philox
     return op.opdef.movement or arithmetic or not op.operands
 
@@ -138,9 +145,11 @@ def _early(joint: JointGraph, late: set[Value]) -> set[Operation]:
     return early
 
 
-def _order(graph: Graph) -> object:
-    place = {v: i for i, v in enumerate((*graph.inputs, *(v for op in graph.operations for v in op.results)))}
-    return place.__getitem__
+def _values(graph: Graph) -> Iterable[Value]:
+    """Inputs, then results in order."""
+    yield from graph.inputs
+    for op in graph.operations:
+        yield from op.results
 
 
 def _forward(joint: JointGraph, saved: list[Value]) -> Graph:

@@ -27,7 +27,8 @@ def reduce_sum(build: Builder[V], ct: V, y: V, x: V, *, axes: Axes, order: str) 
 
 @vjp(ops.reduce_prod)
 def reduce_prod(build: Builder[V], ct: V, y: V, x: V, *, axes: Axes, order: str) -> tuple[V]:
-    """Each factor gets ct times the product of the others: y / x, or, of the only zero, the product of the rest.
+    """Each factor gets ct times the product of the others: y / x, or, of the only zero, the product of the
+    rest.
 
     Second derivatives are right too, except between two factors that are both 0.
     """

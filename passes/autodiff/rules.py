@@ -1,10 +1,10 @@
 """The table of derivatives: for each primitive its vector-Jacobian product, or why it has none.
 
-A rule is called as `rule(build, ct, y, *operands, **attrs)`: ct is the cotangent of the result y = op(*operands).
-It gives the cotangent of each operand, None for one that has none (an index, a condition, an integer). Rules
-are written against the `Builder` protocol, so the eager tape, a trace and the autodiff pass use the same ones;
-being compositions of primitives they can be differentiated again. Where PyTorch picks one of several subgradients,
-or one of several formulas, the rules pick the same.
+A rule is called as `rule(build, ct, y, *operands, **attrs)`: ct is the cotangent of the result y =
+op(*operands). It gives the cotangent of each operand, None for one that has none (an index, a condition, an
+integer). Rules are written against the `Builder` protocol, so the eager tape, a trace and the autodiff pass
+use the same ones; being compositions of primitives they can be differentiated again. Where PyTorch picks one
+of several subgradients, or one of several formulas, the rules pick the same.
 """
 
 from __future__ import annotations

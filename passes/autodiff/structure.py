@@ -20,7 +20,8 @@ def gather(build: Builder[V], ct: V, y: V, x: V, *indices: V, axes: Axes) -> tup
 
 @vjp(ops.scatter)
 def scatter(build: Builder[V], ct: V, y: V, x: V, values: V, *indices: V, axes: Axes) -> tuple[V | None, ...]:
-    """A value that stayed gets the cotangent of its place, one that a later value overwrote gets 0; x the rest."""
+    """A value that stayed gets the cotangent of its place, one that a later value overwrote gets 0; x the
+    rest."""
     dx = build(ops.scatter, ct, like(build, 0, values), *indices, axes=axes)
     taken = build(ops.gather, ct, *indices, axes=axes)
     dv = build(ops.select, _stayed(build, x, values, indices, axes), taken, like(build, 0, taken))
@@ -40,7 +41,9 @@ def _stayed(build: Builder[V], x: V, values: V, indices: tuple[V, ...], axes: Ax
 
 
 @vjp(ops.scatter_add)
-def scatter_add(build: Builder[V], ct: V, y: V, x: V, values: V, *indices: V, axes: Axes) -> tuple[V | None, ...]:
+def scatter_add(
+    build: Builder[V], ct: V, y: V, x: V, values: V, *indices: V, axes: Axes
+) -> tuple[V | None, ...]:
     """x gets ct, each value the cotangent of the place it was added to."""
     return ct, build(ops.gather, ct, *indices, axes=axes), *(None for _ in indices)
 

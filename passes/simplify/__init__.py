@@ -10,7 +10,8 @@ from . import arithmetic, contraction, indexing, logic, movement, reduction, sli
 from .driver import RULES, rewrite
 
 __all__ = [
-    "arithmetic", "contraction", "indexing", "logic", "movement", "reduction", "simplify", "slices", "strided",
+    "arithmetic", "contraction", "indexing", "logic", "movement", "reduction", "simplify", "slices",
+    "strided",
 ]  # fmt: skip
 
 

@@ -218,8 +218,8 @@ def integer_division_by_one(op: Operation, build: Rewriter) -> Value | None:
 
 @rewrites(ops.pow_)
 def integer_power(op: Operation, build: Rewriter) -> Value | None:
-    """x ** 0 -> 1, x ** 1 -> x, x ** 2 -> x * x.  Exact for integers; a float pow is within 1 ULP of the power,
-    which need not be the bits of the product."""
+    """x ** 0 -> 1, x ** 1 -> x, x ** 2 -> x * x.  Exact for integers; a float pow is within 1 ULP of the
+    power, which need not be the bits of the product."""
     x, y = op.operands
     exponent = number_of(y)
     if not x.type.dtype.is_integer or exponent not in (0, 1, 2):
@@ -234,5 +234,3 @@ def shift_by_zero(op: Operation, build: Rewriter) -> Value | None:
     """x << 0 -> x, x >> 0 -> x.  Exact."""
     x, y = op.operands
     return x if is_splat(y, 0) else None
-
-

@@ -31,7 +31,8 @@ def label_sizes(op: Operation) -> dict[str, Dim]:
 def respecified(
     build: Rewriter, op: Operation, operands: tuple[Value, Value], lhs: Maps, rhs: Maps, over: tuple[str, ...]
 ) -> Value:
-    """The contraction with other operands and maps; labels left without an axis of their own keep their size."""
+    """The contraction with other operands and maps; labels left without an axis of their own keep their
+    size."""
     sizes = label_sizes(op)
     alone = {str(i) for i in (*lhs, *rhs) if isinstance(i, Expr) and symbols_of(i) == {str(i)}}
     extents = tuple(sorted((name, sizes[name]) for name in _labels(lhs, rhs) - alone))
@@ -95,7 +96,8 @@ def _stays_inside(index: Dim) -> bool:
 
 @rewrites(ops.permute)
 def permute_of_contract(op: Operation, build: Rewriter) -> Value | None:
-    """permute(contract(x, y)) -> contract(x, y) that writes in that order, if nothing else reads the contraction."""
+    """permute(contract(x, y)) -> contract(x, y) that writes in that order, if nothing else reads the
+    contraction."""
     inner = producer(op.operands[0], ops.contract)
     if inner is None or not build.has_one_use(op.operands[0]):
         return None
@@ -131,8 +133,8 @@ def contract_over_nothing(op: Operation, build: Rewriter) -> Value | None:
 
 @rewrites(ops.contract)
 def contract_with_columns_on_the_left(op: Operation, build: Rewriter) -> Value | None:
-    """[n, k] * [m, k] -> [m, n] becomes [m, k] * [n, k] -> [m, n]: the fastest label of the result on the right,
-    if the left has it alone and the right has one to offer. Exact: x * y = y * x."""
+    """[n, k] * [m, k] -> [m, n] becomes [m, k] * [n, k] -> [m, n]: the fastest label of the result on the
+    right, if the left has it alone and the right has one to offer. Exact: x * y = y * x."""
     spec = spec_of(op)
     lhs, rhs = _labels(spec.lhs), _labels(spec.rhs)
     if not spec.out or spec.out[-1] not in lhs - rhs or not (rhs - lhs) & set(spec.out):

@@ -63,7 +63,8 @@ class Rewriter:
         return value.type
 
     def has_one_use(self, value: Value) -> bool:
-        """Whether the graph uses this value once at most, so that absorbing its operation leaves no second copy.
+        """Whether the graph uses this value once at most, so that absorbing its operation leaves no second
+        copy.
 
         Values that a rule has built count as used once.
         """
@@ -114,7 +115,9 @@ class Rewriter:
             value = rule(op, self)
             if value is not None:
                 if value.type != op.result.type:
-                    raise IRError(f"rule {rule.__name__} made {value.type} of {op.opdef.name} : {op.result.type}")
+                    raise IRError(
+                        f"rule {rule.__name__} made {value.type} of {op.opdef.name} : {op.result.type}"
+                    )
                 return _Replacement(value)
         self._operations.append(op)
         return op

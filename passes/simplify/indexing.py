@@ -1,11 +1,11 @@
-"""Rules for gather and scatter with indices known in part. All exact; what can raise is replaced only where the
-indices are known to be in range."""
+"""Rules for gather and scatter with indices known in part. All exact; what can raise is replaced only where
+the indices are known to be in range."""
 
 from __future__ import annotations
 
 from ...ir import ops
-from ...ir.graph import Operation, Value
 from ...ir.expr import Dim
+from ...ir.graph import Operation, Value
 from .driver import Rewriter, rewrites
 from .patterns import ints, number_of, producer
 

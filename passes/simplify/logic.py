@@ -12,7 +12,8 @@ from .patterns import is_splat, operand_of, producer
 
 @rewrites(ops.eq, ops.ne, ops.lt, ops.le, ops.gt, ops.ge)
 def compared_with_itself(op: Operation, build: Rewriter) -> Value | None:
-    """x < x -> false, x > x -> false; except for floats, whose NaN differs from itself, x == x -> true and so on."""
+    """x < x -> false, x > x -> false; except for floats, whose NaN differs from itself, x == x -> true and so
+    on."""
     x, y = op.operands
     always_false = op.opdef in (ops.lt, ops.gt)
     if x is not y or not (always_false or x.type.dtype.kind in "iub"):
@@ -40,8 +41,8 @@ def not_of_not(op: Operation, build: Rewriter) -> Value | None:
 
 @rewrites(ops.bit_not)
 def not_of_comparison(op: Operation, build: Rewriter) -> Value | None:
-    """not (x == y) -> x != y and back, NaN included; not (x < y) -> x >= y and so on, except for floats: with a
-    NaN both x < y and x >= y are false."""
+    """not (x == y) -> x != y and back, NaN included; not (x < y) -> x >= y and so on, except for floats: with
+    a NaN both x < y and x >= y are false."""
     inner = op.operands[0].operation
     if inner is None or inner.opdef not in _OPPOSITE:
         return None
@@ -146,7 +147,9 @@ def keeps_values(source: DType, target: DType) -> bool:
     bits = 8 * source.itemsize - (source.kind == "i")
     if target.is_floating_point:
         return bits <= _SIGNIFICAND[target.name]
-    return bits <= 8 * target.itemsize - (target.kind == "i") and not (source.kind == "i" and target.kind == "u")
+    return bits <= 8 * target.itemsize - (target.kind == "i") and not (
+        source.kind == "i" and target.kind == "u"
+    )
 
 
 def _narrows(source: DType, between: DType, last: DType) -> bool:

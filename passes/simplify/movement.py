@@ -1,4 +1,5 @@
-"""Rules for reshape, permute, expand, flip, concat and splats. All exact: they move elements and compute nothing.
+"""Rules for reshape, permute, expand, flip, concat and splats. All exact: they move elements and compute
+nothing.
 
 Canonical forms: a splat is `expand(reshape(constant))`; of a chain of reshapes or of permutes one is left; a
 permute that moves only axes of size 1 is a reshape; elementwise operations come before `expand`.
@@ -127,8 +128,8 @@ def reshape_of_expand(op: Operation, build: Rewriter) -> Value | None:
 def elementwise_of_expand(op: Operation, build: Rewriter) -> Value | None:
     """f(expand(x), expand(y)) -> expand(f(x, y)): no element is computed twice.
 
-    Where the operands are repeated along different axes, f is computed on those along which any one varies. An
-    operation that can raise stays: expanded to size 0 it has nothing to raise about.
+    Where the operands are repeated along different axes, f is computed on those along which any one varies.
+    An operation that can raise stays: expanded to size 0 it has nothing to raise about.
     """
     shape = op.result.type.shape
     sources = [_source_shape(v) for v in op.operands]

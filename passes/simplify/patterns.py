@@ -61,7 +61,8 @@ def is_splat(value: Value, number: object) -> bool:
 
 
 def number_of(value: Value) -> Any:
-    """The number of a splat as a Python scalar (int, float or bool); None if it isn't one or has no such type."""
+    """The number of a splat as a Python scalar (int, float or bool); None if it isn't one or has no such
+    type."""
     literal = splat_of(value)
     if literal is None or literal.dtype is bfloat16:
         return None

@@ -1,4 +1,5 @@
-"""Rules for reductions. Exact: an `order` is kept, and what has one element to combine combines it as before."""
+"""Rules for reductions. Exact: an `order` is kept, and what has one element to combine combines it as
+before."""
 
 from __future__ import annotations
 
@@ -58,7 +59,8 @@ def extremum_of_splat(op: Operation, build: Rewriter) -> Value | None:
 
 @rewrites(ops.reduce_max, ops.reduce_min)
 def extremum_of_expand(op: Operation, build: Rewriter) -> Value | None:
-    """reduce_max(expand(x)) over repeated axes -> x without them, as far as these are all the axes reduced."""
+    """reduce_max(expand(x)) over repeated axes -> x without them, as far as these are all the axes
+    reduced."""
     (x,) = op.operands
     source = operand_of(x, ops.expand)
     if source is None or any(source.type.shape[a] != 1 for a in ints(op.attrs["axes"])):

@@ -31,9 +31,7 @@ def slice_of_slice(op: Operation, build: Rewriter) -> Value | None:
         stops.append(starts[-1] + ((size - 1) * steps[-1] + 1 if size != 0 else 0))
     if any(lo == hi for lo, hi in zip(starts, stops, strict=True)):
         return None  # an empty slice: where it starts may lie outside, and there is nothing to gain
-    return build(
-        ops.slice_, inner.operands[0], starts=tuple(starts), stops=tuple(stops), steps=tuple(steps)
-    )
+    return build(ops.slice_, inner.operands[0], starts=tuple(starts), stops=tuple(stops), steps=tuple(steps))
 
 
 @rewrites(ops.slice_)
@@ -87,14 +85,17 @@ def slice_of_pad(op: Operation, build: Rewriter) -> Value | None:
         return None
     starts = tuple(a - p for a, p in zip(starts, lo, strict=True))
     stops = tuple(b - p for b, p in zip(stops, lo, strict=True))
-    if min(ints(starts), default=0) < 0 or any(b > n for b, n in zip(ints(stops), ints(x.type.shape), strict=True)):
+    if min(ints(starts), default=0) < 0 or any(
+        b > n for b, n in zip(ints(stops), ints(x.type.shape), strict=True)
+    ):
         return None
     return build(ops.slice_, x, starts=starts, stops=stops, steps=op.attrs["steps"])
 
 
 @rewrites(ops.slice_)
 def slice_of_update(op: Operation, build: Rewriter) -> Value | None:
-    """Reading what was just written: update_slice(x, v)[the same place] -> v, [a disjoint place] -> x[...]."""
+    """Reading what was just written: update_slice(x, v)[the same place] -> v, [a disjoint place] ->
+    x[...]."""
     inner = producer(op.operands[0], ops.update_slice)
     if inner is None:
         return None
@@ -110,10 +111,16 @@ def slice_of_update(op: Operation, build: Rewriter) -> Value | None:
 def _disjoint(read: Operation, write: Operation) -> bool:
     """Whether along some axis the slice ends before the update begins, or the other way round."""
     starts, stops = dims(read.attrs["starts"]), dims(read.attrs["stops"])
-    first, steps, sizes = dims(write.attrs["starts"]), dims(write.attrs["steps"]), write.operands[1].type.shape
+    first, steps, sizes = (
+        dims(write.attrs["starts"]),
+        dims(write.attrs["steps"]),
+        write.operands[1].type.shape,
+    )
     if not all_known(starts, stops, first, steps, sizes):
         return False
-    ends = [lo + (n - 1) * step + 1 for lo, n, step in zip(ints(first), ints(sizes), ints(steps), strict=True)]
+    ends = [
+        lo + (n - 1) * step + 1 for lo, n, step in zip(ints(first), ints(sizes), ints(steps), strict=True)
+    ]
     spans = zip(ints(starts), ints(stops), ints(first), ends, strict=True)
     return any(stop <= low or start >= high for start, stop, low, high in spans)
 
@@ -164,7 +171,8 @@ def pad_of_pad(op: Operation, build: Rewriter) -> Value | None:
     if op.operands[1] is not inner.operands[1] and (number is None or number != splat_of(inner.operands[1])):
         return None
     lo, hi = (
-        tuple(a + b for a, b in zip(dims(inner.attrs[k]), dims(op.attrs[k]), strict=True)) for k in ("lo", "hi")
+        tuple(a + b for a, b in zip(dims(inner.attrs[k]), dims(op.attrs[k]), strict=True))
+        for k in ("lo", "hi")
     )
     return build(ops.pad, *inner.operands, lo=lo, hi=hi, interior=op.attrs["interior"])
 
@@ -181,7 +189,8 @@ def pad_of_empty(op: Operation, build: Rewriter) -> Value | None:
 
 @rewrites(ops.slice_)
 def slice_of_reshape(op: Operation, build: Rewriter) -> Value | None:
-    """reshape(x)[...] -> reshape(x[...]) where the reshape only adds axes of size 1, none of them sliced away."""
+    """reshape(x)[...] -> reshape(x[...]) where the reshape only adds axes of size 1, none of them sliced
+    away."""
     x = operand_of(op.operands[0], ops.reshape)
     if x is None or any(n == 0 for n in op.result.type.shape):
         return None
@@ -189,4 +198,6 @@ def slice_of_reshape(op: Operation, build: Rewriter) -> Value | None:
     if tuple(op.operands[0].type.shape[a] for a in axes) != x.type.shape:
         return None
     starts, stops, steps = (tuple(dims(op.attrs[k])[a] for a in axes) for k in ("starts", "stops", "steps"))
-    return build(ops.reshape, build(ops.slice_, x, starts=starts, stops=stops, steps=steps), shape=op.result.type.shape)
+    return build(
+        ops.reshape, build(ops.slice_, x, starts=starts, stops=stops, steps=steps), shape=op.result.type.shape
+    )

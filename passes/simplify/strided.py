@@ -1,7 +1,8 @@
 """`as_strided` and its update as reshapes, slices, permutes and expands, which other rules understand.
 
-A storage is split level by level, coarsest stride first: x[N] as [N/s, s], an axis of stride s slicing the first
-part, finer axes the second. Exact. What does not fit (overlapping or negative strides, sizes unknown) stays.
+A storage is split level by level, coarsest stride first: x[N] as [N/s, s], an axis of stride s slicing the
+first part, finer axes the second. Exact. What does not fit (overlapping or negative strides, sizes unknown)
+stays.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from .patterns import all_known, dims, operand_of
 
 @dataclass(frozen=True)
 class Box:
-    """A view as a slice: the storage reshaped to `shape`, then sliced; `order`: the view's axes (those of size
-    above 1 and stride above 0) in the order in which the slice has them."""
+    """A view as a slice: the storage reshaped to `shape`, then sliced; `order`: the view's axes (those of
+    size above 1 and stride above 0) in the order in which the slice has them."""
 
     shape: tuple[int, ...]
     starts: tuple[int, ...]
@@ -70,7 +71,8 @@ def as_strided_as_reshape(op: Operation, build: Rewriter) -> Value | None:
     shape = op.result.type.shape
     whole = product(shape) == x.type.numel and op.attrs["offset"] == 0
     dense = whole and all(
-        n == 1 or s == d for n, s, d in zip(shape, dims(op.attrs["strides"]), row_major_strides(shape), strict=True)
+        n == 1 or s == d
+        for n, s, d in zip(shape, dims(op.attrs["strides"]), row_major_strides(shape), strict=True)
     )
     return build(ops.reshape, x, shape=shape) if dense else None
 
@@ -93,10 +95,13 @@ def as_strided_as_slice(op: Operation, build: Rewriter) -> Value | None:
 
 @rewrites(ops.as_strided_update)
 def as_strided_update_as_slice(op: Operation, build: Rewriter) -> Value | None:
-    """as_strided_update(x, v) -> reshape(update_slice(reshape(x), permute(v))), as much of it as is needed."""
+    """as_strided_update(x, v) -> reshape(update_slice(reshape(x), permute(v))), as much of it as is
+    needed."""
     x, v = op.operands
     box = _box(op, v.type.shape)
-    if box is None or any(n != 1 and s == 0 for n, s in zip(v.type.shape, dims(op.attrs["strides"]), strict=True)):
+    if box is None or any(
+        n != 1 and s == 0 for n, s in zip(v.type.shape, dims(op.attrs["strides"]), strict=True)
+    ):
         return None
     rows = build(ops.reshape, v, shape=tuple(v.type.shape[a] for a in sorted(box.order)))
     rank = {a: i for i, a in enumerate(sorted(box.order))}

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from vitrify.ir import ops
-from vitrify.ir.builder import GraphBuilder
-from vitrify.ir.graph import Graph
 from vitrify.ir.interpreter import interpret
 from vitrify.ir.printer import print_graph
 from vitrify.passes.pipeline import optimize
@@ -17,7 +13,8 @@ from tests.support import assert_same_bits
 
 @pytest.mark.parametrize("first", range(0, 400, 50))
 def test_random_graphs_keep_their_bits(first: int) -> None:
-    """The interpreter gives the same before and after, elementary functions too: no operation changes its operands."""
+    """The interpreter gives the same before and after, elementary functions too: no operation changes its
+    operands."""
     for seed in range(first, first + 50):
         made = random_graph(seed)
         before = print_graph(made.graph)

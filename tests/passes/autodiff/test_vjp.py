@@ -1,8 +1,9 @@
-"""Every derivative against central differences in float64, first and second order, by the reference interpreter.
+"""Every derivative against central differences in float64, first and second order, by the reference
+interpreter.
 
 For y = f(x), a random cotangent ct and a random direction d: <ct, (f(x + h d) - f(x - h d)) / 2 h> must equal
-<vjp(ct), d>. With h = 1e-5 the difference quotient is off by h**2 f''' / 6 ~ 1e-10 and by rounding 1e-16 / h ~ 1e-11,
-times a condition number; 1e-6 leaves room for both.
+<vjp(ct), d>. With h = 1e-5 the difference quotient is off by h**2 f''' / 6 ~ 1e-10 and by rounding 1e-16 / h
+~ 1e-11, times a condition number; 1e-6 leaves room for both.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ class Case:
     second: bool = True
 
     def __str__(self) -> str:
-        shapes = "_".join("x".join(map(str, s if isinstance(s, tuple) else s.shape)) or "scalar" for s in self.shapes)
+        shapes = "_".join(
+            "x".join(map(str, s if isinstance(s, tuple) else s.shape)) or "scalar" for s in self.shapes
+        )
         spec = self.attrs.get("spec")
         return f"{self.opdef.name}-{shapes}" + (f"-{spec}" if spec else "")
 
@@ -60,7 +63,8 @@ def run(graph: Graph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def check_gradient(forward: Graph, inputs: list[np.ndarray], rng: np.random.Generator) -> Graph:
-    """Compare the joint graph's gradients with central differences. Gives the graph of the gradients alone."""
+    """Compare the joint graph's gradients with central differences. Gives the graph of the gradients
+    alone."""
     wrt = [i for i, x in enumerate(inputs) if x.dtype.kind == "f"]
     joint = joint_graph(forward, wrt)
     verify_graph(joint.graph)
@@ -118,14 +122,18 @@ def full_reductions() -> list[Case]:
     rng = np.random.default_rng(1)
     zeros = rng.uniform(1, 2, (3, 4))
     zeros[0, 1] = zeros[2, 0] = 0.0
-    shapes = [((5,), (0,), "lanes"), ((2, 3), (1,), "lanes"), ((2, 3), (0,), "rows"), ((2, 3, 4), (1, 2), "lanes"),
-              ((2, 3, 4), (0, 1), "rows"), ((3, 1), (1,), "sequential"), ((2, 3), (), "lanes")]  # fmt: skip
+    shapes: list[tuple[tuple[int, ...], tuple[int, ...], str]] = [
+        ((5,), (0,), "lanes"), ((2, 3), (1,), "lanes"), ((2, 3), (0,), "rows"), ((2, 3), (), "lanes"),
+        ((2, 3, 4), (1, 2), "lanes"), ((2, 3, 4), (0, 1), "rows"), ((3, 1), (1,), "sequential"),
+    ]  # fmt: skip
     named = [ops.reduce_sum, ops.reduce_prod, ops.reduce_max, ops.reduce_min]
     cases = [Case(op, [s], {"axes": a, "order": o}) for op in named for s, a, o in shapes]
     cases.append(Case(ops.reduce_sum, [(0, 3)], {"axes": (0,), "order": "rows"}))
     cases.append(Case(ops.reduce_prod, [zeros], {"axes": (1,), "order": "lanes"}))
     cases.append(Case(ops.reduce_prod, [zeros], {"axes": (0,), "order": "rows"}))
-    cases += [Case(ops.cumsum, [s], {"axis": a}) for s, a in [((4,), 0), ((2, 3), 0), ((2, 3), 1), ((0, 2), 0)]]
+    cases += [
+        Case(ops.cumsum, [s], {"axis": a}) for s, a in [((4,), 0), ((2, 3), 0), ((2, 3), 1), ((0, 2), 0)]
+    ]
     return cases
 
 

@@ -1,5 +1,7 @@
 """Rules of arithmetic by text, and their exactness on every combination of special values."""
 
+# ruff: noqa: E501  (a line of IR text is not broken)
+
 from __future__ import annotations
 
 import itertools
@@ -17,7 +19,7 @@ from vitrify.passes.pipeline import optimize
 from tests.passes.simplify.texts import Case, cases, check, fires, stays
 from tests.support import assert_same_bits
 
-F, I = "%x: f32[], %y: f32[]", "%x: i32[], %y: i32[]"  # noqa: E741
+F, I = "%x: f32[], %y: f32[]", "%x: i32[], %y: i32[]"
 
 
 def _const(value: str, dtype: str = "f32") -> str:
@@ -96,7 +98,24 @@ def test_splats_count_as_constants() -> None:
         %2""", "%x"))  # fmt: skip
 
 
-FLOATS = [0.0, -0.0, 1.0, -1.0, 2.0, 0.5, 3.0, -3.0, np.inf, -np.inf, np.nan, 1e-45, 1e-38, 3e38, 1 / 3, 4096.0]
+FLOATS = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    2.0,
+    0.5,
+    3.0,
+    -3.0,
+    np.inf,
+    -np.inf,
+    np.nan,
+    1e-45,
+    1e-38,
+    3e38,
+    1 / 3,
+    4096.0,
+]
 INTEGERS = [0, 1, -1, 2, 3, -3, 7, 127, -128, 2**31 - 1, -(2**31)]
 BINARY = [ops.add, ops.sub, ops.mul, ops.div, ops.maximum, ops.minimum, ops.floor_div, ops.rem, ops.pow_,
           ops.eq, ops.ne, ops.lt, ops.le, ops.bit_and, ops.bit_or, ops.bit_xor, ops.shift_left, ops.shift_right]  # fmt: skip
@@ -118,7 +137,9 @@ def _programs(dtype: DType, values: list[float]) -> list[tuple[OpDef, float, boo
     return [(b, c, left, u) for b, c, left, u in itertools.product(binary, values, (False, True), unary)]
 
 
-@pytest.mark.parametrize("dtype", [dtypes.float32, dtypes.float64, dtypes.int32, dtypes.uint8, dtypes.bool_], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [dtypes.float32, dtypes.float64, dtypes.int32, dtypes.uint8, dtypes.bool_], ids=str
+)
 def test_special_values_keep_their_bits(dtype: DType) -> None:
     """Every op with every constant on either side, applied to every special value, alone and after a unary op."""
     values = FLOATS if dtype.kind == "f" else [False, True] if dtype.kind == "b" else INTEGERS

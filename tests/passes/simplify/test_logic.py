@@ -1,5 +1,7 @@
 """Rules for comparisons, choice, bits and casts by text; casts on every pair of dtypes by value."""
 
+# ruff: noqa: E501  (a line of IR text is not broken)
+
 from __future__ import annotations
 
 import itertools
@@ -75,7 +77,9 @@ NUMERIC = [d for d in dtypes.ALL if d is not dtypes.bfloat16 and not d.is_comple
 
 def _values(dtype: DType) -> np.ndarray:
     if dtype.kind == "f":
-        return np.array([0.0, -0.0, 1.0, -1.5, np.inf, -np.inf, np.nan, 65504, 300.7, -129, 2**31, -(2**31), 2**63])
+        return np.array(
+            [0.0, -0.0, 1.0, -1.5, np.inf, -np.inf, np.nan, 65504, 300.7, -129, 2**31, -(2**31), 2**63]
+        )
     info = np.iinfo(dtype.numpy) if dtype.is_integer else None
     return np.array([0, 1] if info is None else [0, 1, 2, info.max, info.min, info.max // 2 + 1], dtype.numpy)
 

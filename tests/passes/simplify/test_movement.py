@@ -1,5 +1,7 @@
 """Rules for reshape, permute, expand, flip, concat, slices and pads by text."""
 
+# ruff: noqa: E501  (a line of IR text is not broken)
+
 from __future__ import annotations
 
 from tests.passes.simplify.texts import Case, cases, check, fires, stays

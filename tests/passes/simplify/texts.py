@@ -1,4 +1,5 @@
-"""Rules tested by text: a table of cases, each with its name, the inputs, the operations before and those after."""
+"""Rules tested by text: a table of cases, each with its name, the inputs, the operations before and those
+after."""
 
 from __future__ import annotations
 
