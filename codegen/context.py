@@ -14,9 +14,10 @@ from ..ir.dtypes import DType
 from ..ir.expr import Dim, Expr
 from ..ir.kernel import VECTOR, Axis, Kernel, Scalar, Statement
 from .indices import Indices, Value, splat
-from .lanes import MEMORY, REGISTER, Lanes, constant_text, type_text
+from .lanes import MEMORY, REGISTER, Lanes, constant_text, lane_mask, type_text
 from .target import Target
 from .text import Function
+from .walk import index_symbols
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Context:
         self.status: str | None = None
         self._emit = emit
         self._values: dict[Scalar, Reg] = {}
-        self._indexing = _names_in_indices(kernel)
+        self._indexing = {name for name in index_symbols(kernel) if name.startswith("%")}
         for name in kernel.sizes:
             self.indices.bind(name, f"%s.{name}")
 
@@ -127,7 +128,7 @@ class Context:
 
     def lanes(self, dtype: DType, vector: bool) -> Lanes:
         """Arithmetic on registers of this dtype."""
-        return Lanes(self.f, REGISTER[dtype], VECTOR if vector else 1)
+        return Lanes(self.f, REGISTER[dtype], VECTOR if vector else 1, not dtype.is_signed)
 
     # Structure.
 
@@ -238,8 +239,11 @@ class Context:
         return pointer if by == 0 else self.f(f"getelementptr {memory.element}, ptr {pointer}, i64 {by}")
 
 
-def _names_in_indices(kernel: Kernel) -> set[str]:
-    """The values (with %) that stand in index expressions."""
-    from .walk import index_symbols
 
-    return {s for s in index_symbols(kernel) if s.startswith("%")}
+def tail_mask(ctx: Context, count: Value) -> str:
+    """The first `count` lanes of a vector."""
+    if isinstance(count, int):
+        return lane_mask(count)
+    wide = splat(ctx.f, "i32", ctx.f(f"trunc i64 {count} to i32"))
+    steps = ", ".join(f"i32 {lane}" for lane in range(VECTOR))
+    return ctx.f(f"icmp slt <{VECTOR} x i32> <{steps}>, {wide}")

@@ -57,20 +57,25 @@ def literal_text(value: Literal, element: str) -> str:
 class Lanes:
     """One type and the function that its arithmetic is written into.
 
-    element: `float`, `double`, `i32`, ...; width: 1 or 16. Values are LLVM texts, masks are i1 or <16 x i1>.
+    element: `float`, `double`, `i32`, ...; width: 1 or 16 (less within a reduction's tree). unsigned: how integers are
+    read. Values are LLVM texts, masks are i1 or <16 x i1>.
     """
 
-    __slots__ = ("f", "element", "width", "type", "suffix", "mask")
+    __slots__ = ("f", "element", "width", "unsigned", "type", "suffix", "mask")
 
-    def __init__(self, f: Function, element: str, width: int) -> None:
-        self.f, self.element, self.width = f, element, width
+    def __init__(self, f: Function, element: str, width: int, unsigned: bool = False) -> None:
+        self.f, self.element, self.width, self.unsigned = f, element, width, unsigned
         self.type = type_text(element, width)
         self.suffix = type_suffix(element, width)
         self.mask = type_text("i1", width)
 
     def of(self, element: str) -> Lanes:
-        """The same width with another element type."""
+        """The same width with another element type (signed, for integers)."""
         return Lanes(self.f, element, self.width)
+
+    def narrowed(self, width: int) -> Lanes:
+        """The same element type with another width."""
+        return Lanes(self.f, self.element, width, self.unsigned)
 
     @property
     def is_float(self) -> bool:

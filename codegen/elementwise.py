@@ -1,0 +1,190 @@
+"""`EMIT`: how each elementwise primitive becomes instructions; one rule per OpDef, for scalars and vectors alike.
+
+A rule is (lanes, *operands, **attributes) -> value; `lanes` is the type of the last operand. No instruction has a fast-math
+flag, and no rule calls an elementary function of LLVM's: those would become calls into libm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..ir import ops
+from ..ir.dtypes import DType, bool_
+from ..ir.opdef import OpDef
+from . import integers, vmath_erf, vmath_exp, vmath_log, vmath_trig
+from .lanes import REGISTER, Lanes
+from .reals import Real
+
+Rule = Callable[..., str]
+
+
+def _arithmetic(op: str) -> Rule:
+    def rule(x: Lanes, a: str, b: str) -> str:
+        return x(f"f{op}" if x.is_float else op, a, b)
+
+    return rule
+
+
+def _bitwise(op: str) -> Rule:
+    return lambda x, a, b: x(op, a, b)
+
+
+def _intrinsic(name: str) -> Rule:
+    return lambda x, a: x.intrinsic(name, a)
+
+
+def _comparison(ordered: str, order: str) -> Rule:
+    """ordered: the predicate for floats; order: for integers, with s or u before it where that matters."""
+
+    def rule(x: Lanes, a: str, b: str) -> str:
+        if x.is_float:
+            return x.compare(ordered, a, b)
+        sign = "" if order in ("eq", "ne") else "u" if x.unsigned else "s"
+        return x.compare(sign + order, a, b)
+
+    return rule
+
+
+def _extremum(name: str) -> Rule:
+    """maximum or minimum: NaN if either operand is, and -0 below +0, so that the order of operands never matters."""
+
+    def rule(x: Lanes, a: str, b: str) -> str:
+        if x.is_float:
+            return x.intrinsic(name, a, b)
+        if x.element == "i1":
+            return x("or" if name == "maximum" else "and", a, b)
+        return x.intrinsic(("u" if x.unsigned else "s") + name[:3], a, b)
+
+    return rule
+
+
+def _div(x: Lanes, a: str, b: str) -> str:
+    return x("fdiv", a, b)
+
+
+def _floor_div(x: Lanes, a: str, b: str) -> str:
+    return x.intrinsic("floor", x("fdiv", a, b)) if x.is_float else integers.floor_div(x, a, b)
+
+
+def _rem(x: Lanes, a: str, b: str) -> str:
+    """frem is C's fmod, which is exact, so that it has the same bits wherever it comes from."""
+    if not x.is_float:
+        return integers.remainder(x, a, b)
+    rest = Real(x, x("frem", a, b))
+    divisor = Real(x, b)
+    signs_differ = x.both("xor", rest.compare("olt", 0.0), divisor.compare("olt", 0.0))
+    wrong = x.both("and", signs_differ, rest.compare("une", 0.0))
+    return (rest + divisor).where(wrong, rest).text
+
+
+def _power(x: Lanes, a: str, b: str) -> str:
+    return vmath_log.power(x, a, b) if x.is_float else integers.power(x, a, b)
+
+
+def _neg(x: Lanes, a: str) -> str:
+    return x("fneg", a) if x.is_float else x("sub", x.const(0), a)
+
+
+def _abs(x: Lanes, a: str) -> str:
+    if x.is_float:
+        return x.intrinsic("fabs", a)
+    return a if x.unsigned else x.intrinsic("smax", a, x("sub", x.const(0), a))
+
+
+def _sign(x: Lanes, a: str) -> str:
+    """NaN stays; both zeros give +0."""
+    zero, one = x.const(0), x.const(1)
+    above = x.compare("ogt" if x.is_float else "ugt" if x.unsigned else "sgt", a, zero)
+    if x.unsigned:
+        return x.select(above, one, zero)
+    below = x.compare("olt" if x.is_float else "slt", a, zero)
+    other = x.select(x.compare("uno", a, a), a, zero) if x.is_float else zero
+    return x.select(above, one, x.select(below, x.const(-1), other))
+
+
+def _bit_not(x: Lanes, a: str) -> str:
+    return x("xor", a, x.const(-1))
+
+
+def _select(x: Lanes, condition: str, a: str, b: str) -> str:
+    return x.select(condition, a, b)
+
+
+def _cast(x: Lanes, a: str, dtype: DType) -> str:
+    """Value conversion by the rules of ir.ops.numeric.cast."""
+    to = REGISTER[dtype]
+    target = x.of(to)
+    if dtype is bool_:
+        return x.compare("une" if x.is_float else "ne", a, x.const(0))
+    if x.is_float:
+        return _float_to_float(x, a, to) if target.is_float else _float_to_integer(x, a, target)
+    if target.is_float:
+        return x.to("uitofp" if x.unsigned else "sitofp", a, to)
+    if target.bits == x.bits:
+        return a
+    return x.to("trunc" if target.bits < x.bits else "zext" if x.unsigned else "sext", a, to)
+
+
+def _float_to_float(x: Lanes, a: str, to: str) -> str:
+    if to == x.element:
+        return a
+    return x.to("fpext" if to == "double" else "fptrunc", a, to)
+
+
+def _float_to_integer(x: Lanes, a: str, target: Lanes) -> str:
+    """Truncated; what does not fit int32 (int64 for 8-byte targets) becomes its least value, NaN too."""
+    wide = x.of("i64" if target.bits == 64 else "i32")
+    real = Real(x, x.intrinsic("trunc", a))
+    bound = 2.0 ** (wide.bits - 1)
+    inside = x.both("and", real.compare("oge", -bound), real.compare("olt", bound))
+    whole = x.to("fptosi", real.where(inside, 0.0).text, wide.element)
+    result = wide.select(inside, whole, wide.const(-(2 ** (wide.bits - 1))))
+    return result if target.bits == wide.bits else wide.to("trunc", result, target.element)
+
+
+EMIT: dict[OpDef, Rule] = {
+    ops.add: _arithmetic("add"),
+    ops.sub: _arithmetic("sub"),
+    ops.mul: _arithmetic("mul"),
+    ops.div: _div,
+    ops.floor_div: _floor_div,
+    ops.rem: _rem,
+    ops.pow_: _power,
+    ops.maximum: _extremum("maximum"),
+    ops.minimum: _extremum("minimum"),
+    ops.neg: _neg,
+    ops.abs_: _abs,
+    ops.sign: _sign,
+    ops.floor: _intrinsic("floor"),
+    ops.ceil: _intrinsic("ceil"),
+    ops.trunc: _intrinsic("trunc"),
+    ops.round_: _intrinsic("roundeven"),
+    ops.exp: vmath_exp.exp,
+    ops.log: vmath_log.log,
+    ops.sin: vmath_trig.sin,
+    ops.cos: vmath_trig.cos,
+    ops.tanh: vmath_exp.tanh,
+    ops.erf: vmath_erf.erf,
+    ops.sqrt: _intrinsic("sqrt"),
+    ops.rsqrt: vmath_log.rsqrt,
+    ops.sigmoid: vmath_exp.sigmoid,
+    ops.softplus: vmath_exp.softplus,
+    ops.silu: vmath_exp.silu,
+    ops.gelu: vmath_erf.gelu,
+    ops.gelu_tanh: vmath_exp.gelu_tanh,
+    ops.eq: _comparison("oeq", "eq"),
+    ops.ne: _comparison("une", "ne"),
+    ops.lt: _comparison("olt", "lt"),
+    ops.le: _comparison("ole", "le"),
+    ops.gt: _comparison("ogt", "gt"),
+    ops.ge: _comparison("oge", "ge"),
+    ops.select: _select,
+    ops.cast: _cast,
+    ops.bit_and: _bitwise("and"),
+    ops.bit_or: _bitwise("or"),
+    ops.bit_xor: _bitwise("xor"),
+    ops.bit_not: _bit_not,
+    ops.shift_left: integers.shift_left,
+    ops.shift_right: integers.shift_right,
+    ops.philox: integers.philox,
+}

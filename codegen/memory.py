@@ -1,0 +1,269 @@
+"""Loads and stores. In a vector loop the stride of an index from lane to lane decides how memory is accessed:
+
+0 a scalar for all lanes; 1 a run; -1 a reversed run; anything else a gather or scatter. Lanes that are masked off or guarded
+away never touch memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..ir.dtypes import DType, bool_
+from ..ir.expr import Dim
+from ..ir.kernel import VECTOR, Check, Guard, Load, Store
+from .context import Context, Memory, Reg
+from .lanes import MEMORY, constant_text, lane_mask, literal_text, scalar_text, type_suffix, type_text
+
+ALL = lane_mask(VECTOR)
+_REVERSED = "<" + ", ".join(f"i32 {VECTOR - 1 - lane}" for lane in range(VECTOR)) + ">"
+
+
+@dataclass(frozen=True)
+class _Access:
+    """Where a group accesses memory. stride: from lane to lane, None if it is not one number. masks: per part, or None for all."""
+
+    memory: Memory
+    buffer: str
+    index: Dim
+    stride: Dim | None
+    masks: tuple[str, ...] | None
+
+
+def emit_load(ctx: Context, load: Load) -> None:
+    """Set the result of a load; `otherwise` where a guard fails."""
+    dtype = load.result.dtype
+    element = MEMORY[dtype]
+    otherwise = literal_text(load.otherwise, element) if load.otherwise is not None else scalar_text(0, element)
+    whole, lanewise = _sorted_guards(ctx, load.guards)
+    access = _access(ctx, load.buffer, load.index, lanewise)
+    vector = ctx.group is not None and (access.stride != 0 or bool(lanewise))
+
+    def read() -> Sequence[str]:
+        return _read(ctx, access, otherwise) if vector else [_read_scalar(ctx, load.buffer, load.index)]
+
+    condition = _conjunction(ctx, whole)
+    if condition is None:
+        raw: Sequence[str] = read()
+    else:
+        width = VECTOR if vector else 1
+        fallback = constant_text(otherwise, element, width)
+        count = ctx.group.parts if vector and ctx.group else 1
+        raw = ctx.when(condition, read, [(type_text(element, width), fallback)] * count)
+    ctx.set(load.result, [_from_memory(ctx, r, dtype, vector) for r in raw], vector)
+
+
+def emit_store(ctx: Context, store: Store) -> None:
+    """buffer[index] = value where all guards hold."""
+    value = ctx.get(store.value)
+    whole, lanewise = _sorted_guards(ctx, store.guards)
+    access = _access(ctx, store.buffer, store.index, lanewise)
+    plain = ctx.group is None or (access.stride == 0 and not value.vector and not lanewise)
+
+    def write() -> Sequence[str]:
+        if plain:
+            _write_scalar(ctx, store.buffer, store.index, value)
+        else:
+            _write(ctx, access, [_to_memory(ctx, p, value.dtype, True) for p in ctx.spread(value)])
+        return []
+
+    condition = _conjunction(ctx, whole)
+    if condition is None:
+        write()
+    else:
+        ctx.when(condition, write)
+
+
+def emit_check(ctx: Context, check: Check) -> None:
+    """Note the code in the kernel's status if `ok` fails in a lane that counts."""
+    ok = ctx.get(check.ok)
+    if not ok.vector:
+        _note_failure(ctx, ctx.f(f"xor i1 {ok.parts[0]}, true"), check.code)
+        return
+    assert ctx.group is not None
+    bits = ctx.lanes(bool_, vector=True)
+    for part, good in enumerate(ok.parts):
+        bad = bits("xor", good, bits.const(True))
+        if ctx.group.masks is not None:
+            bad = bits("and", bad, ctx.group.masks[part])
+        _note_failure(ctx, bits.any(bad), check.code)
+
+
+def _note_failure(ctx: Context, failed: str, code: int) -> None:
+    def note() -> Sequence[str]:
+        ctx.f.do(f"store i64 {code}, ptr {ctx.status}, align 8")
+        return []
+
+    ctx.when(failed, note)
+
+
+# Guards.
+
+
+def _sorted_guards(ctx: Context, guards: Sequence[Guard]) -> tuple[list[Guard], list[Guard]]:
+    """(guards that hold for all lanes or none, guards that differ from lane to lane), simplified."""
+    whole: list[Guard] = []
+    lanewise: list[Guard] = []
+    for guard in guards:
+        if ctx.group is not None:
+            align = ctx.group.align
+            settled = [ctx.indices.settle(d, align) for d in (guard.expr, guard.low, guard.high)]
+            guard = Guard(*settled)
+        differs = any(ctx.indices.varies(d) for d in (guard.expr, guard.low, guard.high))
+        (lanewise if differs else whole).append(guard)
+    return whole, lanewise
+
+
+def _conjunction(ctx: Context, guards: Sequence[Guard]) -> str | None:
+    """An i1, true where all guards hold; None for no guards."""
+    result: str | None = None
+    for guard in guards:
+        for predicate, bound in (("sge", guard.low), ("slt", guard.high)):
+            holds = ctx.f(f"icmp {predicate} i64 {ctx.index(guard.expr)}, {ctx.index(bound)}")
+            result = holds if result is None else ctx.f(f"and i1 {result}, {holds}")
+    return result
+
+
+def _lane_masks(ctx: Context, guards: Sequence[Guard]) -> tuple[str, ...] | None:
+    """Per part, the lanes that count and where all guards hold."""
+    assert ctx.group is not None
+    if not guards:
+        return ctx.group.masks
+    bits = ctx.lanes(bool_, vector=True)
+    masks = []
+    for part in range(ctx.group.parts):
+        mask = ctx.group.masks[part] if ctx.group.masks is not None else None
+        for guard in guards:
+            for predicate, bound in (("sge", guard.low), ("slt", guard.high)):
+                holds = ctx.indices.compare(predicate, guard.expr, bound, part)
+                mask = holds if mask is None else bits("and", mask, holds)
+        assert mask is not None
+        masks.append(mask)
+    return tuple(masks)
+
+
+# Access.
+
+
+def _access(ctx: Context, buffer: str, index: Dim, lanewise: Sequence[Guard]) -> _Access:
+    memory = ctx.buffers[buffer]
+    if ctx.group is None:
+        return _Access(memory, buffer, index, 0, None)
+    settled = ctx.indices.settle(index, ctx.group.align)
+    return _Access(memory, buffer, settled, ctx.indices.stride(settled), _lane_masks(ctx, lanewise))
+
+
+def _read_scalar(ctx: Context, buffer: str, index: Dim) -> str:
+    memory = ctx.buffers[buffer]
+    return ctx.f(f"load {memory.element}, ptr {ctx.address(buffer, index)}, align {memory.align}")
+
+
+def _write_scalar(ctx: Context, buffer: str, index: Dim, value: Reg) -> None:
+    memory = ctx.buffers[buffer]
+    raw = _to_memory(ctx, value.parts[0], value.dtype, False)
+    ctx.f.do(f"store {memory.element} {raw}, ptr {ctx.address(buffer, index)}, align {memory.align}")
+
+
+def _read(ctx: Context, access: _Access, otherwise: str) -> list[str]:
+    """A vector for each part of the group."""
+    assert ctx.group is not None
+    if access.stride in (1, -1):
+        return [_read_run(ctx, access, part, otherwise) for part in range(ctx.group.parts)]
+    return [_gather(ctx, access, part, otherwise) for part in range(ctx.group.parts)]
+
+
+def _write(ctx: Context, access: _Access, values: Sequence[str]) -> None:
+    for part, value in enumerate(values):
+        if access.stride in (1, -1):
+            _write_run(ctx, access, part, value)
+        else:
+            _scatter(ctx, access, part, value)
+
+
+def _run_address(ctx: Context, access: _Access, part: int) -> str:
+    """Where the 16 elements of a part begin in memory."""
+    first = VECTOR * part if access.stride == 1 else -(VECTOR * part + VECTOR - 1)
+    return ctx.address(access.buffer, access.index, first)
+
+
+def _read_run(ctx: Context, access: _Access, part: int, otherwise: str) -> str:
+    f, element, align = ctx.f, access.memory.element, access.memory.align
+    kind = type_text(element, VECTOR)
+    pointer = _run_address(ctx, access, part)
+    if access.masks is None:
+        loaded = f(f"load {kind}, ptr {pointer}, align {align}")
+    else:
+        mask = _mirrored(ctx, "i1", access.masks[part]) if access.stride == -1 else access.masks[part]
+        loaded = f.call(
+            kind, f"llvm.masked.load.{type_suffix(element, VECTOR)}.p0", ("ptr", pointer), ("i32", str(align)),
+            (f"<{VECTOR} x i1>", mask), (kind, constant_text(otherwise, element, VECTOR)),
+        )  # fmt: skip
+    return _mirrored(ctx, element, loaded) if access.stride == -1 else loaded
+
+
+def _write_run(ctx: Context, access: _Access, part: int, value: str) -> None:
+    f, element, align = ctx.f, access.memory.element, access.memory.align
+    kind = type_text(element, VECTOR)
+    pointer = _run_address(ctx, access, part)
+    if access.stride == -1:
+        value = _mirrored(ctx, element, value)
+    if access.masks is None:
+        f.do(f"store {kind} {value}, ptr {pointer}, align {align}")
+        return
+    mask = _mirrored(ctx, "i1", access.masks[part]) if access.stride == -1 else access.masks[part]
+    f.call(
+        "void", f"llvm.masked.store.{type_suffix(element, VECTOR)}.p0", (kind, value), ("ptr", pointer),
+        ("i32", str(align)), (f"<{VECTOR} x i1>", mask),
+    )  # fmt: skip
+
+
+def _mirrored(ctx: Context, element: str, value: str) -> str:
+    kind = type_text(element, VECTOR)
+    return ctx.f(f"shufflevector {kind} {value}, {kind} poison, <{VECTOR} x i32> {_REVERSED}")
+
+
+def _lane_pointers(ctx: Context, access: _Access, part: int) -> str:
+    base, offsets = ctx.indices.split(access.index, part)
+    f, element = ctx.f, access.memory.element
+    pointer = access.memory.pointer
+    if base != 0:
+        pointer = f(f"getelementptr {element}, ptr {pointer}, i64 {base}")
+    return f(f"getelementptr {element}, ptr {pointer}, <{VECTOR} x i64> {offsets}")
+
+
+def _gather(ctx: Context, access: _Access, part: int, otherwise: str) -> str:
+    element = access.memory.element
+    kind = type_text(element, VECTOR)
+    pointers = _lane_pointers(ctx, access, part)
+    mask = access.masks[part] if access.masks is not None else ALL
+    return ctx.f.call(
+        kind, f"llvm.masked.gather.{type_suffix(element, VECTOR)}.v{VECTOR}p0", (f"<{VECTOR} x ptr>", pointers),
+        ("i32", str(access.memory.align)), (f"<{VECTOR} x i1>", mask),
+        (kind, constant_text(otherwise, element, VECTOR)),
+    )  # fmt: skip
+
+
+def _scatter(ctx: Context, access: _Access, part: int, value: str) -> None:
+    element = access.memory.element
+    kind = type_text(element, VECTOR)
+    pointers = _lane_pointers(ctx, access, part)
+    mask = access.masks[part] if access.masks is not None else ALL
+    ctx.f.call(
+        "void", f"llvm.masked.scatter.{type_suffix(element, VECTOR)}.v{VECTOR}p0", (kind, value),
+        (f"<{VECTOR} x ptr>", pointers), ("i32", str(access.memory.align)), (f"<{VECTOR} x i1>", mask),
+    )  # fmt: skip
+
+
+def _from_memory(ctx: Context, raw: str, dtype: DType, vector: bool) -> str:
+    """bool is a byte in memory and a bit in registers."""
+    if dtype is not bool_:
+        return raw
+    kind = type_text("i8", VECTOR if vector else 1)
+    return ctx.f(f"icmp ne {kind} {raw}, {'zeroinitializer' if vector else '0'}")
+
+
+def _to_memory(ctx: Context, value: str, dtype: DType, vector: bool) -> str:
+    if dtype is not bool_:
+        return value
+    width = VECTOR if vector else 1
+    return ctx.f(f"zext {type_text('i1', width)} {value} to {type_text('i8', width)}")

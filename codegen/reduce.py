@@ -1,0 +1,319 @@
+"""Reductions in their canonical orders (docs/numerics.md; `ir.ops.ordered` is the meaning).
+
+lanes: 16 running values over blocks of 4096, each block's joined in a fixed tree, block results in order. The reduction is the vector loop.
+rows: runs of 128 in order, run results pairwise. sequential: in order. These two run element after element; inside a
+vector loop every lane for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..ir.expr import Dim, product, symbol
+from ..ir.kernel import VECTOR, Axis, Reduce
+from ..ir.ops.ordered import LANE_BLOCK, ROW_BLOCK
+from .context import Context, Group, tail_mask
+from .indices import Value, splat
+from .lanes import Lanes
+from .reducers import Reducer, State, reducer
+
+#: Vectors that run together where the order is free: enough to hide the latency of a maximum.
+_FREE = 4
+
+
+def emit_reduce(ctx: Context, s: Reduce) -> None:
+    """Set the result of a reduction."""
+    vector = ctx.group is not None
+    lanes = ctx.lanes(s.value.dtype, vector)
+    how = reducer(s.opdef, s.value.dtype, lanes.element)
+    if s.order == "lanes" and not vector:
+        ctx.set(s.result, [_lanes(ctx, s, how)[-1]], vector=False)
+        return
+    states = _rows(ctx, s, how, lanes) if _needs_runs(s, how) else _sequential(ctx, s, how, lanes)
+    ctx.set(s.result, [state[-1] for state in states], vector)
+
+
+# Order `lanes`.
+
+
+def _lanes(ctx: Context, s: Reduce, how: Reducer) -> State:
+    """Block after block of 4096, starting from the identity."""
+    extent = _extent(s)
+    scalar = ctx.lanes(s.value.dtype, False)
+    first = how.first(scalar)
+    if isinstance(extent, int):
+        whole = extent // LANE_BLOCK * LANE_BLOCK
+        total = _blocks(ctx, s, how, first, whole, lambda at: LANE_BLOCK)
+        return _block(ctx, s, how, total, whole, extent - whole) if extent > whole else total
+    size = ctx.index(extent)
+
+    def length(at: Value) -> str:
+        left = ctx.f(f"sub i64 {size}, {at}")
+        return ctx.f.call("i64", "llvm.smin.i64", ("i64", left), ("i64", str(LANE_BLOCK)))
+
+    return _blocks(ctx, s, how, first, size, length)
+
+
+def _blocks(
+    ctx: Context, s: Reduce, how: Reducer, total: State, stop: Value, length: Callable[[Value], Value]
+) -> State:
+    carried = list(zip(how.types(ctx.lanes(s.value.dtype, False)), total, strict=True))
+
+    def body(at: Value, values: list[str]) -> Sequence[str]:
+        return _block(ctx, s, how, tuple(values), at, length(at))
+
+    return tuple(ctx.loop(None, 0, stop, LANE_BLOCK, carried, body))
+
+
+def _block(ctx: Context, s: Reduce, how: Reducer, total: State, at: Value, length: Value) -> State:
+    """total joined with the block of `length` elements from `at`."""
+    lanes = ctx.lanes(s.value.dtype, True)
+    states = [_start(how, lanes)] * (_FREE if how.exact and _is_long(length) else 1)
+    if len(states) > 1:
+        at, length, states = _whole(ctx, s, how, lanes, states, at, length)
+        states = [_joined(how, lanes, states)]
+    at, length, states = _whole(ctx, s, how, lanes, states, at, length)
+    state = _tail(ctx, s, how, lanes, states[0], at, length)
+    return how.join(ctx.lanes(s.value.dtype, False), total, how.total(lanes, state))
+
+
+def _is_long(length: Value) -> bool:
+    return not isinstance(length, int) or length >= 4 * VECTOR * _FREE
+
+
+def _joined(how: Reducer, lanes: Lanes, states: Sequence[State]) -> State:
+    state = states[0]
+    for other in states[1:]:
+        state = how.join(lanes, state, other)
+    return state
+
+
+def _start(how: Reducer, lanes: Lanes) -> State:
+    """The state of no values; positions start at the lane's number, so that an untouched lane loses every tie."""
+    first = how.first(lanes)
+    if not how.indexed:
+        return first
+    steps = ", ".join(f"i64 {lane}" for lane in range(VECTOR))
+    return (first[0], f"<{steps}>")
+
+
+def _whole(
+    ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, states: list[State], start: Value, length: Value
+) -> tuple[Value, Value, list[State]]:
+    """The groups of len(states) whole vectors; returns where and how long the rest is, and the states."""
+    step = VECTOR * len(states)
+    done = length // step * step if isinstance(length, int) else ctx.f(f"and i64 {length}, {-step}")
+    end = _plus(ctx, start, done)
+
+    def body(index: Value, values: list[str]) -> Sequence[str]:
+        with ctx.vectors(Group(len(states))):
+            taken = _values(ctx, s, how, index)
+        old = _unflat(how, values)
+        return [x for a, b in zip(old, taken, strict=True) for x in how.join(lanes, a, b)]
+
+    carried = _carried(how, lanes, states)
+    if done != 0:
+        last = ctx.loop(_linear(s), start, end, step, carried, body, extent=_extent(s), lanes=True)
+        states = _unflat(how, last)
+    return end, _plus(ctx, length, done, -1), states
+
+
+def _tail(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, state: State, start: Value, length: Value) -> State:
+    """The last elements, less than a vector: lanes without one keep their state."""
+
+    def masked() -> Sequence[str]:
+        mask = tail_mask(ctx, length)
+        with ctx.scope(), ctx.vectors(Group(1, (mask,))):
+            ctx.bind(_linear(s), start, _extent(s), lanes=True)
+            taken = _values(ctx, s, how, start)[0]
+            return how.select(lanes, mask, how.join(lanes, state, taken), state)
+
+    if isinstance(length, int):
+        return tuple(masked()) if length else state
+    some = ctx.f(f"icmp sgt i64 {length}, 0")
+    return tuple(ctx.when(some, masked, list(zip(how.types(lanes), state, strict=True))))
+
+
+def _values(ctx: Context, s: Reduce, how: Reducer, index: Value) -> list[State]:
+    """Run the body for a group of lanes from linear position `index` on; the state of each part's values alone."""
+    assert ctx.group is not None
+    _bind_axes(ctx, s)
+    ctx.body(s.body)
+    values = ctx.spread(ctx.get(s.value))
+    if not how.indexed:
+        return [(v,) for v in values]
+    return [(v, ctx.indices.lanes(symbol(_linear(s)), part)) for part, v in enumerate(values)]
+
+
+def _plus(ctx: Context, a: Value, b: Value, sign: int = 1) -> Value:
+    if isinstance(a, int) and isinstance(b, int):
+        return a + sign * b
+    return a if b == 0 else ctx.f(f"{'add' if sign == 1 else 'sub'} i64 {a}, {b}")
+
+
+# Element after element.
+
+
+def _needs_runs(s: Reduce, how: Reducer) -> bool:
+    """Whether the order `rows` differs from sequential."""
+    extent = _extent(s)
+    return s.order == "rows" and not how.exact and not (isinstance(extent, int) and extent <= ROW_BLOCK)
+
+
+def _sequential(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes) -> list[State]:
+    """All axes as a nest of loops; a state per part."""
+    states = [how.first(lanes)] * (ctx.group.parts if ctx.group else 1)
+    position: Dim = 0
+    for axis in s.axes:
+        position = position * axis.extent + symbol(axis.name)
+    return _nest(ctx, s, how, lanes, s.axes, states, position)
+
+
+def _nest(
+    ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, axes: tuple[Axis, ...], states: list[State], position: Dim
+) -> list[State]:
+    if not axes:
+        return _step(ctx, s, how, lanes, states, position)
+
+    def body(_: Value, values: list[str]) -> Sequence[str]:
+        inner = _nest(ctx, s, how, lanes, axes[1:], _unflat(how, values), position)
+        return [x for state in inner for x in state]
+
+    axis = axes[0]
+    stop = ctx.indices.value(axis.extent)
+    return _unflat(how, ctx.loop(axis.name, 0, stop, 1, _carried(how, lanes, states), body, extent=axis.extent))
+
+
+def _step(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, states: list[State], position: Dim) -> list[State]:
+    """Each state joined with the value of the body at the current position."""
+    ctx.body(s.body)
+    value = ctx.get(s.value)
+    values = ctx.spread(value) if ctx.group else value.parts
+    if not how.indexed:
+        return [how.join(lanes, a, (v,)) for a, v in zip(states, values, strict=True)]
+    index = ctx.index(position)
+    at = index if ctx.group is None else splat(ctx.f, "i64", index) if index.startswith("%") else f"splat (i64 {index})"
+    return [how.join(lanes, a, (v, at)) for a, v in zip(states, values, strict=True)]
+
+
+def _rows(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes) -> list[State]:
+    """Runs of 128; a stack holds the results of 1, 2, 4, ... runs like the digits of a binary counter."""
+    parts = ctx.group.parts if ctx.group else 1
+    stacks = [ctx.f.alloca(lanes.type, 64) for _ in range(parts)]
+    size = ctx.indices.value(_extent(s))
+
+    def run(at: Value, _: list[str]) -> Sequence[str]:
+        _push(ctx, how, lanes, stacks, _run(ctx, s, how, lanes, at, size), at)
+        return []
+
+    ctx.loop(None, 0, size, ROW_BLOCK, [], run)
+    return _unwound(ctx, how, lanes, stacks, size)
+
+
+def _run(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, at: Value, size: Value) -> list[State]:
+    """At most 128 elements from linear position `at` on, in order."""
+    states = [how.first(lanes)] * (ctx.group.parts if ctx.group else 1)
+    end = ctx.f.call("i64", "llvm.smin.i64", ("i64", str(_plus(ctx, at, ROW_BLOCK))), ("i64", str(size)))
+
+    def body(_: Value, values: list[str]) -> Sequence[str]:
+        _bind_axes(ctx, s)
+        stepped = _step(ctx, s, how, lanes, _unflat(how, values), 0)
+        return [x for state in stepped for x in state]
+
+    carried = _carried(how, lanes, states)
+    return _unflat(how, ctx.loop(_linear(s), at, end, 1, carried, body, extent=_extent(s)))
+
+
+def _push(ctx: Context, how: Reducer, lanes: Lanes, stacks: list[str], states: list[State], at: Value) -> None:
+    """Join the result of the run at `at` with those of equal length on the stack, then push it."""
+    f = ctx.f
+    before = f(f"lshr i64 {at}, {ROW_BLOCK.bit_length() - 1}")
+    number = f(f"add i64 {before}, 1")
+    height = f.call("i64", "llvm.ctpop.i64", ("i64", before))
+    joins = f.call("i64", "llvm.cttz.i64", ("i64", number), ("i1", "true"))
+    states = _popped(ctx, how, lanes, stacks, states, height, joins)
+    top = f(f"sub i64 {height}, {joins}")
+    for stack, state in zip(stacks, states, strict=True):
+        f.do(f"store {lanes.type} {state[0]}, ptr {f(f'getelementptr {lanes.type}, ptr {stack}, i64 {top}')}, align 8")
+
+
+def _popped(
+    ctx: Context, how: Reducer, lanes: Lanes, stacks: list[str], states: list[State], height: str, count: str
+) -> list[State]:
+    """Each state joined with the `count` topmost of its stack, which come before it."""
+    f = ctx.f
+
+    def body(turn: str, values: list[str]) -> Sequence[str]:
+        at = f(f"sub i64 {f(f'sub i64 {height}, 1')}, {turn}")
+        joined = []
+        for stack, value in zip(stacks, values, strict=True):
+            pointer = f(f"getelementptr {lanes.type}, ptr {stack}, i64 {at}")
+            below = f(f"load {lanes.type}, ptr {pointer}, align 8")
+            joined += how.join(lanes, (below,), (value,))
+        return joined
+
+    return _unflat(how, f.loop(0, count, 1, _carried(how, lanes, states), body))
+
+
+def _unwound(ctx: Context, how: Reducer, lanes: Lanes, stacks: list[str], size: Value) -> list[State]:
+    """What is left on the stacks, joined from the last to the first; the identity if there is nothing."""
+    f, first = ctx.f, how.first(lanes)[0]
+    runs = f(f"lshr i64 {_plus(ctx, size, ROW_BLOCK - 1)}, {ROW_BLOCK.bit_length() - 1}")
+    height = f.call("i64", "llvm.ctpop.i64", ("i64", runs))
+
+    def unwind() -> Sequence[str]:
+        below = f(f"sub i64 {height}, 1")
+        states: list[State] = []
+        for stack in stacks:
+            pointer = f(f"getelementptr {lanes.type}, ptr {stack}, i64 {below}")
+            states.append((f(f"load {lanes.type}, ptr {pointer}, align 8"),))
+        return [state[0] for state in _popped(ctx, how, lanes, stacks, states, below, below)]
+
+    some = f(f"icmp sgt i64 {height}, 0")
+    return [(v,) for v in ctx.when(some, unwind, [(lanes.type, first)] * len(stacks))]
+
+
+def _carried(how: Reducer, lanes: Lanes, states: Sequence[State]) -> list[tuple[str, str]]:
+    return [(kind, value) for state in states for kind, value in zip(how.types(lanes), state, strict=True)]
+
+
+def _unflat(how: Reducer, values: Sequence[str]) -> list[State]:
+    count = len(how.elements)
+    return [tuple(values[i : i + count]) for i in range(0, len(values), count)]
+
+
+# Several axes as one.
+
+
+def _extent(s: Reduce) -> Dim:
+    return product(axis.extent for axis in s.axes)
+
+
+def _linear(s: Reduce) -> str:
+    """The name of the row-major index over all axes."""
+    return s.axes[0].name if len(s.axes) == 1 else "#" + ".".join(axis.name for axis in s.axes)
+
+
+def _bind_axes(ctx: Context, s: Reduce) -> None:
+    """Give every axis its value, taken from the linear index."""
+    if len(s.axes) == 1:
+        return
+    left: Dim = symbol(_linear(s))
+    for axis in reversed(s.axes[1:]):
+        _bind_digit(ctx, axis.name, left % axis.extent, axis.extent)
+        rest = f"{_linear(s)}/{axis.name}"
+        _bind_digit(ctx, rest, left // axis.extent, None)
+        left = symbol(rest)
+    _bind_digit(ctx, s.axes[0].name, left, s.axes[0].extent)
+
+
+def _bind_digit(ctx: Context, name: str, dim: Dim, extent: Dim | None) -> None:
+    if ctx.group is not None:
+        dim = ctx.indices.settle(dim, ctx.group.align)
+    if ctx.group is None or not ctx.indices.varies(dim):
+        ctx.indices.bind(name, ctx.indices.value(dim), extent)
+    elif ctx.indices.stride(dim) == 1:
+        ctx.indices.bind(name, ctx.indices.value(dim), extent, steps=1)
+    else:
+        parts = tuple(ctx.indices.lanes(dim, part) for part in range(ctx.group.parts))
+        ctx.indices.bind(name, "", extent, parts=parts)
