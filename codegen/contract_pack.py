@@ -7,7 +7,7 @@ squares are transposed in registers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..ir.dtypes import DType
@@ -205,19 +205,38 @@ def transposing_function(module: Module, element: str, align: int, square: int) 
     return name
 
 
-def transposed(f: Function, element: str, rows: list[str]) -> list[str]:
-    """The columns of a square of vectors: log2(n) rounds that exchange the off-diagonal blocks of pairs of rows."""
+def transposed(f: Function, element: str, rows: Sequence[str]) -> list[str]:
+    """The columns of a square of 8 or 16 vectors: blocks of 4 lanes are exchanged between every fourth row, then 4 x 4 squares are
+    transposed within the blocks. Each shuffle is one cheap instruction for 32-bit elements."""
     n = len(rows)
-    kind = type_text(element, n)
-    half = n // 2
-    while half:
-        low = ", ".join(f"i32 {lane if lane & half == 0 else lane - half + n}" for lane in range(n))
-        high = ", ".join(f"i32 {lane + half if lane & half == 0 else lane + n}" for lane in range(n))
-        following = list(rows)
-        for r in range(n):
-            if r & half == 0:
-                a, b = rows[r], rows[r + half]
-                following[r] = f(f"shufflevector {kind} {a}, {kind} {b}, <{n} x i32> <{low}>")
-                following[r + half] = f(f"shufflevector {kind} {a}, {kind} {b}, <{n} x i32> <{high}>")
-        rows, half = following, half // 2
-    return rows
+
+    def pick(a: str, b: str, lanes: Sequence[int]) -> str:
+        kind, listed = type_text(element, n), ", ".join(f"i32 {lane}" for lane in lanes)
+        return f(f"shufflevector {kind} {a}, {kind} {b}, <{n} x i32> <{listed}>")
+
+    def blocks(a: str, b: str, *chosen: int) -> str:
+        return pick(a, b, [4 * block + lane for block in chosen for lane in range(4)])
+
+    def within(a: str, b: str, *chosen: int) -> str:
+        return pick(a, b, [block + (lane if lane < 4 else n + lane - 4) for block in range(0, n, 4) for lane in chosen])
+
+    by_block: list[list[str]] = [[] for _ in range(n // 4)]
+    for i in range(4):
+        for block, vector in enumerate(_exchanged(rows[i::4], blocks)):
+            by_block[block].append(vector)
+    columns = []
+    for r0, r1, r2, r3 in by_block:
+        low01, low23 = within(r0, r1, 0, 4, 1, 5), within(r2, r3, 0, 4, 1, 5)
+        high01, high23 = within(r0, r1, 2, 6, 3, 7), within(r2, r3, 2, 6, 3, 7)
+        for a, b in ((low01, low23), (high01, high23)):
+            columns += [within(a, b, 0, 1, 4, 5), within(a, b, 2, 3, 6, 7)]
+    return columns
+
+
+def _exchanged(rows: Sequence[str], blocks: Callable[..., str]) -> list[str]:
+    """For 2 or 4 vectors of as many blocks: vector i has block i of each."""
+    if len(rows) == 2:
+        return [blocks(*rows, 0, 2), blocks(*rows, 1, 3)]
+    a, b, c, d = rows
+    halves = [(blocks(a, b, 0, 1, 4, 5), blocks(c, d, 0, 1, 4, 5)), (blocks(a, b, 2, 3, 6, 7), blocks(c, d, 2, 3, 6, 7))]
+    return [blocks(x, y, *chosen) for x, y in halves for chosen in ((0, 2, 4, 6), (1, 3, 5, 7))]
