@@ -92,7 +92,7 @@ def test_casts():
     "name", ["exp", "log", "sin", "cos", "tanh", "erf", "rsqrt", "sigmoid", "softplus", "silu"]
 )
 def test_elementary_functions_are_rounded_once(name):
-    """Against a second formula in float64; the last digit of float64 may differ before rounding, hence 1 ulp."""
+    """Against a second formula in extended precision. The meaning rounds from float64: 1 ulp near a tie."""
     x = np.random.default_rng(0).normal(size=2000).astype(np.float32) * 4
     x = np.abs(x) + 1e-3 if name in ("log", "rsqrt") else x
     wide = x.astype(np.longdouble)

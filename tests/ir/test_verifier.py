@@ -16,6 +16,11 @@ from tests.random_graphs import random_graph
 F4 = TensorType(float32, (4,))
 
 
+def call(region, attrs=' {name="c"}'):
+    """A graph of one call with this region."""
+    return f"graph(%a: f32[4]) {{ %0 = call %a{attrs} : f32[4] {{ {region} }} return %0 }}"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -34,32 +39,13 @@ F4 = TensorType(float32, (4,))
             "graph(%a: f32[4]) { %0 = exp %a : f32[4] { graph() { return } } return %0 }",
             "%0 = exp: has 1 regions, expected none",
         ),
-        ('graph(%a: f32[4]) { %0 = call %a {name="c"} : f32[4] return %0 }', "has 0 regions, expected 1"),
+        (call("graph(%b: f32[4]) { return %b }", ""), r"has attributes \(\), expected a name"),
+        (call("graph(%b: f32[5]) { return %b }"), r"its region takes \(f32\[5\]\), expected \(f32\[4\]\)"),
+        (call("graph(%b: f32[4]) { return }"), r"has results \(f32\[4\]\), expected \(\)"),
+        (call("graph(%b: f32[4]) { update %b = %b return %b }"), "its region updates an input"),
+        (call("graph(%b: f32[4] strides(1)) { return %b }"), "its region's inputs have strides"),
         (
-            "graph(%a: f32[4]) { %0 = call %a : f32[4] { graph(%b: f32[4]) { return %b } } return %0 }",
-            r"has attributes \(\), expected a name",
-        ),
-        (
-            'graph(%a: f32[4]) { %0 = call %a {name="c"} : f32[4] { graph(%b: f32[5]) { return %b } } return %0 }',
-            r"its region takes \(f32\[5\]\), expected \(f32\[4\]\)",
-        ),
-        (
-            'graph(%a: f32[4]) { %0 = call %a {name="c"} : f32[4] { graph(%b: f32[4]) { return } } return %0 }',
-            r"has results \(f32\[4\]\), expected \(\)",
-        ),
-        (
-            'graph(%a: f32[4]) { %0 = call %a {name="c"} : f32[4] { graph(%b: f32[4]) { update %b = %b return %b } } '
-            "return %0 }",
-            "its region updates an input",
-        ),
-        (
-            'graph(%a: f32[4]) { %0 = call %a {name="c"} : f32[4] { graph(%b: f32[4] strides(1)) { return %b } } '
-            "return %0 }",
-            "its region's inputs have strides",
-        ),
-        (
-            'graph(%a: f32[4]) { %0 = call %a {name="c"} : f32[4] { graph(%b: f32[4]) { %1 = exp %b : f32[5] return %b } }'
-            " return %0 }",
+            call("graph(%b: f32[4]) { %1 = exp %b : f32[5] return %b }"),
             r"%0 = exp in the region of %0 = call: has results \(f32\[5\]\)",
         ),
         (
