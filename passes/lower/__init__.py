@@ -1,1 +1,40 @@
-"""TODO"""
+"""Lowering: from an optimised graph to a plan.
+
+legalize -> fuse -> choose what is stored -> write kernels -> order them -> place their buffers. Each step is a module of that
+name; `index`, `writer` and `values` are what kernels are written with.
+"""
+
+from __future__ import annotations
+
+from ...ir.graph import Graph
+from ...ir.plan import Plan
+from .assemble import assemble
+from .build import build_kernel
+from .fuse import fuse
+from .groups import Group
+from .legalize import legalize
+from .order import schedule
+from .stores import choose_stored
+from .together import together
+from .writer import Checks
+
+
+def lower(graph: Graph) -> Plan:
+    """The plan of a verified graph; the graph is left unchanged.
+
+    Every output has memory of its own, in row-major order. Inputs are updated after all checks have passed.
+    """
+    legal = legalize(graph)
+    groups = fuse(legal.graph, legal.kept)
+    stores = choose_stored(legal.graph, groups, legal.kept)
+    bundles = together(groups, stores)
+    checks = Checks()
+    kernels = [build_kernel(bundle, stores, checks) for bundle in bundles]
+    positions = {op: at for at, op in enumerate(legal.graph.operations)}
+    order = schedule(
+        kernels, legal.graph.updates, legal.taken_over, [max(positions[op] for g in b for op in g.members) for b in bundles]
+    )
+    return assemble(graph, legal, order, checks)
+
+
+__all__ = ["Group", "lower"]

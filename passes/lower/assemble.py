@@ -1,0 +1,127 @@
+"""Puts a plan together: buffers, distinct kernels, calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ...ir import ops
+from ...ir.expr import Dim, symbol
+from ...ir.graph import Graph, Value
+from ...ir.kernel import Kernel, Load, Loop, Store
+from ...ir.kernel_text import print_kernel
+from ...ir.plan import Call, Plan, PlanBuffer
+from .collapse import collapse_loops
+from .index import linear, reshaped
+from .legalize import Legal
+from .memory import live_intervals, place_blocks, reuse_inputs
+from .order import Schedule
+from .writer import Built, Checks, KernelWriter, Memory, dtype_of, size_of
+
+
+def assemble(graph: Graph, legal: Legal, order: Schedule, checks: Checks) -> Plan:
+    """The plan of these kernels. graph: as it was before it was legalized."""
+    copied = [(x, new) for x, new in legal.graph.updates if order.in_place.get(x) is not new]
+    kernels = [*order.kernels, *(final_copy(x, new, checks) for x, new in copied)]
+    blocks = _Blocks(legal, order, kernels)
+    calls, distinct = _calls(kernels, blocks)
+    outputs = zip(legal.graph.outputs, graph.outputs, strict=True)
+    return Plan(
+        graph.name, tuple(distinct), tuple(blocks.buffers.values()), tuple(calls),
+        tuple((blocks.name(new), old.type) for new, old in outputs),
+        tuple(sorted(graph.inputs.index(x) for x, _ in graph.updates)), graph.symbols(), blocks.arena_bytes,
+        tuple(checks.points),
+    )  # fmt: skip
+
+
+def final_copy(x: Value, new: Value, checks: Checks) -> Built:
+    """The kernel that overwrites an input with its new contents."""
+    writer = KernelWriter(lambda value: True, checks)
+    shape = new.type.shape
+    with writer.loops(shape, "vector") as index:
+        writer.store(x, linear(reshaped(index, shape, x.type.shape, writer.extents), x.physical_strides), writer.read(new, index))
+    built = writer.finish("update")
+    return replace(built, kernel=collapse_loops(built.kernel))
+
+
+class _Blocks:
+    """The plan's buffers: for each block of memory (named by the value that is first written there) its PlanBuffer."""
+
+    def __init__(self, legal: Legal, order: Schedule, kernels: Sequence[Built]) -> None:
+        self.buffers: dict[Memory, PlanBuffer] = {}
+        self._taken_over = legal.taken_over
+        self._shared = {self._base(new): x for x, new in order.in_place.items()}
+        used = dict.fromkeys(self.block(m) for built in kernels for m in built.memory)
+        for at, x in enumerate(legal.graph.inputs):
+            if x in used:
+                self._add(x, "input", x.name or f"in{at}", at)
+        for at, value in enumerate(legal.graph.outputs):
+            self._add(self.block(value), "output", f"out{at}", at)
+        for block in used:
+            if isinstance(block, Value) and block.operation is not None and block.operation.opdef is ops.constant:
+                if block not in self.buffers:
+                    self._add(block, "constant", f"const{len(self.buffers)}", value=block.operation.attrs["value"])
+        self.arena_bytes = self._place_in_arena(kernels, {b for b in used if b not in self.buffers})
+
+    def block(self, memory: Memory) -> Memory:
+        """The block that a value lies in."""
+        base = self._base(memory) if isinstance(memory, Value) else memory
+        return self._shared.get(base, base)  # type: ignore[arg-type]
+
+    def name(self, memory: Memory) -> str:
+        return self.buffers[self.block(memory)].name
+
+    def _base(self, value: Value) -> Value:
+        while value in self._taken_over:
+            value = self._taken_over[value]
+        return value
+
+    def _add(self, block: Memory, kind: str, name: str, index: int = -1, **rest: object) -> None:
+        names = {b.name for b in self.buffers.values()}
+        while name in names:
+            name += "_"
+        self.buffers[block] = PlanBuffer(name, kind, dtype_of(block), size_of(block), index, **rest)  # type: ignore[arg-type]
+
+    def _place_in_arena(self, kernels: Sequence[Built], blocks: set[Memory]) -> Dim:
+        block_of = {m: self.block(m) for built in kernels for m in built.memory}
+        live = live_intervals(kernels, block_of, blocks)
+        taken = reuse_inputs(kernels, block_of, live)
+        offsets, total = place_blocks(list(live.values()))
+        where = dict(zip(live, offsets, strict=True))
+        for number, block in enumerate(b for b in block_of.values() if b in blocks):
+            place = block
+            while place in taken:
+                place = taken[place]
+            if block not in self.buffers:
+                self._add(block, "arena", f"b{number}", offset=where[place])
+        return total
+
+
+def _calls(kernels: Sequence[Built], blocks: _Blocks) -> tuple[list[Call], list[Kernel]]:
+    """The calls in order, and the distinct kernels under distinct names. A copy of a block onto itself is left out."""
+    by_text: dict[str, Kernel] = {}
+    names: dict[str, int] = {}
+    calls = []
+    for built in kernels:
+        buffers = tuple(map(blocks.name, built.memory))
+        if len(set(buffers)) == 1 and len(buffers) == 2 and _copies(built.kernel):
+            continue
+        text = print_kernel(replace(built.kernel, name="kernel"))
+        kernel = by_text.get(text)
+        if kernel is None:
+            count = names[built.kernel.name] = names.get(built.kernel.name, 0) + 1
+            name = built.kernel.name if count == 1 else f"{built.kernel.name}_{count}"
+            kernel = by_text[text] = replace(built.kernel, name=name)
+        calls.append(Call(kernel.name, buffers, tuple(map(symbol, kernel.sizes)), built.location))
+    return calls, list(by_text.values())
+
+
+def _copies(kernel: Kernel) -> bool:
+    """Whether a kernel only copies elements to the same place of another buffer."""
+    body = kernel.body
+    while len(body) == 1 and isinstance(body[0], Loop):
+        body = body[0].body
+    match body:
+        case (Load() as load, Store() as store):
+            return not load.guards and store.value is load.result and load.index == store.index
+    return False

@@ -1,0 +1,59 @@
+"""Groups to kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ...ir import ops
+from ...ir.expr import Dim
+from .build_contract import build_contract
+from .build_parts import build_parts
+from .build_pointwise import build_pointwise, needed
+from .build_rows import build_rows
+from .collapse import collapse_loops
+from .groups import CONTRACT, PARTS, ROWS, Group
+from .stores import Stores, cost
+from .writer import Built, Checks, KernelWriter
+
+#: Names of so many ops make the name of a kernel.
+NAMED = 3
+
+
+def build_kernel(groups: Sequence[Group], stores: Stores, checks: Checks) -> Built:
+    """One kernel of these groups, one loop nest after the other. They must not depend on each other."""
+    own = {v for g in groups for op in g.members for v in op.results}
+    writer = KernelWriter(lambda v: v not in own and stores.in_memory(v), checks)
+    for group in groups:
+        if group.kind == CONTRACT:
+            build_contract(writer, group, stores)
+        elif group.kind == ROWS:
+            build_rows(writer, group, stores)
+        elif group.kind == PARTS:
+            build_parts(writer, group)
+        else:
+            build_pointwise(writer, group, stores)
+    built = writer.finish(kernel_name(groups, stores))
+    location = next((op.location for g in groups for op in g.members if op.location), None)
+    return replace(built, kernel=collapse_loops(built.kernel), location=location)
+
+
+def kernel_name(groups: Sequence[Group], stores: Stores) -> str:
+    """What the kernel computes, over which axes: `contract_add_gelu_64x512`."""
+    group = groups[0]
+    members = [op for op in needed(group, stores, stores.of_group(group)) or group.members]
+    named = sorted(range(len(members)), key=lambda at: -_weight(members[at].opdef, members[at]))[:NAMED]
+    words = [members[at].opdef.name.removeprefix("reduce_") for at in sorted(named)]
+    words = [w for at, w in enumerate(words) if w not in words[:at]]
+    sizes = "x".join(_size_word(d) for d in group.axes.shape) or "1"
+    more = f"_and_{len(groups) - 1}_more" if len(groups) > 1 else ""
+    return f"{'_'.join(words)}_{sizes}{more}"
+
+
+def _weight(opdef: object, op: object) -> int:
+    """How much an op says about a kernel."""
+    return 100 if op.opdef in (ops.contract, ops.gather) or op.opdef.reduction else cost(op)  # type: ignore[attr-defined, arg-type]
+
+
+def _size_word(dim: Dim) -> str:
+    return str(dim) if isinstance(dim, int) or str(dim).isidentifier() else "n"

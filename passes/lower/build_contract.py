@@ -1,0 +1,50 @@
+"""Writes a contraction with what is computed from each element of its result, in registers."""
+
+from __future__ import annotations
+
+from ...ir.contraction import ContractSpec
+from ...ir.expr import Dim, substitute, symbol
+from ...ir.graph import Value
+from ...ir.kernel import Contract
+from .build_pointwise import write_members
+from .contraction import choose_layout, side_of
+from .groups import Group
+from .index import Index
+from .stores import Stores
+from .writer import KernelWriter
+
+
+def build_contract(writer: KernelWriter, group: Group, stores: Stores) -> None:
+    """Write the loops around the tile, the tile, and the rest of the group in its body."""
+    op = group.anchor
+    spec: ContractSpec = op.attrs["spec"]  # type: ignore[assignment]
+    lhs, rhs = op.operands
+    sizes = spec.label_extents(lhs.type.shape, rhs.type.shape)
+    sides = (side_of(lhs, spec.lhs, sizes, writer.in_memory), side_of(rhs, spec.rhs, sizes, writer.in_memory))
+    layout = choose_layout(spec, sizes, sides)
+    if layout.swapped:
+        lhs, rhs = rhs, lhs
+    maps = (spec.rhs, spec.lhs) if layout.swapped else (spec.lhs, spec.rhs)
+    around = tuple(label for label in spec.out if label not in (layout.m, layout.n))
+    with writer.loops(tuple(sizes[label] for label in around), "parallel") as outer:
+        m, n = (writer.axis(sizes[label] if label else 1) for label in (layout.m, layout.n))
+        over = tuple(writer.axis(sizes[label]) for label in spec.over if sizes[label] != 1) or (writer.axis(1),)
+        with writer.body((m, n, *over)) as statements:
+            names = iter(over)
+            at: dict[str, Dim] = dict(zip(around, outer, strict=True))
+            at |= {label: symbol(axis.name) for label, axis in ((layout.m, m), (layout.n, n)) if label}
+            at |= {label: 0 if sizes[label] == 1 else symbol(next(names).name) for label in spec.over}
+            left, right = (_place(writer, v, index, at) for v, index in zip((lhs, rhs), maps, strict=True))
+            result = writer.scalar(op.result.type.dtype)
+            index = tuple(at[label] for label in spec.out)
+            writer.know(op.result, index, result)
+            write_members(writer, group, stores, index)
+        buffers = (writer.operand(left[0]), writer.operand(right[0]))
+        writer.add(Contract(result, m, n, over, buffers[0], left[1], buffers[1], right[1], tuple(statements)))
+
+
+def _place(writer: KernelWriter, value: Value, maps: Index, at: dict[str, Dim]) -> tuple[Value, Dim]:
+    """(value in memory, place in it) of an operand's element."""
+    found = writer.place(value, tuple(substitute(index, at) for index in maps))
+    assert found is not None, f"the operand {value!r} of a contraction does not lie in memory"
+    return found

@@ -1,0 +1,136 @@
+"""Writes the operations that make their result in parts or in order, one rule each: cumulative sums, concatenation, scatter,
+overwriting of slices, checks.
+
+An operation that overwrites its first operand finds that operand's elements in the memory of its result
+(`legalize` has seen to it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ...ir import ops
+from ...ir.expr import Dim, symbol
+from ...ir.graph import Operation, Value
+from ...ir.kernel import Loop
+from ...ir.opdef import OpDef
+from ...ir.types import row_major_strides
+from .groups import Group
+from .index import Index, Shape, linear
+from .values import data_places
+from .writer import KernelWriter
+
+Rule = Callable[[KernelWriter, Operation], None]
+
+RULES: dict[OpDef, Rule] = {}
+
+
+def build_parts(writer: KernelWriter, group: Group) -> None:
+    """Write the one operation of the group."""
+    RULES[group.anchor.opdef](writer, group.anchor)
+
+
+def _rule(*opdefs: OpDef) -> Callable[[Rule], Rule]:
+    def register(rule: Rule) -> Rule:
+        RULES.update(dict.fromkeys(opdefs, rule))
+        return rule
+
+    return register
+
+
+@_rule(ops.check)
+def _check(writer: KernelWriter, op: Operation) -> None:
+    (ok,) = op.operands
+    error, message = op.attrs["error"], op.attrs["message"]
+    writer.check(writer.read(ok, ()), str(error), str(message), op.location)
+
+
+@_rule(ops.concat)
+def _concat(writer: KernelWriter, op: Operation) -> None:
+    """One loop nest per operand."""
+    axis: int = op.attrs["axis"]  # type: ignore[assignment]
+    start: Dim = 0
+    for x in op.operands:
+        with writer.loops(x.type.shape, "vector") as index:
+            at = (*index[:axis], index[axis] + start, *index[axis + 1 :])
+            writer.store_element(op.result, at, writer.read(x, index))
+        start = start + x.type.shape[axis]
+
+
+@_rule(ops.update_slice)
+def _update_slice(writer: KernelWriter, op: Operation) -> None:
+    _, v = op.operands
+    starts, steps = op.attrs["starts"], op.attrs["steps"]
+    writer.updates(op.result)
+    with writer.loops(v.type.shape, "vector") as index:
+        at = tuple(lo + i * s for lo, i, s in zip(starts, index, steps, strict=True))  # type: ignore[arg-type]
+        writer.store_element(op.result, at, writer.read(v, index))
+
+
+@_rule(ops.as_strided_update)
+def _as_strided_update(writer: KernelWriter, op: Operation) -> None:
+    """Where places of the view coincide the last value stays: then the loops run in order."""
+    _, v = op.operands
+    strides: Shape = op.attrs["strides"]  # type: ignore[assignment]
+    writer.updates(op.result)
+    shape = v.type.shape
+    kinds = ("parallel", "vector") if _distinct(shape, strides) else ("serial", "serial")
+    with writer.loops(shape, kinds[1], outer=kinds[0]) as index:
+        place = linear((*index, op.attrs["offset"]), (*strides, 1))  # type: ignore[arg-type]
+        writer.store(op.result, place, writer.read(v, index))
+
+
+def _distinct(shape: Shape, strides: Shape) -> bool:
+    """Whether no two indices surely have one place: each stride steps over all that smaller ones reach."""
+    axes = [(s, d) for s, d in zip(strides, shape, strict=True) if d != 1]
+    if not all(isinstance(s, int) and isinstance(d, int) for s, d in axes):
+        return False
+    reach = 0
+    for s, d in sorted((abs(s), d) for s, d in axes):  # type: ignore[arg-type]
+        if s <= reach:
+            return False
+        reach += s * (d - 1)
+    return True
+
+
+@_rule(ops.scatter, ops.scatter_add)
+def _scatter(writer: KernelWriter, op: Operation) -> None:
+    """In row-major order of the indices; each writes a slice."""
+    base, values, *indices = op.operands
+    axes: tuple[int, ...] = op.attrs["axes"]  # type: ignore[assignment]
+    writer.updates(op.result)
+    rest = tuple(d for a, d in enumerate(base.type.shape) if a not in axes)
+    with writer.loops(indices[0].type.shape, "serial", outer="serial") as at:
+        places = [writer.read(i, at) for i in indices]
+        chosen, inside = data_places(writer, op, base, places, ())
+        with writer.loops(rest, "vector") as index:
+            left = iter(index)
+            place = _place(base, tuple(chosen[axes.index(a)] if a in axes else next(left) for a in range(base.type.rank)))
+            scalar = writer.read(values, (*at, *index))
+            if op.opdef is ops.scatter_add:
+                scalar = writer.compute(ops.add, writer.load_again(op.result, place, inside), scalar)
+            writer.store(op.result, place, scalar, inside)
+
+
+def _place(value: Value, index: Index) -> Dim:
+    return linear(index, row_major_strides(value.type.shape))
+
+
+@_rule(ops.cumsum)
+def _cumsum(writer: KernelWriter, op: Operation) -> None:
+    """A serial loop along the axis that carries the sum, in loops over the other axes."""
+    (x,) = op.operands
+    axis: int = op.attrs["axis"]  # type: ignore[assignment]
+    shape = x.type.shape
+    last = all(d == 1 for d in shape[axis + 1 :])
+    outer = (*shape[:axis], 1, *shape[axis + 1 :])
+    with writer.loops(outer, "parallel" if last else "vector") as index:
+        start = writer.constant(0, x.type.dtype)
+        line = writer.axis(shape[axis])
+        with writer.body([line]) as statements:
+            before = writer.scalar(x.type.dtype)
+            at = (*index[:axis], symbol(line.name), *index[axis + 1 :])
+            total = writer.compute(ops.add, before, writer.read(x, at))
+            writer.store_element(op.result, at, total)
+        final = writer.scalar(x.type.dtype)
+        writer.add(Loop(line, "serial", tuple(statements), ((before, start),), (total,), (final,)))

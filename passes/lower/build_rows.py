@@ -1,0 +1,118 @@
+"""Writes a group of kind rows: loops over rows; in each the reductions one after the other, then its elements.
+
+A value of the row's elements that several of these phases need, and that is dear to compute, is stored by the first of
+them and loaded by the others: into its own memory if it is stored anyway, else into that of a result that is written
+last, else into scratch memory. A result that an early phase computes is stored there and then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ...ir.expr import product
+from ...ir.graph import Operation, Value
+from .build_pointwise import member_index, needed
+from .groups import ROWS, Group, kind_of, leaves_of
+from .index import Index
+from .stores import CHEAP, Stores, cost
+from .writer import KernelWriter, Scratch
+
+
+def build_rows(writer: KernelWriter, group: Group, stores: Stores) -> None:
+    """Write the loop nest of the group."""
+    phases = plan_phases(group, stores)
+    _place_scratch(writer, phases, stores)
+    with writer.loops(group.axes.rows, "parallel") as row:
+        for phase in phases:
+            if phase.reduction is None:
+                with writer.loops(group.axes.shape[len(row) :], "vector") as inner:
+                    _write_elements(writer, group, phase, (*row, *inner))
+            else:
+                _write_reduction(writer, group, phase, row)
+            for value in phase.kept:
+                writer.reside(value)
+        for value in stores.of_group(group):
+            if _of_row(group, value):
+                at = member_index(group.axes, row, value.type.shape, writer)
+                writer.store_element(value, at, writer.read(value, at))
+
+
+@dataclass
+class Phase:
+    """One loop over the elements of a row. reduction: what it computes; None: only results are written.
+
+    kept: the values that it stores; computes: the members that it computes, in program order.
+    """
+
+    reduction: Operation | None
+    kept: list[Value] = field(default_factory=list)
+    computes: list[Operation] = field(default_factory=list)
+
+
+def _of_row(group: Group, value: Value) -> bool:
+    """Whether a member has one element per row."""
+    return value.type.numel != group.axes.numel or product(group.axes.rows) == group.axes.numel
+
+
+def _write_reduction(writer: KernelWriter, group: Group, phase: Phase, row: Index) -> None:
+    op = phase.reduction
+    assert op is not None
+    (x,) = op.operands
+    with writer.reduction(op.opdef, "lanes", group.axes.shape[len(row) :]) as made:
+        index = (*row, *made.index)
+        _write_elements(writer, group, phase, index)
+        made.value = writer.read(x, member_index(group.axes, index, x.type.shape, writer))
+    writer.know(op.result, member_index(group.axes, row, op.result.type.shape, writer), made.result)
+
+
+def _write_elements(writer: KernelWriter, group: Group, phase: Phase, index: Index) -> None:
+    """Compute a phase's members, then store what is kept: memory that a kept value takes over may still be read."""
+    elements = []
+    for op in phase.computes:
+        at = member_index(group.axes, index, op.result.type.shape, writer)
+        elements.append((op.result, at, writer.read(op.result, at)))
+    for value, at, scalar in elements:
+        if value in phase.kept:
+            writer.store_element(value, at, scalar)
+
+
+def plan_phases(group: Group, stores: Stores) -> list[Phase]:
+    """The phases: one per reduction, in program order, and a last one for results that none of them computes."""
+    stored = stores.of_group(group)
+    members = needed(group, stores, stored)
+    phases = [*(Phase(op) for op in members if kind_of(op) == ROWS), Phase(None)]
+    #: Bit k: phase k reads the value.
+    demand: dict[Value, int] = {}
+    for number, phase in enumerate(phases[:-1]):
+        _require(demand, phase.reduction, 1 << number, stores)  # type: ignore[arg-type]
+    for op in reversed(members):
+        value = op.result
+        if kind_of(op) == ROWS or _of_row(group, value):
+            continue
+        when = demand.get(value, 0) or 1 << len(phases) - 1
+        first = when & -when
+        if value in stored or (when != first and cost(op) > CHEAP):
+            phases[first.bit_length() - 1].kept.append(value)
+            when = first
+        for number, phase in enumerate(phases):
+            if when >> number & 1:
+                phase.computes.insert(0, op)
+        _require(demand, op, when, stores)
+    return phases if phases[-1].computes else phases[:-1]
+
+
+def _require(demand: dict[Value, int], op: Operation, when: int, stores: Stores) -> None:
+    for x in op.operands:
+        for leaf in leaves_of(x, stores.home.keys()):
+            demand[leaf] = demand.get(leaf, 0) | when
+
+
+def _place_scratch(writer: KernelWriter, phases: list[Phase], stores: Stores) -> None:
+    """Give memory to the values that are kept for later phases only."""
+    last = phases[-1].kept if phases[-1].reduction is None else []
+    free = [v for v in last if v in stores.stored]
+    for value in (v for phase in phases for v in phase.kept if v not in stores.stored):
+        taken = next((v for v in free if v.type.dtype is value.type.dtype), None)
+        if taken is not None:
+            free.remove(taken)
+        writer.share(taken or Scratch(value.type.dtype, value.type.numel), value)

@@ -1,0 +1,114 @@
+"""How a contraction is laid out: which operand is broadcast, which is read in vectors, and along which label.
+
+The register tile of `ir.kernel.Contract` spans a label `m` that only the lhs has and a label `n` that only the rhs has;
+all other labels of the result are loops around it. Multiplication commutes, so the operands may change roles. The choice
+goes by estimated cycles: full vectors, contiguous reads along n (else the operand is copied first, `packed`), contiguous
+writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ...ir.contraction import ContractSpec
+from ...ir.expr import Dim, coefficient, substitute, symbols_of
+from ...ir.graph import Value
+from ...ir.kernel import VECTOR
+from ...ir.types import row_major_strides
+from .index import Index, place_of
+from .stores import estimate
+
+#: Operands of fewer elements are read with a stride rather than copied.
+SMALL = 256
+#: Cycles per element of a transposing copy, of a strided store, and of a strided load.
+COPY, SCATTER, GATHER = 0.4, 1.5, 0.7
+#: Multiply-adds per cycle in full vectors: two units.
+PEAK = 2 * VECTOR
+#: Vector operands in registers are used for about so many rows.
+ROWS = 8
+
+
+@dataclass(frozen=True)
+class Layout:
+    """swapped: the second operand is the broadcast one. m, n: labels of the tile, None where there is no such label.
+    packed: the vector operand has to be copied first, with n as its last axis."""
+
+    swapped: bool
+    m: str | None
+    n: str | None
+    packed: bool
+    cycles: float
+
+
+@dataclass(frozen=True)
+class Side:
+    """An operand: its labels, elements, and its stride along a label (None if it isn't one)."""
+
+    maps: tuple[Dim, ...]
+    numel: int
+    place: Dim | None
+
+    def labels(self) -> set[str]:
+        return {name for index in self.maps for name in symbols_of(index)}
+
+    def stride(self, label: str) -> Dim | None:
+        return None if self.place is None else coefficient(self.place, label)
+
+
+def side_of(value: Value, maps: Index, sizes: dict[str, Dim], in_memory: Callable[[Value], bool]) -> Side:
+    """An operand, read at these index maps of the labels."""
+    ones: dict[str, Dim] = {label: 0 for label, size in sizes.items() if size == 1}
+    found = place_of(value, tuple(substitute(index, ones) for index in maps), sizes, in_memory)
+    return Side(maps, estimate(value.type.numel), None if found is None else found[1])
+
+
+def choose_layout(spec: ContractSpec, sizes: dict[str, Dim], sides: tuple[Side, Side]) -> Layout:
+    """The cheapest layout. sides: lhs and rhs, with the places of their elements as expressions of the labels."""
+    return min(_layouts(spec, sizes, sides), key=lambda layout: layout.cycles)
+
+
+def _layouts(spec: ContractSpec, sizes: dict[str, Dim], sides: tuple[Side, Side]) -> Iterator[Layout]:
+    out = [label for label in spec.out if sizes[label] != 1]
+    writes = dict(zip(spec.out, row_major_strides(tuple(sizes[label] for label in spec.out)), strict=True))
+    work = 1.0
+    for label in (*spec.out, *spec.over):
+        work *= max(estimate(sizes[label]), 1)
+    results = 1.0
+    for label in out:
+        results *= max(estimate(sizes[label]), 1)
+    for swapped in (False, True):
+        lhs, rhs = sides[::-1] if swapped else sides
+        rows = [label for label in out if label in lhs.labels() - rhs.labels()]
+        m = rows[-1] if rows else None
+        height = estimate(sizes[m]) if m else 1
+        for n in (label for label in out if label in rhs.labels() - lhs.labels()):
+            width = estimate(sizes[n])
+            vectors = -(-width // VECTOR) * VECTOR / max(width, 1)
+            cycles = work * vectors / PEAK * (1 + 2 / max(min(height, ROWS), 1))
+            if writes[n] != 1:
+                cycles += results * SCATTER
+            packed = False
+            if rhs.stride(n) != 1:
+                strided = work * GATHER / max(min(height, ROWS), 1)
+                copied = rhs.numel * COPY
+                packed = copied < strided and rhs.numel >= SMALL and can_pack(rhs.maps, n)
+                cycles += copied if packed else strided
+            yield Layout(swapped, m, n, packed, cycles)
+        # Chains of scalars: one multiply-add waits for the one before unless there are rows to alternate between.
+        yield Layout(swapped, m, None, False, work * (1 if m else 4))
+
+
+def can_pack(maps: Sequence[Dim], label: str) -> bool:
+    """Whether some axis of an operand advances by one with the label, so that making it the last axis helps."""
+    return packed_axis(maps, label) is not None
+
+
+def packed_axis(maps: Sequence[Dim], label: str) -> int | None:
+    """The axis of an operand along which the label runs alone by steps of one."""
+    found = [a for a, index in enumerate(maps) if coefficient(index, label) == 1]
+    return found[0] if len(found) == 1 and not _elsewhere(maps, found[0], label) else None
+
+
+def _elsewhere(maps: Sequence[Dim], axis: int, label: str) -> bool:
+    return any(label in symbols_of(index) for a, index in enumerate(maps) if a != axis)

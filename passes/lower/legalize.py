@@ -1,0 +1,179 @@
+"""Prepares a graph for fusion: what kernels can't do in one go becomes several operations.
+
+Calls are inlined. A contraction gets operands that lie in memory, in range, and readable in vectors: padding and copies are
+inserted. An operation that overwrites a part of its first operand gets a copy of it to overwrite, unless nobody else
+needs it. Each output and each update gets a value of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ...ir import ops
+from ...ir.builder import GraphBuilder, scalar
+from ...ir.contraction import ContractSpec
+from ...ir.expr import Dim
+from ...ir.graph import Graph, Operation, Value
+from ...ir.opdef import OpDef
+from ..inline import inline_calls
+from .contraction import choose_layout, packed_axis, side_of
+from .groups import divides, is_free
+from .index import bounds, place_of
+from .stores import memory_constants
+
+#: Overwrite parts of their first operand.
+IN_PLACE = (ops.scatter, ops.scatter_add, ops.update_slice, ops.as_strided_update)
+
+
+@dataclass
+class Legal:
+    """A legalized graph. kept: values that have to lie in memory. taken_over: (value, base) where an operation writes
+    its result over the base."""
+
+    graph: Graph
+    kept: set[Value]
+    taken_over: dict[Value, Value]
+
+
+def legalize(graph: Graph) -> Legal:
+    """Rewrite a graph for fusion. The argument is left unchanged."""
+    return _Legalizer(inline_calls(graph)).run()
+
+
+class _Legalizer:
+    """The graph being rewritten, and the one being built. now: values of the first as values of the second."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.build = GraphBuilder(graph.name)
+        self.build.inputs = list(graph.inputs)
+        self.now: dict[Value, Value] = {v: v for v in graph.inputs}
+        self.kept: set[Value] = set()
+        self.taken_over: dict[Value, Value] = {}
+        self.constants = set(memory_constants(graph))
+        self.uses: dict[Value, int] = {}
+        for value in (*(x for op in graph.operations for x in op.operands), *graph.roots()):
+            self.uses[value] = self.uses.get(value, 0) + 1
+
+    def run(self) -> Legal:
+        for op in self.graph.operations:
+            self.build.location = op.location
+            operands = tuple(self.now[x] for x in op.operands)
+            results = RULES.get(op.opdef, _Legalizer.keep)(self, op, operands)
+            self.now.update(zip(op.results, results, strict=True))
+        roots = self.roots()
+        outputs = tuple(roots[: len(self.graph.outputs)])
+        updates = tuple(zip((x for x, _ in self.graph.updates), roots[len(outputs) :], strict=True))
+        return Legal(self.build.finish(outputs, updates), self.kept, self.taken_over)
+
+    def roots(self) -> list[Value]:
+        """The outputs and new contents, each a value that nothing else is the storage of."""
+        roots: list[Value] = []
+        new = [self.now[v] for v in self.graph.roots()]
+        for value in new:
+            source = unreshaped(value)
+            op = source.operation
+            own = op is not None and not is_free(op) and source not in roots and source not in self.taken_over.values()
+            roots.append(source if own else self.copy(value))
+        return roots
+
+    def keep(self, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
+        """The same operation on the new operands."""
+        results = self.build.emit(op.opdef, operands, op.attrs, location=op.location)
+        if op.results and op.results[0] in self.constants:
+            self.constants.add(results[0])
+        return results
+
+    def copy(self, value: Value, perm: tuple[int, ...] | None = None) -> Value:
+        """A copy in memory, axes permuted."""
+        made = self.build(ops.permute, value, perm=perm or tuple(range(value.type.rank)))
+        self.kept.add(made)
+        return made
+
+    def in_memory(self, value: Value) -> bool:
+        """Whether a value lies in memory if something needs it there."""
+        op = value.operation
+        return op is None or not is_free(op) or value in self.kept or value in self.constants
+
+    # Rules by op.
+
+    def reduce(self, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
+        """A reduction over no axes combines each element with the identity: one over a new axis of size 1."""
+        if op.attrs["axes"]:
+            return self.keep(op, operands)
+        (x,) = operands
+        wider = self.build(ops.reshape, x, shape=(*x.type.shape, 1))
+        return (self.build(op.opdef, wider, axes=(x.type.rank,), order="lanes"),)
+
+    def overwrite(self, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
+        """An operation on a base that it may overwrite."""
+        base, *rest = operands
+        free = base.operation is None or is_free(base.operation)
+        if free or self.uses[op.operands[0]] > 1:
+            base = self.copy(base)
+        self.kept.add(base)
+        (result,) = self.build.emit(op.opdef, (base, *rest), op.attrs)
+        self.taken_over[result] = base
+        return (result,)
+
+    def contract(self, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
+        spec: ContractSpec = op.attrs["spec"]  # type: ignore[assignment]
+        sizes = spec.label_extents(operands[0].type.shape, operands[1].type.shape)
+        sides = [self.in_range(x, maps, sizes) for x, maps in zip(operands, (spec.lhs, spec.rhs), strict=True)]
+        sides = [(self.addressable(x, maps, sizes), maps) for x, maps in sides]
+        shifted = ContractSpec(sides[0][1], sides[1][1], spec.out, spec.over, tuple(sorted(sizes.items())))
+        left, right = (side_of(x, maps, sizes, self.in_memory) for x, maps in sides)
+        layout = choose_layout(shifted, sizes, (left, right))
+        if layout.packed and layout.n is not None:
+            at = 0 if layout.swapped else 1
+            sides[at] = self.pack(*sides[at], layout.n)
+        shifted = ContractSpec(sides[0][1], sides[1][1], spec.out, spec.over, tuple(sorted(sizes.items())))
+        return (self.build(ops.contract, sides[0][0], sides[1][0], spec=shifted),)
+
+    def in_range(self, x: Value, maps: tuple[Dim, ...], sizes: dict[str, Dim]) -> tuple[Value, tuple[Dim, ...]]:
+        """The operand with zeros around it where the index maps reach outside, and the maps into that."""
+        lo: list[Dim] = []
+        hi: list[Dim] = []
+        for index, d in zip(maps, x.type.shape, strict=True):
+            span = bounds(index, sizes)
+            assert span is not None
+            lo.append(_positive(0 - span[0]))
+            hi.append(_positive(span[1] - (d - 1)))
+        if not any(d != 0 for d in (*lo, *hi)):
+            return x, maps
+        zero = scalar(self.build, 0, x.type.dtype)
+        padded = self.build(ops.pad, x, zero, lo=tuple(lo), hi=tuple(hi), interior=(0,) * x.type.rank)
+        self.kept.add(padded)
+        return padded, tuple(index + a for index, a in zip(maps, lo, strict=True))
+
+    def addressable(self, x: Value, maps: tuple[Dim, ...], sizes: dict[str, Dim]) -> Value:
+        """The operand, or a copy of it if its elements do not lie in memory at an affine place."""
+        found = place_of(x, maps, sizes, self.in_memory)
+        return x if found is not None and not divides(found[1]) else self.copy(x)
+
+    def pack(self, x: Value, maps: tuple[Dim, ...], label: str) -> tuple[Value, tuple[Dim, ...]]:
+        """A copy with the axis of the label last."""
+        axis = packed_axis(maps, label)
+        assert axis is not None
+        perm = (*(a for a in range(x.type.rank) if a != axis), axis)
+        return self.copy(x, perm), tuple(maps[a] for a in perm)
+
+
+def unreshaped(value: Value) -> Value:
+    """The value that this one is a reshape of, itself if none: in memory they are the same."""
+    while value.operation is not None and value.operation.opdef is ops.reshape:
+        value = value.operation.operands[0]
+    return value
+
+
+def _positive(dim: Dim) -> Dim:
+    """max(dim, 0) where that is known; a size of unknown sign is taken to be in range."""
+    return max(dim, 0) if isinstance(dim, int) else 0
+
+
+RULES: dict[OpDef, Callable[[_Legalizer, Operation, tuple[Value, ...]], tuple[Value, ...]]] = {
+    ops.contract: _Legalizer.contract,
+    **dict.fromkeys(IN_PLACE, _Legalizer.overwrite),
+    **dict.fromkeys((op for op in ops.ALL.values() if op.reduction), _Legalizer.reduce),
+}

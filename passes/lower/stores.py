@@ -1,0 +1,168 @@
+"""Which values are written to memory; the others are computed where they are read.
+
+A value is stored if another group reads it. It is not stored after all if reading it can be left to computing it anew,
+at no loss: its only reader is one other group that reads each element once, or it takes a few cheap operations on what
+lies in memory anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ...ir import ops
+from ...ir.expr import Dim, evaluate, symbols_of
+from ...ir.graph import Graph, Operation, Value
+from ...ir.opdef import OpDef
+from .groups import ROWS, Group, is_free, leaves_of
+from .values import splat
+
+#: Cycles per element of the elementwise ops that take more than one or two.
+COST: dict[OpDef, int] = dict.fromkeys(
+    (ops.exp, ops.log, ops.sin, ops.cos, ops.tanh, ops.erf, ops.sigmoid, ops.softplus, ops.silu, ops.gelu,
+     ops.gelu_tanh), 16,
+) | dict.fromkeys((ops.pow_, ops.philox), 40) | dict.fromkeys((ops.div, ops.sqrt, ops.rsqrt), 4) | dict.fromkeys(
+    (ops.floor_div, ops.rem), 12
+)  # fmt: skip
+
+#: Computing a value anew for several readers, or several times for one, may cost this many cycles per element...
+CHEAP = 6
+#: ... and read this many times the value's bytes.
+MORE_BYTES = 1.25
+
+#: What an unknown size is taken to be.
+TYPICAL_SIZE = 64
+
+
+def cost(op: Operation) -> int:
+    """Cycles per element, roughly."""
+    return COST.get(op.opdef, 1)
+
+
+def estimate(dim: Dim) -> int:
+    """A size, with a typical number for what is known at run time only."""
+    return dim if isinstance(dim, int) else evaluate(dim, dict.fromkeys(symbols_of(dim), TYPICAL_SIZE))
+
+
+@dataclass
+class Reader:
+    """An operation that reads a homed value through an operand of `numel` elements."""
+
+    op: Operation
+    numel: int
+
+
+@dataclass
+class Stores:
+    """stored: homed values that are written to memory. constants: those that are not one element repeated, which lie in
+    memory too. Mutable while `choose_stored` works."""
+
+    home: dict[Value, Group]
+    constants: set[Value]
+    stored: set[Value] = field(default_factory=set)
+    readers: dict[Value, list[Reader]] = field(default_factory=dict)
+    leaves: dict[Operation, tuple[Value, ...]] = field(default_factory=dict)
+
+    def in_memory(self, value: Value) -> bool:
+        """Whether the value is to be loaded, outside of the kernel that writes it."""
+        return value in self.stored or value.operation is None or value in self.constants
+
+    def of_group(self, group: Group) -> list[Value]:
+        """The stored values of a group, in program order."""
+        return [v for op in group.members for v in op.results if v in self.stored]
+
+
+def choose_stored(graph: Graph, groups: Sequence[Group], kept: set[Value]) -> Stores:
+    """Decide for every homed value. kept: values that have to be in memory, besides the outputs and new contents."""
+    fixed = kept.union(graph.roots())
+    home = {v: g for g in groups for op in g.members for v in op.results}
+    chosen = Stores(home, set(memory_constants(graph)))
+    for op in graph.operations:
+        if op.results and op.results[0] not in chosen.home:
+            continue
+        for x in op.operands:
+            for leaf in leaves_of(x, chosen.home.keys()):
+                chosen.readers.setdefault(leaf, []).append(Reader(op, estimate(x.type.numel)))
+        chosen.leaves[op] = tuple(dict.fromkeys(v for x in op.operands for v in leaves_of(x, chosen.home.keys())))
+    for value, group in chosen.home.items():
+        if value in fixed or any(_group_of(r.op, chosen) is not group for r in chosen.readers.get(value, ())):
+            chosen.stored.add(value)
+    for op in graph.operations:
+        for value in op.results:
+            if value in chosen.stored and value not in fixed and _better_anew(value, chosen):
+                chosen.stored.discard(value)
+    return chosen
+
+
+def memory_constants(graph: Graph) -> Iterator[Value]:
+    """The constants that are not one element repeated."""
+    for op in graph.operations:
+        if op.opdef is ops.constant and splat(op.attrs["value"]) is None:  # type: ignore[arg-type]
+            yield op.result
+
+
+def _group_of(op: Operation, chosen: Stores) -> Group | None:
+    return chosen.home[op.results[0]] if op.results else None
+
+
+def _better_anew(value: Value, chosen: Stores) -> bool:
+    """Whether the readers outside its group had better compute a value themselves."""
+    readers = chosen.readers.get(value, [])
+    home = chosen.home[value]
+    outside = [r for r in readers if _group_of(r.op, chosen) is not home]
+    if not outside or any(r.op.opdef is ops.contract for r in outside):
+        return False
+    work = _work(value, chosen)
+    if work is None:
+        return False
+    cycles, leaves = work
+    numel = estimate(value.type.numel)
+    groups = {id(_group_of(r.op, chosen)) for r in outside}
+    once = len(outside) == len(readers) == 1 and len(groups) == 1 and (outside[0].numel <= numel or numel == 1)
+    if once and _reads_once(outside[0].op, chosen):
+        return True
+    if cycles > CHEAP or any(r.numel > 4 * numel and numel > 1 for r in outside):
+        return False
+    read = {leaf for leaf in leaves if not all(leaf in _read_by(r.op, chosen) for r in outside)}
+    return _bytes(read) <= MORE_BYTES * _bytes([value])
+
+
+def _reads_once(op: Operation, chosen: Stores) -> bool:
+    """Whether the kernel of an operation reads each element of its operands once."""
+    group = _group_of(op, chosen)
+    return group is None or (group.kind != ROWS and op.opdef is not ops.gather and not _windowed(op))
+
+
+def _windowed(op: Operation) -> bool:
+    return any(x.operation is not None and x.operation.opdef in (ops.window, ops.pad, ops.concat) for x in op.operands)
+
+
+def _read_by(op: Operation, chosen: Stores) -> Iterable[Value]:
+    group = _group_of(op, chosen)
+    return chosen.leaves[op] if group is None else (v for m in group.members for v in chosen.leaves[m])
+
+
+def _bytes(values: Iterable[Value]) -> int:
+    return sum(estimate(v.type.numel) * v.type.dtype.itemsize for v in values)
+
+
+def _work(value: Value, chosen: Stores) -> tuple[int, set[Value]] | None:
+    """(cycles per element, values loaded) to compute a value from what lies in memory; None if that takes more than
+    elementwise operations, or one that may raise: those are computed once for every element."""
+    cycles, leaves = 0, set()
+    seen = {value}
+    pending = [value]
+    while pending:
+        op = pending.pop().operation
+        assert op is not None
+        raises = op.opdef.may_raise and op.result.type.dtype.is_integer
+        if raises or not (op.opdef.elementwise or is_free(op)):
+            return None
+        cycles += cost(op)
+        for leaf in chosen.leaves[op]:
+            if chosen.in_memory(leaf):
+                leaves.add(leaf)
+            elif leaf not in seen:
+                seen.add(leaf)
+                pending.append(leaf)
+    return cycles, leaves
