@@ -9,7 +9,7 @@ from __future__ import annotations
 from .lanes import Lanes
 from .reals import Real, polynomial, rounded, widened
 from .twofold import Twofold, constant, fast_two_sum, single, two_product, two_sum
-from .vmath_exp import exp_short, exp_sum, exp_twofold, scaled
+from .vmath_exp import exp_short, exp_sum, exp_twofold, power_of_two, scaled
 
 # erf(x) / x in x^2, |x| < 3.93, to 2^-30.
 _ERF_SHORT = (
@@ -27,7 +27,9 @@ _ERF_SMALL = (
     1.4791827507986519e-08, -1.2160950122790402e-09, 8.695898355553556e-11, -4.209866183260944e-12,
 )  # fmt: skip
 _TWO_OVER_ROOT_PI = (1.1283791670955126, 1.533545961316588e-17)
+_ROOT_TWO_OVER_PI = (0.7978845608028654, -4.98465440455546e-17)
 _ROOT_TWO = (1.4142135623730951, -9.667293313452913e-17)
+_ROOT_HALF = 0.7071067811865476
 # G in t, k = 4.5, 0 <= a <= 15, to 2^-34.
 _TAIL_SHORT = (
     0.08480339210382708, -0.15594314317153435, 0.12074558692763131, -0.07773270647891838, 0.04050269642941192,
@@ -69,26 +71,30 @@ def gelu(lanes: Lanes, x: str) -> str:
 
 def _erf_double(x: Real) -> Real:
     size = abs(x)
-    small = size * (size * size).fma(polynomial(size * size, _ERF_SMALL), _TWO_OVER_ROOT_PI[1])
-    near = two_product(size, constant(x, _TWO_OVER_ROOT_PI[0]).high)
-    near_value = near.high + (near.low + small)
+    near = _centre(size * size, size, constant(x, *_TWO_OVER_ROOT_PI).times(size))
     bounded = size.at_most(6.0)
-    square = two_product(bounded, bounded)
-    value, n = _tail(constant(x, *_ROOT_TWO).times(bounded), square)
-    doubled = value.scaled(2.0)
-    complement = Twofold(scaled(doubled.high, n), scaled(doubled.low, n))
-    far = constant(x, 1.0) + -complement
-    return near_value.where(size.compare("olt", 0.9), far.value()).with_sign_of(x)
+    value, n = _tail(constant(x, *_ROOT_TWO).times(bounded), two_product(bounded, bounded))
+    far = constant(x, 1.0) + -value.scaled(power_of_two(x, n)).scaled(2.0)
+    return near.where(size.compare("olt", 0.9), far).value().with_sign_of(x)
 
 
 def _gelu_double(x: Real) -> Real:
-    bounded = abs(x).at_most(_FULL_LIMIT)
-    square = two_product(bounded, bounded).scaled(0.5)
-    value, n = _tail(single(bounded), square)
-    negative = scaled(value.times(x.at_least(-_FULL_LIMIT)).value(), n)
-    tail = scaled(value.high, n)
-    positive = x * (1.0 - tail)
-    return negative.where(x.compare("olt", 0.0), positive)
+    size = abs(x).at_most(_FULL_LIMIT)
+    half_square = two_product(size, size).scaled(0.5)
+    odd = _centre(half_square.high, size * _ROOT_HALF, constant(x, *_ROOT_TWO_OVER_PI).times(size)).scaled(0.5)
+    half = constant(x, 0.5)
+    negative = x.compare("olt", 0.0)
+    centre = (half + (-odd).where(negative, odd)).times(x)
+    value, n = _tail(single(size), half_square)
+    left = scaled(value.times(x.at_least(-_FULL_LIMIT)).value(), n)
+    right = x * (1.0 - scaled(value.high, n))
+    far = left.where(negative, right)
+    return centre.value().where(size.compare("olt", 1.2), far).with_sign_of(x)
+
+
+def _centre(z: Real, x: Real, first: Twofold) -> Twofold:
+    """erf(x) for small x; z is x^2, first is 2 x / sqrt(pi)."""
+    return fast_two_sum(first.high, (x * z).fma(polynomial(z, _ERF_SMALL), first.low))
 
 
 def _tail(a: Twofold, exponent: Twofold) -> tuple[Twofold, str]:

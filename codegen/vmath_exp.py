@@ -118,9 +118,9 @@ def exp_twofold(x: Twofold) -> tuple[Real, Real, str]:
     z = x.high.fma(LOG2E, MAGIC["double"])
     n = z - MAGIC["double"]
     near = n.fma(-_LN2_DOUBLE[0], x.high)
-    rest = n * _LN2_DOUBLE[1]
-    r = near - rest
-    low = (near - r) - rest + x.low
+    rest = n.fma(-_LN2_DOUBLE[1], x.low)
+    r = near + rest
+    low = (near - r) + rest
     tail = (r * r).fma(polynomial(r, _FULL), low)
     return r, tail, integer_part(z)
 
@@ -205,8 +205,8 @@ def _sigmoid_parts(x: Twofold) -> tuple[Twofold, str]:
     """(y, n) with sigmoid(x) = 2^n y, so that tails keep their digits when y is multiplied before it is scaled."""
     positive = x.high.compare("oge", 0.0)
     sized = Twofold((-abs(x.high)), (-x.low).where(positive, x.low))
-    far = sized.high.compare("olt", -1500.0)
-    sized = Twofold(sized.high.unless(far, -1500.0), sized.low.unless(far, 0.0))
+    far = sized.high.compare("olt", -1400.0)  # e^-1400 is 0 after scaling, and 2^(n/2) still a number
+    sized = Twofold(sized.high.unless(far, -1400.0), sized.low.unless(far, 0.0))
     r, tail, n = exp_twofold(sized)
     e = exp_sum(r, tail)
     integers = x.high.lanes.integers
@@ -220,7 +220,7 @@ def _product_scaled(x: Real, value: Twofold, n: str) -> Real:
     """x * value * 2^n, rounded once unless the product is subnormal; infinite x stay so."""
     product = value.times(x).value()
     finite = abs(x).compare("olt", 2.0**1000)
-    return scaled(product.where(finite, x), n)
+    return scaled(product.where(finite, x), n).with_sign_of(x)
 
 
 def softplus(lanes: Lanes, x: str) -> str:
