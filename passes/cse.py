@@ -7,7 +7,6 @@ from collections.abc import Hashable
 from ..ir import ops
 from ..ir.graph import Graph, Operation, Value
 from ..ir.opdef import bind
-from .simplify.arithmetic import commutes
 
 
 def eliminate_common_subexpressions(graph: Graph) -> Graph:
@@ -52,6 +51,6 @@ def _key(op: Operation) -> Hashable:
         return op.attrs["value"]  # not interned: a literal may be large
     attrs = bind(op.opdef, **op.attrs) if op.attrs else op.opdef
     operands = op.operands
-    if len(operands) == 2 and commutes(op.opdef, operands[0].type.dtype):
+    if op.opdef.commutative:
         operands = tuple(sorted(operands, key=id))
     return (attrs, operands)

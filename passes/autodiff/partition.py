@@ -52,7 +52,7 @@ def partition(joint: JointGraph) -> Partition:
     saved = [v for v in cut if v not in {inputs[i] for i in kept}]
     graph = joint.graph
     forward = _forward(joint, saved)
-    backward = _extracted(
+    backward = extract(
         [*(inputs[i] for i in kept), *saved, *graph.inputs[joint.inputs :]],
         graph,
         graph.outputs[joint.outputs :],
@@ -165,7 +165,7 @@ def _forward(joint: JointGraph, saved: list[Value]) -> Graph:
     return Graph(graph.inputs[: joint.inputs], tuple(reversed(kept)), outputs, graph.updates, graph.name)
 
 
-def _extracted(given: list[Value], graph: Graph, outputs: tuple[Value, ...]) -> Graph:
+def extract(given: list[Value], graph: Graph, outputs: tuple[Value, ...]) -> Graph:
     """The part of a graph that computes `outputs` from `given`, as a graph of its own."""
     mapped = {v: Value(v.type, v.name, v.strides) for v in given}
     live = {v for v in outputs if v not in mapped}

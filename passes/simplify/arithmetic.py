@@ -10,23 +10,17 @@ import math
 
 from ...ir import ops
 from ...ir.builder import full
-from ...ir.dtypes import DType
 from ...ir.graph import Operation, Value
-from ...ir.opdef import ALL, OpDef
+from ...ir.opdef import ALL
 from .driver import Rewriter, rewrites
 from .patterns import is_splat, number_of, operand_of, producer, splat_of
-
-
-def commutes(opdef: OpDef, dtype: DType) -> bool:
-    """Whether the operands may change places. Of maximum(0.0, -0.0) the sign depends on which comes first."""
-    return opdef.commutative and not (opdef in (ops.maximum, ops.minimum) and dtype.kind in "fc")
 
 
 @rewrites(*(d for d in ALL.values() if d.commutative))
 def constant_on_the_left(op: Operation, build: Rewriter) -> Value | None:
     """c + x -> x + c.  Exact. The rules below look for constants on the right only."""
     x, y = op.operands
-    if not commutes(op.opdef, x.type.dtype) or splat_of(x) is None or splat_of(y) is not None:
+    if splat_of(x) is None or splat_of(y) is not None:
         return None
     return build(op.opdef, y, x)
 
@@ -162,9 +156,7 @@ def bounded_by_infinity(op: Operation, build: Rewriter) -> Value | None:
     """maximum(x, -inf) -> x, minimum(x, inf) -> x.  Exact: NaN wins on both sides."""
     x, y = op.operands
     neutral = -math.inf if op.opdef is ops.maximum else math.inf
-    if x.type.dtype.kind != "f":
-        return None
-    return x if is_splat(y, neutral) else y if is_splat(x, neutral) else None
+    return x if x.type.dtype.kind == "f" and is_splat(y, neutral) else None
 
 
 @rewrites(ops.mul)

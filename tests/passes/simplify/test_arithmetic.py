@@ -44,7 +44,7 @@ TABLE = [
     fires("from_minus_zero", F, _with("-0.0", "sub %8, %x"), "%0 = neg %x : f32[]\n%0"),
     stays("from_zero", F, _with("0.0", "sub %8, %x")),
     fires("constant_on_the_left", F, _with("2.0", "add %8, %x"), _with("2.0", "add %x, %8")),
-    stays("maximum_keeps_its_order", F, _with("0.0", "maximum %8, %x")),
+    stays("sub_keeps_its_order", F, _with("2.0", "sub %8, %x")),
     fires("add_of_neg", F, "%0 = neg %y : f32[]\n%1 = add %x, %0 : f32[]\n%1", "%0 = sub %x, %y : f32[]\n%0"),
     fires("neg_added", F, "%0 = neg %y : f32[]\n%1 = add %0, %x : f32[]\n%1", "%0 = sub %x, %y : f32[]\n%0"),
     fires("sub_of_neg", F, "%0 = neg %y : f32[]\n%1 = sub %x, %0 : f32[]\n%1", "%0 = add %x, %y : f32[]\n%0"),
