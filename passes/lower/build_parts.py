@@ -40,7 +40,7 @@ def _rule(*opdefs: OpDef) -> Callable[[Rule], Rule]:
 
 @_rule(ops.check)
 def _check(writer: KernelWriter, op: Operation) -> None:
-    (ok,) = op.operands
+    ok = op.operands[0]
     error, message = op.attrs["error"], op.attrs["message"]
     writer.check(writer.read(ok, ()), str(error), str(message), op.location)
 
@@ -99,6 +99,8 @@ def _scatter(writer: KernelWriter, op: Operation) -> None:
     base, values, *indices = op.operands
     axes: tuple[int, ...] = op.attrs["axes"]  # type: ignore[assignment]
     writer.updates(op.result)
+    if indices[0].type.numel == 0:
+        return
     rest = tuple(d for a, d in enumerate(base.type.shape) if a not in axes)
     with writer.loops(indices[0].type.shape, "serial", outer="serial") as at:
         places = [writer.read(i, at) for i in indices]

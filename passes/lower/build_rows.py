@@ -109,8 +109,7 @@ def _require(demand: dict[Value, int], op: Operation, when: int, stores: Stores)
 
 def _place_scratch(writer: KernelWriter, phases: list[Phase], stores: Stores) -> None:
     """Give memory to the values that are kept for later phases only."""
-    last = phases[-1].kept if phases[-1].reduction is None else []
-    free = [v for v in last if v in stores.stored]
+    free = [v for phase in phases[-1:] if phase.reduction is None for v in phase.kept if v in stores.stored]
     for value in (v for phase in phases for v in phase.kept if v not in stores.stored):
         taken = next((v for v in free if v.type.dtype is value.type.dtype), None)
         if taken is not None:

@@ -112,6 +112,9 @@ class KernelWriter:
         """The element of a value at an index. Where the guards fail the scalar is arbitrary, and no memory is touched."""
         from .values import evaluate
 
+        if value.type.numel == 0:
+            # Never needed, but what depends on no loop axis would be computed all the same.
+            return self.constant(0, value.type.dtype)
         known = self._scopes[self.depth(index, guards)].known
         key = (value, index, guards)
         found = known.get(key)
