@@ -1,8 +1,9 @@
 """Contractions: the loops around the micro-kernel.
 
-The result is covered by panels of columns (`contract_panel`), a panel by register tiles (`contract_tile`). The right operand is read in
-place where its columns are contiguous and whole vectors of them exist; otherwise a panel is packed first
-(`contract_pack`). Whatever the tiles, every element is summed in the one canonical order of docs/numerics.md.
+The result is covered by panels of columns (`contract_panel`), a panel by register tiles (`contract_tile`).
+The right operand is read in place where its columns are contiguous and whole vectors of them exist;
+otherwise a panel is packed first (`contract_pack`). Whatever the tiles, every element is summed in the one
+canonical order of docs/numerics.md.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def _oriented(contract: Contract) -> Contract:
 
 
 def _pays_to_pack(c: Contraction) -> bool:
-    """Whether a right operand with contiguous columns is better packed: it is large, its rows compete for cache sets, and
-    there are enough tiles to share a packed panel."""
+    """Whether a right operand with contiguous columns is better packed: it is large, its rows compete for
+    cache sets, and there are enough tiles to share a packed panel."""
     inner, size = c.rhs_strides[-1], c.product((c.n, *c.extents))
     if not isinstance(inner, int) or not isinstance(size, int) or not isinstance(c.m, int):
         return False

@@ -1,8 +1,9 @@
-"""Packing: the columns of a panel of the right operand copied to scratch memory, one row of the tile's width per step.
+"""Packing: the columns of a panel of the right operand copied to scratch memory, one row of the tile's
+width per step.
 
-Packed, a panel is read in one run whatever the operand's strides are, columns past the end are zeros or repetitions (their sums are never
-stored), and neighbouring steps never compete for one cache set. Where the sum's innermost axis is the contiguous one,
-squares are transposed in registers.
+Packed, a panel is read in one run whatever the operand's strides are, columns past the end are zeros or
+repetitions (their sums are never stored), and neighbouring steps never compete for one cache set. Where the
+sum's innermost axis is the contiguous one, squares are transposed in registers.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class PackedAxis:
 
 @dataclass(frozen=True)
 class Panel:
-    """What to pack. source: the address of its first element. column: stride from column to column. vectors: of 16 columns.
-    valid: number of columns that exist, None if all do."""
+    """What to pack. source: the address of its first element. column: stride from column to column.
+    vectors: of 16 columns. valid: number of columns that exist, None if all do."""
 
     source: str
     column: Value
@@ -43,8 +44,8 @@ class Panel:
 
 
 def pack_panel(ctx: Context, dtype: DType, panel: Panel, destination: str) -> None:
-    """Write the panel: one row of 16 * vectors elements for each step of the sum, in order, at `destination`. Up to SLACK rows
-    more may be written."""
+    """Write the panel: one row of 16 * vectors elements for each step of the sum, in order, at
+    `destination`. Up to SLACK rows more may be written."""
     _Packer(ctx, dtype, panel).run(destination)
 
 
@@ -53,6 +54,7 @@ class _Packer:
         self.ctx, self.f, self.panel = ctx, ctx.f, panel
         self.element, self.align = MEMORY[dtype], dtype.itemsize
         self.width = VECTOR * panel.vectors
+
     def run(self, destination: str) -> None:
         transposing = self.panel.column != 1 and self.panel.axes[-1].stride == 1
         inner = self._transpose_run if transposing else self._copy_run
@@ -87,18 +89,26 @@ class _Packer:
         at = self._step(source, VECTOR * j)
         kind = type_text(self.element, VECTOR)
         mask = self._column_mask(j)
-        return self.f(f"load {kind}, ptr {at}, align {self.align}") if mask is None else self._masked(at, mask, VECTOR)
+        return (
+            self.f(f"load {kind}, ptr {at}, align {self.align}")
+            if mask is None
+            else self._masked(at, mask, VECTOR)
+        )
 
     def _gather(self, source: str, j: int) -> str:
         kind = type_text(self.element, VECTOR)
         lanes = "<" + ", ".join(f"i64 {VECTOR * j + lane}" for lane in range(VECTOR)) + ">"
-        steps = f"splat (i64 {self.panel.column})" if isinstance(self.panel.column, int) else splat(self.f, "i64", self.panel.column)
+        steps = (
+            f"splat (i64 {self.panel.column})"
+            if isinstance(self.panel.column, int)
+            else splat(self.f, "i64", self.panel.column)
+        )
         offsets = self.f(f"mul <{VECTOR} x i64> {lanes}, {steps}")
         pointers = self.f(f"getelementptr {self.element}, ptr {source}, <{VECTOR} x i64> {offsets}")
         return self.f.call(
-            kind, f"llvm.masked.gather.{type_suffix(self.element, VECTOR)}.v{VECTOR}p0", (f"<{VECTOR} x ptr>", pointers),
-            ("i32", str(self.align)), (f"<{VECTOR} x i1>", self._column_mask(j) or lane_mask(VECTOR)),
-            (kind, "zeroinitializer"),
+            kind, f"llvm.masked.gather.{type_suffix(self.element, VECTOR)}.v{VECTOR}p0",
+            (f"<{VECTOR} x ptr>", pointers), ("i32", str(self.align)),
+            (f"<{VECTOR} x i1>", self._column_mask(j) or lane_mask(VECTOR)), (kind, "zeroinitializer"),
         )  # fmt: skip
 
     def _column_mask(self, j: int) -> str | None:
@@ -122,8 +132,8 @@ class _Packer:
                 offset = self._product(first if columns is None else self._within(first), self.panel.column)
                 at, to = self._step(self._step(source, k), offset), self._step(places[0], first)
                 f.do(
-                    f"call void @{name}(ptr {at}, i64 {self.panel.column}, i64 {across}, i64 {steps}, "
-                    f"ptr {to}, i64 {self.width})"
+                    f"call void @{name}(ptr {at}, ptr {to}, i64 {self.panel.column}, i64 {across}, "
+                    f"i64 {steps}, i64 {self.width})"
                 )
             return [self._step(places[0], square * self.width)]
 
@@ -156,8 +166,8 @@ class _Packer:
     def _masked(self, at: str, mask: str, width: int) -> str:
         kind = type_text(self.element, width)
         return self.f.call(
-            kind, f"llvm.masked.load.{type_suffix(self.element, width)}.p0", ("ptr", at), ("i32", str(self.align)),
-            (f"<{width} x i1>", mask), (kind, "zeroinitializer"),
+            kind, f"llvm.masked.load.{type_suffix(self.element, width)}.p0", ("ptr", at),
+            ("i32", str(self.align)), (f"<{width} x i1>", mask), (kind, "zeroinitializer"),
         )  # fmt: skip
 
     def _store(self, value: str, at: str, width: int) -> None:
@@ -175,28 +185,19 @@ def square_of(target: Target) -> int:
 def transposing_function(module: Module, element: str, align: int, square: int) -> str:
     """The name of the function (written on first use) that transposes one square:
 
-    void(ptr from, i64 stride, i64 rows, i64 steps, ptr to, i64 to_stride)
+    void(ptr from, ptr to, i64 stride, i64 rows, i64 steps, i64 to_stride)
 
-    from: `rows` rows, `stride` elements apart, of `steps` elements; to: `square` rows. What is missing of a row reads as zero, a
-    row that is missing repeats the last one (the first, if there is none). All of the square is written.
+    from: `rows` rows, `stride` elements apart, of `steps` elements; to: `square` rows. What is missing of a
+    row reads as zero, a row that is missing repeats the last one (the first, if there is none). All of the
+    square is written.
     """
     name = f"transpose_{element}_{square}"
     if not module.defined(name):
-        parameters = [("ptr", "from"), ("i64", "stride"), ("i64", "rows"), ("i64", "steps"), ("ptr", "to"), ("i64", "to_stride")]
+        integers = ("stride", "rows", "steps", "to_stride")
+        parameters = [("ptr", "from"), ("ptr", "to"), *(("i64", n) for n in integers)]
         f = Function(module, name, parameters, result="void", attributes="noinline")
-        kind, lanes = type_text(element, square), ", ".join(f"i64 {lane}" for lane in range(square))
-        first = f(f"insertelement <{square} x i64> poison, i64 %steps, i64 0")
-        every = f(f"shufflevector <{square} x i64> {first}, <{square} x i64> poison, <{square} x i32> zeroinitializer")
-        exist = f(f"icmp sgt <{square} x i64> {every}, <{lanes}>")
-        last = f.call("i64", "llvm.smax.i64", ("i64", f("add i64 %rows, -1")), ("i64", "0"))
-        rows = []
-        for r in range(square):
-            row = f.call("i64", "llvm.smin.i64", ("i64", str(r)), ("i64", last))
-            at = f(f"getelementptr {element}, ptr %from, i64 {f(f'mul i64 {row}, %stride')}")
-            rows.append(f.call(
-                kind, f"llvm.masked.load.{type_suffix(element, square)}.p0", ("ptr", at), ("i32", str(align)),
-                (f"<{square} x i1>", exist), (kind, "zeroinitializer"),
-            ))  # fmt: skip
+        kind = type_text(element, square)
+        rows = _rows_of_square(f, element, align, square)
         for k, column in enumerate(transposed(f, element, rows)):
             to = f(f"getelementptr {element}, ptr %to, i64 {f(f'mul i64 %to_stride, {k}')}")
             f.do(f"store {kind} {column}, ptr {to}, align {align}")
@@ -205,9 +206,31 @@ def transposing_function(module: Module, element: str, align: int, square: int) 
     return name
 
 
+def _rows_of_square(f: Function, element: str, align: int, square: int) -> list[str]:
+    """The rows that the parameters of a transposing function describe."""
+    kind, lanes = type_text(element, square), ", ".join(f"i64 {lane}" for lane in range(square))
+    indices = type_text("i64", square)
+    first = f(f"insertelement {indices} poison, i64 %steps, i64 0")
+    steps = f(f"shufflevector {indices} {first}, {indices} poison, <{square} x i32> zeroinitializer")
+    exist = f(f"icmp sgt {indices} {steps}, <{lanes}>")
+    last = f.call("i64", "llvm.smax.i64", ("i64", f("add i64 %rows, -1")), ("i64", "0"))
+    rows = []
+    for r in range(square):
+        row = f.call("i64", "llvm.smin.i64", ("i64", str(r)), ("i64", last))
+        at = f(f"getelementptr {element}, ptr %from, i64 {f(f'mul i64 {row}, %stride')}")
+        rows.append(
+            f.call(
+                kind, f"llvm.masked.load.{type_suffix(element, square)}.p0", ("ptr", at), ("i32", str(align)),
+                (f"<{square} x i1>", exist), (kind, "zeroinitializer"),
+            )
+        )  # fmt: skip
+    return rows
+
+
 def transposed(f: Function, element: str, rows: Sequence[str]) -> list[str]:
-    """The columns of a square of 8 or 16 vectors: blocks of 4 lanes are exchanged between every fourth row, then 4 x 4 squares are
-    transposed within the blocks. Each shuffle is one cheap instruction for 32-bit elements."""
+    """The columns of a square of 8 or 16 vectors: blocks of 4 lanes are exchanged between every fourth row,
+    then 4 x 4 squares are transposed within the blocks. Each shuffle is one cheap instruction for 32-bit
+    elements."""
     n = len(rows)
 
     def pick(a: str, b: str, lanes: Sequence[int]) -> str:
@@ -218,7 +241,11 @@ def transposed(f: Function, element: str, rows: Sequence[str]) -> list[str]:
         return pick(a, b, [4 * block + lane for block in chosen for lane in range(4)])
 
     def within(a: str, b: str, *chosen: int) -> str:
-        return pick(a, b, [block + (lane if lane < 4 else n + lane - 4) for block in range(0, n, 4) for lane in chosen])
+        return pick(
+            a,
+            b,
+            [block + (lane if lane < 4 else n + lane - 4) for block in range(0, n, 4) for lane in chosen],
+        )
 
     by_block: list[list[str]] = [[] for _ in range(n // 4)]
     for i in range(4):
@@ -238,5 +265,8 @@ def _exchanged(rows: Sequence[str], blocks: Callable[..., str]) -> list[str]:
     if len(rows) == 2:
         return [blocks(*rows, 0, 2), blocks(*rows, 1, 3)]
     a, b, c, d = rows
-    halves = [(blocks(a, b, 0, 1, 4, 5), blocks(c, d, 0, 1, 4, 5)), (blocks(a, b, 2, 3, 6, 7), blocks(c, d, 2, 3, 6, 7))]
+    halves = [
+        (blocks(a, b, 0, 1, 4, 5), blocks(c, d, 0, 1, 4, 5)),
+        (blocks(a, b, 2, 3, 6, 7), blocks(c, d, 2, 3, 6, 7)),
+    ]
     return [blocks(x, y, *chosen) for x, y in halves for chosen in ((0, 2, 4, 6), (1, 3, 5, 7))]

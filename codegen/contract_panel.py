@@ -1,13 +1,15 @@
 """One panel of a contraction: all rows of 16 to 64 columns.
 
-A tile's sums land in scratch memory (a kilobyte or two, never out of the first-level cache) and the epilogue reads them
-from there row by row. Two nests:
+A tile's sums land in scratch memory (a kilobyte or two, never out of the first-level cache) and the
+epilogue reads them from there row by row. Two nests:
 
-    tile by tile    [pack]; for tile: for superblock: sums of the superblock; epilogue
-    piece by piece  for block of rows: for superblock: for piece of it: pack; for tile: its chains go on;  epilogue of the block
+    tile by tile    [pack]; for tile: for superblock: its sums; epilogue of the tile
+    piece by piece  for block of rows: for superblock: for piece of it: pack; for tile: its chains go on;
+                    epilogue of the block
 
-The second is for packed panels whose sum is too long for one piece. In both, a superblock's sums are one chain, from zero, and are
-added to the total when they are complete; a chain that is cut between pieces goes on from memory.
+The second is for packed panels whose sum is too long for one piece. In both, a superblock's sums are one
+chain, from zero, and are added to the total when they are complete; a chain that is cut between pieces goes
+on from memory.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ _LOW_TILES = (4, 1)  # heights of the tiles for the last rows, where their numbe
 
 
 def emit_panel(c: Contraction, at: Value, vectors: int, valid: Value | None, packed: bool) -> None:
-    """Write the panel of 16 * vectors columns that begins at column `at`. valid: how many of them exist, None if all do;
-    if not None, `packed` must be true."""
+    """Write the panel of 16 * vectors columns that begins at column `at`. valid: how many of them exist,
+    None if all do; if not None, `packed` must be true."""
     emitter = _PanelEmitter(c, at, vectors, valid, packed)
     if 0 in c.extents:
         emitter.empty()
@@ -48,7 +50,8 @@ class _Part:
     counts: tuple[Value, ...]
 
 
-#: Writes one tile; called with its first row, its height and what names the micro-kernel of that height for a layout.
+#: Writes one tile, given its first row, its height, and what names the micro-kernel of that height for a
+#: layout.
 _TileBody = Callable[[Value, Value, Callable[[Layout], str]], None]
 
 
@@ -150,7 +153,9 @@ class _PanelEmitter:
         """body for each tile of the rows start .. stop - 1, of which there is at least one."""
         if len(self.heights) == 1:
             only = self.heights[0]
-            self._each(start, stop, only, lambda row: body(row, only, lambda layout: self._kernel(only, layout)))
+            self._each(
+                start, stop, only, lambda row: body(row, only, lambda layout: self._kernel(only, layout))
+            )
             return
 
         def turn(rows: list[str]) -> tuple[str, Sequence[str]]:
@@ -212,7 +217,8 @@ class _PanelEmitter:
         along(0, (), ())
 
     def _pieces(self, part: _Part, body: Callable[[_Part, str], None]) -> None:
-        """body(piece, an i1: not the first one) for each piece of a superblock that is packed at a time, in order."""
+        """body(piece, an i1: not the first one) for each piece of a superblock that is packed at a time, in
+        order."""
         c, axis = self.c, self.walked[0]
         count, size = part.counts[axis], self.piece
         if size is None or isinstance(count, int) and count <= size:
@@ -286,10 +292,10 @@ class _PanelEmitter:
 
     def _clear(self, place: str, elements: Value) -> None:
         """Zero so many elements, a multiple of 16."""
-        c = self.c
+        c, align = self.c, self.c.dtype.itemsize
 
         def one(at: Value) -> None:
-            self.f.do(f"store {c.vector} zeroinitializer, ptr {c.offset(place, [at], [1])}, align {c.dtype.itemsize}")
+            self.f.do(f"store {c.vector} zeroinitializer, ptr {c.offset(place, [at], [1])}, align {align}")
 
         self._each(0, elements, VECTOR, one)
 
@@ -319,7 +325,9 @@ class _PanelEmitter:
 
         def row(at: Value, places: list[str]) -> Sequence[str]:
             parts = [
-                self.f(f"load {c.vector}, ptr {c.offset(places[0], [VECTOR * j], [1])}, align {c.dtype.itemsize}")
+                self.f(
+                    f"load {c.vector}, ptr {c.offset(places[0], [VECTOR * j], [1])}, align {c.dtype.itemsize}"
+                )
                 for j in range(self.vectors)
             ]
             self._body(at, parts)
@@ -337,7 +345,14 @@ class _PanelEmitter:
             column = self.c.add(self.at, VECTOR * j)
             mask = self._mask(j)
             self.ctx.epilogue(
-                contract.body, contract.m, row, contract.n, column, contract.result, [part], [mask] if mask else None
+                contract.body,
+                contract.m,
+                row,
+                contract.n,
+                column,
+                contract.result,
+                [part],
+                [mask] if mask else None,
             )
 
     def _mask(self, j: int) -> str | None:

@@ -1,4 +1,5 @@
-"""What is known of one contraction before its loops are written: the axes of its sum, sizes, strides, the tile."""
+"""What is known of one contraction before its loops are written: the axes of its sum, sizes, strides, the
+tile."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from .lanes import MEMORY, type_text
 class SumAxis:
     """An axis of the sum, or several that are walked as one.
 
-    chunk: steps of it in one superblock, None where that depends on run-time sizes. lhs, rhs: the operands' strides.
+    chunk: steps of it in one superblock, None where that depends on run-time sizes. lhs, rhs: the operands'
+    strides.
     """
 
     extent: Dim
@@ -34,10 +36,11 @@ class SumAxis:
 
 
 def sum_axes(contract: Contract) -> tuple[SumAxis, ...]:
-    """The axes of the sum with their superblocks; axes of one step left out, neighbours that are one run merged.
+    """The axes of the sum with their superblocks; axes of one step left out, neighbours that are one run
+    merged.
 
-    The superblocks are those of `ir.ops.ordered.superblocks`: axis j takes 4096 // (steps of all axes inside it) steps, at
-    least one. Raises IRError if an operand's index is not linear in an axis.
+    The superblocks are those of `ir.ops.ordered.superblocks`: axis j takes 4096 // (steps of all axes
+    inside it) steps, at least one. Raises IRError if an operand's index is not linear in an axis.
     """
     axes: list[SumAxis] = []
     inner: Dim = 1
@@ -72,7 +75,8 @@ def stride_along(axis: Axis, index: Dim, contract: Contract) -> Dim:
 
 
 class Contraction:
-    """A contraction being written: m x n results, sums over `axes`; sizes and strides as values of the function."""
+    """A contraction being written: m x n results, sums over `axes`; sizes and strides as values of the
+    function."""
 
     def __init__(self, ctx: Context, contract: Contract) -> None:
         self.ctx, self.f, self.contract = ctx, ctx.f, contract
@@ -116,7 +120,9 @@ class Contraction:
     def _origin(self, buffer: str, index: Dim) -> str:
         """The address of an operand's element where all axes are 0."""
         c = self.contract
-        return self.ctx.address(buffer, substitute(index, dict.fromkeys((a.name for a in (c.m, c.n, *c.over)), 0)))
+        return self.ctx.address(
+            buffer, substitute(index, dict.fromkeys((a.name for a in (c.m, c.n, *c.over)), 0))
+        )
 
     # Arithmetic on sizes.
 

@@ -1,9 +1,10 @@
 """Register tiles of a contraction: how large they are on a target, and the micro-kernel that computes one.
 
-A tile is `rows` x `vectors` accumulators of 16 lanes. Its micro-kernel is a function of its own, shared by all contractions of a module
-that need the same one: for each step of the sum, one vector load per 16 columns of the right operand and one broadcast per row
-of the left. Accumulators are loop-carried values, so each stays in a register and its additions happen in the
-canonical order whatever the shape of the tile. No unrolling: measured, it gains nothing.
+A tile is `rows` x `vectors` accumulators of 16 lanes. Its micro-kernel is a function of its own, shared by
+all contractions of a module that need the same one: for each step of the sum, one vector load per 16
+columns of the right operand and one broadcast per row of the left. Accumulators are loop-carried values, so
+each stays in a register and its additions happen in the canonical order whatever the shape of the tile. No
+unrolling: measured, it gains nothing.
 """
 
 from __future__ import annotations
@@ -38,11 +39,9 @@ class Tile:
         return VECTOR * self.vectors
 
 
-def choose_tile(
-    target: Target, dtype: DType, m: int | None, n: int | None, row_stride: int | None
-) -> Tile:
-    """The tile that covers m x n (None: large) at the least cost per step of the sum. row_stride: in elements, None if
-    known at run time only."""
+def choose_tile(target: Target, dtype: DType, m: int | None, n: int | None, row_stride: int | None) -> Tile:
+    """The tile that covers m x n (None: large) at the least cost per step of the sum. row_stride: in
+    elements, None if known at run time only."""
     candidates = [
         Tile(rows, vectors)
         for vectors in (2, 3, 4, 1)
@@ -68,8 +67,8 @@ def _most_rows(target: Target, dtype: DType, vectors: int, row_stride: int | Non
 
 
 def _cost(tile: Tile, width: int, m: int, n: int) -> float:
-    """Half cycles per step over all tiles: multiply-adds, loads, or the latency of a chain, whichever binds; and a little for each
-    shape that occurs."""
+    """Half cycles per step over all tiles: multiply-adds, loads, or the latency of a chain, whichever
+    binds; and a little for each shape that occurs."""
 
     def one(rows: int, vectors: int) -> float:
         if rows == 0 or vectors == 0:
@@ -91,7 +90,8 @@ def _cost(tile: Tile, width: int, m: int, n: int) -> float:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a micro-kernel walks its operands, in elements; ints are written into its code, texts are passed to it.
+    """How a micro-kernel walks its operands, in elements; ints are written into its code, texts are passed
+    to it.
 
     row: from a row of the left operand to the next. lhs, rhs: for each axis of the sum, outer before inner.
     """
@@ -106,10 +106,17 @@ def micro_kernel(module: Module, dtype: DType, tile: Tile, layout: Layout) -> st
 
     void(ptr lhs, ptr rhs, ptr out, i1 more, i64 count per axis..., i64 strides of `layout` that are texts...)
 
-    out: rows x columns sums, row-major; with `more` the chains go on from what is there, else from zero. Counts are at least 1.
+    out: rows x columns sums, row-major; with `more` the chains go on from what is there, else from zero.
+    Counts are at least 1.
     """
     name = "_".join(
-        ["tile", dtype.short, f"{tile.rows}x{tile.columns}", _key(layout.row), *map(_key, (*layout.lhs, *layout.rhs))]
+        [
+            "tile",
+            dtype.short,
+            f"{tile.rows}x{tile.columns}",
+            _key(layout.row),
+            *map(_key, (*layout.lhs, *layout.rhs)),
+        ]
     )
     if not module.defined(name):
         module.add(_Writer(module, name, dtype, tile, layout).function())
@@ -130,12 +137,23 @@ class _Writer:
 
     def __init__(self, module: Module, name: str, dtype: DType, tile: Tile, layout: Layout) -> None:
         axes = range(len(layout.lhs))
-        given = [("row", layout.row), *((f"a{i}", layout.lhs[i]) for i in axes), *((f"b{i}", layout.rhs[i]) for i in axes)]
+        given = [
+            ("row", layout.row),
+            *((f"a{i}", layout.lhs[i]) for i in axes),
+            *((f"b{i}", layout.rhs[i]) for i in axes),
+        ]
         passed = [(kind, name) for name, value in given for kind in ["i64"] if isinstance(value, str)]
         self.f = Function(
             module,
             name,
-            [("ptr", "lhs"), ("ptr", "rhs"), ("ptr", "out"), ("i1", "more"), *(("i64", f"n{i}") for i in axes), *passed],
+            [
+                ("ptr", "lhs"),
+                ("ptr", "rhs"),
+                ("ptr", "out"),
+                ("i1", "more"),
+                *(("i64", f"n{i}") for i in axes),
+                *passed,
+            ],
             result="void",
             attributes="noinline",
         )
@@ -168,7 +186,9 @@ class _Writer:
         loaded = [("load", at) for at in self._places()]
         zeros = [(self.vector, "zeroinitializer")] * len(loaded)
         return self.f.when(
-            "%more", lambda: [self.f(f"load {self.vector}, ptr {at}, align {self.align}") for _, at in loaded], zeros
+            "%more",
+            lambda: [self.f(f"load {self.vector}, ptr {at}, align {self.align}") for _, at in loaded],
+            zeros,
         )
 
     def _axis(self, axis: int, lhs: str, rhs: str, sums: Sequence[str]) -> list[str]:
@@ -189,11 +209,14 @@ class _Writer:
     def _multiply_add(self, lhs: str, rhs: str, sums: Sequence[str]) -> list[str]:
         f, tile = self.f, self.tile
         columns = [
-            f(f"load {self.vector}, ptr {self._step(rhs, VECTOR * j)}, align {self.align}") for j in range(tile.vectors)
+            f(f"load {self.vector}, ptr {self._step(rhs, VECTOR * j)}, align {self.align}")
+            for j in range(tile.vectors)
         ]
         result = list(sums)
         for i, offset in enumerate(self.rows):
-            x = splat(f, self.element, f(f"load {self.element}, ptr {self._step(lhs, offset)}, align {self.align}"))
+            x = splat(
+                f, self.element, f(f"load {self.element}, ptr {self._step(lhs, offset)}, align {self.align}")
+            )
             for j, column in enumerate(columns):
                 at = i * tile.vectors + j
                 result[at] = multiply_add(self.lanes, x, column, result[at])

@@ -1,6 +1,7 @@
 """The machine that code is generated for: facts that the emitter may use, and nothing else.
 
-A `Target` is a value: tests invent hosts, `runtime.host` describes the real one. Its `key` is part of every cache key.
+A `Target` is a value: tests invent hosts, `runtime.host` describes the real one. Its `key` is part of every
+cache key.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Target:
-    """cpu and features as LLVM names them; vector_bytes: width of a register; fma: fused multiply-add is an instruction."""
+    """cpu and features as LLVM names them; vector_bytes: width of a register; fma: fused multiply-add is an
+    instruction."""
 
     cpu: str
     features: str

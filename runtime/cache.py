@@ -1,9 +1,9 @@
 """Object code on disk, so that what was compiled once is linked in a tenth of a millisecond the next time.
 
-An entry is named by a hash of everything the code depends on and carries the hash of its own bytes: a truncated or
-foreign file is a miss and is replaced. Native code is loaded from here, so the directory must be private to the user:
-one that belongs to somebody else, or that others may write to, is not used. Whatever goes wrong with the
-directory, compilation goes on without it, with at most one warning.
+An entry is named by a hash of everything the code depends on and carries the hash of its own bytes: a
+truncated or foreign file is a miss and is replaced. Native code is loaded from here, so the directory must
+be private to the user: one that belongs to somebody else, or that others may write to, is not used.
+Whatever goes wrong with the directory, compilation goes on without it, with at most one warning.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class ObjectCache:
 
     def _give_up(self, why: str) -> None:
         warnings.warn(
-            f"the kernel cache {self.directory} is not used ({why}); kernels are compiled anew in each process. "
-            "VITRIFY_CACHE_DIR chooses another directory",
+            f"the kernel cache {self.directory} is not used ({why}); kernels are compiled anew in each "
+            "process. VITRIFY_CACHE_DIR chooses another directory",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -1,16 +1,18 @@
 """The LLVM IR of `call(*storages)`: one builtin that runs any compiled plan.
 
-What differs between plans is in a record of words that the builtin finds through its `self` (a storage on the record):
-so a call costs some tens of nanoseconds and no executable needs call code of its own. The pool and the builtins' conventions are
-those of `storage_ir`. The order of events: check the operands, take the outputs' and the arena's blocks, wait until nobody else
-updates what this call updates, run, bump the versions of what was updated, hand out the results.
+What differs between plans is in a record of words that the builtin finds through its `self` (a storage on
+the record): so a call costs some tens of nanoseconds and no executable needs call code of its own. The pool
+and the builtins' conventions are those of `storage_ir`. The order of events: check the operands, take the
+outputs' and the arena's blocks, wait until nobody else updates what this call updates, run, bump the
+versions of what was updated, hand out the results.
 """
 
 from __future__ import annotations
 
 from .storage_ir import BUSY, HEAD, VERSION, field, put
 
-#: The words of the record. Tables are addresses of i64 arrays; a *slot* is a place in the plan's external buffers.
+#: The words of the record. Tables are addresses of i64 arrays; a *slot* is a place in the plan's external
+#: buffers.
 RECORD = (
     "run",  # address of the native code
     "fail",  # a Python function (status) -> never returns normally
@@ -33,7 +35,9 @@ _WAIT_US = 20
 
 
 def _word(name: str) -> str:
-    return field(f"%{name}", "%record", 8 * RECORD.index(name), "i64" if name[:2] == "n_" else _KINDS.get(name, "ptr"))
+    return field(
+        f"%{name}", "%record", 8 * RECORD.index(name), "i64" if name[:2] == "n_" else _KINDS.get(name, "ptr")
+    )
 
 
 _KINDS = {"externals": "i64", "arena_bytes": "i64", "drop_gil": "i64"}
@@ -45,7 +49,8 @@ def _at(name: str, table: str, index: str, kind: str = "i64") -> str:
 
 
 def _loop(name: str, count: str, before: str, body: str, after: str, last: str = "") -> str:
-    """for %name = 0 .. count - 1: body; entered from the block `before`, goes on in `after`. last: body's last block."""
+    """for %name = 0 .. count - 1: body; entered from the block `before`, goes on in `after`. last: body's
+    last block."""
     return f"""  br label %{name}.head
 {name}.head:
   %{name} = phi i64 [0, %{before}], [%{name}.next, %{last or name + ".body"}]

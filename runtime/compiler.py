@@ -1,7 +1,7 @@
 """From a graph to an executable: optimise, lower, emit, load; each stage timed, each stage's text to be had.
 
-The same graph compiled twice gives the same executable. What was compiled in an earlier process comes from the disk
-cache of object code, for which the graph is still lowered: the key is the emitted text.
+The same graph compiled twice gives the same executable. What was compiled in an earlier process comes from
+the disk cache of object code, for which the graph is still lowered: the key is the emitted text.
 """
 
 from __future__ import annotations
@@ -137,7 +137,8 @@ class _Clock:
 
 
 def evaluate_op(op: BoundOp, operands: Sequence[np.ndarray]) -> np.ndarray | None:
-    """The op's value as our own kernels compute it, for constant folding; None if it has none (a check fails)."""
+    """The op's value as our own kernels compute it, for constant folding; None if it has none (a check
+    fails)."""
     from ..ir.dtypes import from_numpy
 
     builder = GraphBuilder("fold")
@@ -145,7 +146,9 @@ def evaluate_op(op: BoundOp, operands: Sequence[np.ndarray]) -> np.ndarray | Non
     result = builder(op.opdef, *values, **op.attrs)
     graph = builder.finish([result])
     try:
-        (made,) = compile_graph(graph, optimized=True).run([storage.from_array(np.ascontiguousarray(x)) for x in operands])
+        (made,) = compile_graph(graph, optimized=True).run(
+            [storage.from_array(np.ascontiguousarray(x)) for x in operands]
+        )
     except CheckFailed:
         return None
     return storage.to_array(made, strided_type(result.type.dtype, result.type.shape))  # type: ignore[arg-type]

@@ -1,7 +1,8 @@
-"""A compiled plan that can be called: native code, its constants, and how its operands and results are laid out.
+"""A compiled plan that can be called: native code, its constants, and how its operands and results are laid
+out.
 
-An executable has no state of its own between calls (blocks for outputs and scratch memory come from the pool), so any number
-of threads may call it. Calls that update the same storages wait for each other.
+An executable has no state of its own between calls (blocks for outputs and scratch memory come from the
+pool), so any number of threads may call it. Calls that update the same storages wait for each other.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _BIG = 5_000  # about so many nanoseconds of work pay for dropping the interpret
 
 
 class CheckFailed(Exception):
-    """A check in native code found bad data. No input has been changed. `checkpoint` says which check it was."""
+    """A check in native code found bad data. No input has been changed. `checkpoint` says which check it
+    was."""
 
     def __init__(self, checkpoint: CheckPoint) -> None:
         super().__init__(f"{checkpoint.error}: {checkpoint.message}")
@@ -33,8 +35,8 @@ class Executable:
     """The native form of a plan."""
 
     def __init__(self, plan: Plan, run: int, n_inputs: int | None = None) -> None:
-        """run: address of the code that `emit_plan` made of the plan. n_inputs: operands of a call (the graph may have
-        more inputs than the plan reads); if None, the plan's inputs up to the last one."""
+        """run: address of the code that `emit_plan` made of the plan. n_inputs: operands of a call (the
+        graph may have more inputs than the plan reads); if None, the plan's inputs up to the last one."""
         self.plan = plan
         read = [b.index for b in plan.buffers if b.kind == "input"]
         self.n_inputs = max(read, default=-1) + 1 if n_inputs is None else n_inputs
@@ -53,7 +55,8 @@ class Executable:
         return list(results) if isinstance(results, tuple) else [results]
 
     def bind(self, sizes: Sequence[int] = ()) -> Callable[..., Any]:
-        """The call for these run-time sizes: takes storages, gives the output's storage, or a tuple if not exactly one."""
+        """The call for these run-time sizes: takes storages, gives the output's storage, or a tuple if not
+        exactly one."""
         key = tuple(sizes)
         found = self._bound.get(key)
         if found is None:
@@ -82,7 +85,8 @@ class Executable:
             inputs=tuple(operands.get(i, -1) for i in range(self.n_inputs)),
             outputs=tuple((slots[b.name], _nbytes(b, values)) for b in external if b.kind == "output"),
             results=tuple(
-                ~inputs_by_name[name] if name in inputs_by_name else made.index(name) for name, _ in plan.outputs
+                ~inputs_by_name[name] if name in inputs_by_name else made.index(name)
+                for name, _ in plan.outputs
             ),
             updates=plan.updated,
             arena_bytes=evaluate(plan.arena_bytes, values),

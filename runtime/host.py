@@ -1,4 +1,5 @@
-"""The machine we run on, as a `Target`. The only questions asked are LLVM's name and feature flags of the CPU."""
+"""The machine we run on, as a `Target`. The only questions asked are LLVM's name and feature flags of the
+CPU."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from .options import options
 
 
 def host_target() -> Target:
-    """The target to compile for: the one that the options name, else this CPU. ValueError for an unknown name."""
+    """The target to compile for: the one that the options name, else this CPU. ValueError for an unknown
+    name."""
     return _detected() if options.target == "native" else named_target(options.target)
 
 

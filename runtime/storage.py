@@ -6,10 +6,12 @@
     base(storage)               the storage of the whole block: the same object for all its views
     offset(storage)             bytes from the beginning of the block
     nbytes(storage)             size of the whole block
-    version(storage)            how often the block has been written to in place; bump(storage) counts one more
+    version(storage)            how often the block has been written to in place
+    bump(storage)               count one more
     from_array, to_array        numpy arrays on the same memory
 
-They are native builtins (`storage_native`) or the same in Python (`storage_python`), as `options.native` says.
+They are native builtins (`storage_native`) or the same in Python (`storage_python`), as `options.native`
+says.
 """
 
 from __future__ import annotations
@@ -68,14 +70,15 @@ def to_array(storage: Storage, type: StridedType) -> np.ndarray:
 
 
 def from_array(array: np.ndarray) -> Storage:
-    """A storage on the array's memory, which stays shared; an array from `to_array` gives its storage's block back.
+    """A storage on the array's memory, which stays shared; an array from `to_array` gives its storage's
+    block back.
 
     Raises ValueError for negative strides or strides that are no multiple of the item size.
     """
     if any(s < 0 or s % array.itemsize for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
         raise ValueError(
-            "At least one of the strides in the given numpy array is negative, or not a multiple of the element byte "
-            "size. You can fix this by making a copy of it with array.copy()"
+            "At least one of the strides in the given numpy array is negative, or not a multiple of the "
+            "element byte size. You can fix this by making a copy of it with array.copy()"
         )
     start = array.__array_interface__["data"][0]
     root: Any = array
@@ -89,4 +92,4 @@ def from_array(array: np.ndarray) -> Storage:
 def _extent_bytes(array: np.ndarray) -> int:
     if array.size == 0:
         return 0
-    return array.itemsize + sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True))
+    return int(array.itemsize + sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)))

@@ -1,4 +1,5 @@
-"""The LLVM IR of storages: a pool of aligned blocks, capsules on them, and the builtins that make and read capsules.
+"""The LLVM IR of storages: a pool of aligned blocks, capsules on them, and the builtins that make and read
+capsules.
 
 A storage is a PyCapsule whose pointer is the first byte of data. Its context tells the kinds apart:
 
@@ -6,9 +7,10 @@ A storage is a PyCapsule whose pointer is the first byte of data. Its context te
     a header, plus 1  it owns foreign memory: a header of its own, with the object that keeps the memory alive
     a capsule         it is a view into the block of that capsule (never of another view), which it holds
 
-The free lists need no lock: they are touched with the GIL held only. Refcounts change by calls, never inline. Of
-CPython's layouts this relies on the object header and the first three words of a capsule; `storage_native` tests
-them before use. `call_ir` has the builtin that calls a compiled plan. Sizes have one class per octave up to 4 KB and four above, so at most a fifth is wasted there.
+The free lists need no lock: they are touched with the GIL held only. Refcounts change by calls, never
+inline. Of CPython's layouts this relies on the object header and the first three words of a capsule;
+`storage_native` tests them before use. `call_ir` has the builtin that calls a compiled plan. Sizes have one
+class per octave up to 4 KB and four above, so at most a fifth is wasted there.
 """
 
 from __future__ import annotations
@@ -57,12 +59,14 @@ def declarations(functions: dict[str, str]) -> str:
 
 def field(name: str, pointer: str, offset: int, kind: str = "i64") -> str:
     """Load the word at a byte offset from a pointer."""
-    return f"  {name}.at = getelementptr i8, ptr {pointer}, i64 {offset}\n  {name} = load {kind}, ptr {name}.at\n"
+    address = f"  {name}.at = getelementptr i8, ptr {pointer}, i64 {offset}\n"
+    return address + f"  {name} = load {kind}, ptr {name}.at\n"
 
 
 def put(kind: str, value: str, pointer: str, offset: int, label: str) -> str:
     """Store a word at a byte offset from a pointer; `label` makes the address's name unique."""
-    return f"  %{label}.at = getelementptr i8, ptr {pointer}, i64 {offset}\n  store {kind} {value}, ptr %{label}.at\n"
+    address = f"  %{label}.at = getelementptr i8, ptr {pointer}, i64 {offset}\n"
+    return address + f"  store {kind} {value}, ptr %{label}.at\n"
 
 
 _POOL = f"""
@@ -126,7 +130,8 @@ got:
   %header.address = sub i64 %aligned, 64
   %made = inttoptr i64 %header.address to ptr
 {put("i64", "%class", "%made", CLASS, "class")}{put("ptr", "%raw", "%made", RAW, "raw")}\
-{put("ptr", "null", "%made", OWNER, "owner")}{put("i64", "%capacity", "%made", CAPACITY, "capacity")}  br label %ready
+{put("ptr", "null", "%made", OWNER, "owner")}\
+{put("i64", "%capacity", "%made", CAPACITY, "capacity")}  br label %ready
 ready:
   %header = phi ptr [%free, %pop], [%made, %got]
 {put("i64", "0", "%header", VERSION, "version")}{put("i64", "%nbytes", "%header", NBYTES, "nbytes")}\
@@ -136,7 +141,7 @@ fail:
   ret ptr null
 }}
 
-define void @give(ptr %data) {{                              ; back to the free list, or to the system beyond the limit
+define void @give(ptr %data) {{        ; back to the free list, or to the system beyond the limit
   %header = getelementptr i8, ptr %data, i64 -64
 {field("%capacity", "%header", CAPACITY)}  %kept = load i64, ptr @kept
   %more = add i64 %kept, %capacity
@@ -169,7 +174,8 @@ blocks:
   %end = icmp eq ptr %block, null
   br i1 %end, label %done, label %block.free
 block.free:
-{field("%next", "%block", LINK, "ptr")}{field("%raw", "%block", RAW, "ptr")}  call void @PyMem_RawFree(ptr %raw)
+{field("%next", "%block", LINK, "ptr")}{field("%raw", "%block", RAW, "ptr")}\
+  call void @PyMem_RawFree(ptr %raw)
   br label %blocks
 done:
   %i.next = add i64 %i, 1
@@ -378,7 +384,8 @@ define ptr @foreign(ptr %self, ptr %args, i64 %n) {{         ; METH_FASTCALL for
   br i1 %three, label %convert, label %arity
 convert:
   %a = load ptr, ptr %args
-{field("%b", "%args", 8, "ptr")}{field("%owner", "%args", 16, "ptr")}  %address = call i64 @PyLong_AsSsize_t(ptr %a)
+{field("%b", "%args", 8, "ptr")}{field("%owner", "%args", 16, "ptr")}\
+  %address = call i64 @PyLong_AsSsize_t(ptr %a)
   %bad.address = call i1 @bad_int(i64 %address)
   br i1 %bad.address, label %error, label %convert.size
 convert.size:
@@ -393,7 +400,7 @@ wrap:
 {put("i64", "0", "%header", VERSION, "version")}{put("i64", "%nbytes", "%header", NBYTES, "nbytes")}\
 {put("i64", "0", "%header", BUSY, "busy")}{put("ptr", "%owner", "%header", OWNER, "kept")}\
   %given = inttoptr i64 %address to ptr
-  %is.null = icmp eq ptr %given, null                      ; a capsule needs a pointer even if there is no memory
+  %is.null = icmp eq ptr %given, null              ; a capsule needs a pointer even if there is no memory
   %pointer = select i1 %is.null, ptr %header, ptr %given
   %capsule = call ptr @PyCapsule_New(ptr %pointer, ptr @name, ptr null)
   %failed = icmp eq ptr %capsule, null

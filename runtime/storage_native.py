@@ -1,7 +1,7 @@
 """Storages as capsules, handled by builtins made of native code (`storage_ir`, `call_ir`).
 
-Importing this module compiles the builtins (or finds them in the disk cache) and tests them; ImportError says why they
-can't be used here, and `runtime.storage` then takes the Python twin, `storage_python`.
+Importing this module compiles the builtins (or finds them in the disk cache) and tests them; ImportError
+says why they can't be used here, and `runtime.storage` then takes the Python twin, `storage_python`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class _MethodDef(ctypes.Structure):
 
 def _imports() -> dict[str, int]:
     api = ctypes.pythonapi
-    found = {name: ctypes.cast(getattr(api, name), ctypes.c_void_p).value or 0 for name in storage_ir.FUNCTIONS}
+    found = {
+        name: ctypes.cast(getattr(api, name), ctypes.c_void_p).value or 0 for name in storage_ir.FUNCTIONS
+    }
     for name in (*storage_ir.OBJECTS, *storage_ir.EXCEPTIONS):
         found[name] = ctypes.addressof(ctypes.c_char.in_dll(api, name))
     return found
@@ -58,7 +60,8 @@ def _definition(name: str, flags: int) -> int:
 
 
 def _builtin(name: str) -> Callable[..., Any]:
-    return _new_builtin(_definition(name, _BUILTINS[name]), None, None)
+    made: Callable[..., Any] = _new_builtin(_definition(name, _BUILTINS[name]), None, None)
+    return made
 
 
 def _supported() -> str:
@@ -108,7 +111,8 @@ def release_pool() -> None:
 
 
 def make_call(spec: CallSpec) -> Callable[..., Any]:
-    """The call of a plan: storages in; the new storage out, or a tuple of the results if they are not just that."""
+    """The call of a plan: storages in; the new storage out, or a tuple of the results if they are not just
+    that."""
     tables = {
         "sizes": _table(spec.sizes),
         "template": _table(spec.template),
@@ -131,7 +135,8 @@ def make_call(spec: CallSpec) -> Callable[..., Any]:
     }
     record = _table([words[name] for name in call_ir.RECORD])
     self = foreign(ctypes.addressof(record), ctypes.sizeof(record), (record, tables, spec))
-    return _new_builtin(_call_definition, self, None)
+    made: Callable[..., Any] = _new_builtin(_call_definition, self, None)
+    return made
 
 
 def _table(words: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:

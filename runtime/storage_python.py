@@ -1,7 +1,7 @@
 """Storages in plain Python: the readable twin of `storage_native`, with the same functions.
 
-Used where native builtins are not available, and by the tests, which run both. Blocks come from a pool here too; a lock
-guards it, because no global lock can be relied on.
+Used where native builtins are not available, and by the tests, which run both. Blocks come from a pool here
+too; a lock guards it, because no global lock can be relied on.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import ctypes
 import threading
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from .call import CallSpec
 
@@ -37,8 +39,8 @@ class _Memory:
     __slots__ = ("buffer", "address", "capacity")
 
     def __init__(self, capacity: int) -> None:
-        self.buffer = (ctypes.c_char * (capacity + 64))()
-        self.address = (ctypes.addressof(self.buffer) + 63) & -64
+        self.buffer = np.empty(capacity + 64, np.uint8)
+        self.address = (self.buffer.ctypes.data + 63) & -64
         self.capacity = capacity
 
 
@@ -93,7 +95,8 @@ def release_pool() -> None:
 
 
 def allocate(nbytes: int) -> Storage:
-    """A new storage of so many bytes, 64-byte aligned, contents arbitrary. MemoryError, or ValueError if negative."""
+    """A new storage of so many bytes, 64-byte aligned, contents arbitrary. MemoryError, or ValueError if
+    negative."""
     if nbytes < 0:
         raise ValueError("the size of a storage can't be negative")
     memory = _take(nbytes)
@@ -101,9 +104,9 @@ def allocate(nbytes: int) -> Storage:
 
 
 def view(storage: Storage, byte_offset: int) -> Storage:
-    """A storage that begins `byte_offset` bytes further, in the same block. ValueError if that is outside of it."""
-    block = base(storage)
-    there = storage._address + byte_offset
+    """A storage that begins `byte_offset` bytes further, in the same block. ValueError if that is outside
+    of it."""
+    there, block = address(storage) + byte_offset, base(storage)
     if not 0 <= there - block._address <= block._nbytes:
         raise ValueError("a view begins outside its storage")
     return Storage(there, 0, block, None)
@@ -126,7 +129,7 @@ def base(storage: Storage) -> Storage:
 
 def offset(storage: Storage) -> int:
     """Bytes from the beginning of the block."""
-    return storage._address - base(storage)._address
+    return address(storage) - base(storage)._address
 
 
 def nbytes(storage: Storage) -> int:
@@ -159,7 +162,8 @@ _RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes
 
 
 def make_call(spec: CallSpec) -> Callable[..., Any]:
-    """The call of a plan: storages in; the new storage out, or a tuple of the results if they are not just that."""
+    """The call of a plan: storages in; the new storage out, or a tuple of the results if they are not just
+    that."""
     run = _RUN(spec.run)
     sizes = (ctypes.c_int64 * max(len(spec.sizes), 1))(*spec.sizes)
     table = ctypes.c_void_p * max(len(spec.template), 1)
