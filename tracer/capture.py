@@ -28,6 +28,10 @@ class World(Protocol):
         """True for modules, optimizers and the like: objects whose code is ours and whose state is `watch`ed."""
         ...
 
+    def start(self, capture: Capture) -> None:
+        """Guard the settings that all our code reads."""
+        ...
+
     def watch(self, capture: Capture, obj: Any) -> None:
         """Guard the state of a stateful object, before it is used for the first time."""
         ...
@@ -53,6 +57,8 @@ class Capture:
         self._arguments: dict[int, object] = {}
         self._local: dict[int, object] = {}
         self._watched: dict[int, object] = {}
+        if proving:
+            world.start(self)
 
     @property
     def reasons(self) -> list[Reason]:
@@ -132,6 +138,10 @@ class Capture:
             self._watched[id(obj)] = obj
             self.world.watch(self, obj)
 
+    def covers(self, obj: Any) -> None:
+        """The state of an object is guarded as part of another's."""
+        self._watched[id(obj)] = obj
+
     # Whose object it is.
 
     def made(self, obj: Any) -> None:
@@ -160,7 +170,6 @@ class Capture:
     def block(self, why: str) -> None:
         """This capture can't be replayed, because `why`."""
         if self.proving:
-            self.proving = False
             self.recorder.block(why)
 
     def effect(self, why: str) -> None:
@@ -171,7 +180,6 @@ class Capture:
     def settle(self) -> None:
         """Run the recorded ops that may raise, where eager would have raised before going on."""
         if self.recorder.may_raise:
-            self.proving = False
             self.recorder.force("an operation that may raise an error must run before what follows it")
 
     def escape(self, value: Any) -> Any:

@@ -26,7 +26,7 @@ from ..ir.types import row_major_strides
 from .backend import Backend
 from .errors import CaptureError
 from .locate import user_location
-from .segment import InputSlot, LogEntry, Place, Ran, ScalarSlot, Segment, Slot, Wrote, structure_key
+from .segment import InputSlot, LogEntry, Place, PlaceholderSlot, Ran, ScalarSlot, Segment, Slot, Wrote, structure_key
 from .traced import Storage, TracedStorage, TracedValue
 
 
@@ -35,6 +35,9 @@ class _Active(threading.local):
 
 
 _active = _Active()
+_count_lock = threading.Lock()
+#: Number of recorders that are active now, in any thread: while there are none, nobody needs to ask for one.
+count = 0
 _F64 = strided_type(float64, ())
 
 
@@ -46,12 +49,17 @@ def active() -> Recorder | None:
 @contextmanager
 def activate(recorder: Recorder | None) -> Iterator[None]:
     """Make this the thread's recorder for a while; None lets ops run eagerly."""
+    global count
     before = _active.recorder
+    with _count_lock:
+        count += recorder is not None
     _active.recorder = recorder
     try:
         yield
     finally:
         _active.recorder = before
+        with _count_lock:
+            count -= recorder is not None
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,16 @@ class Reason:
 
     def __str__(self) -> str:
         return f"{self.location}: {self.what}" if self.location else self.what
+
+
+@dataclass(frozen=True)
+class Observed:
+    """An attribute of an object from outside, what it was on entry, and whether it was read before it was written."""
+
+    owner: Any
+    attribute: str
+    before: Any
+    read: bool
 
 
 class Recorder:
@@ -83,11 +101,13 @@ class Recorder:
         self.strict = False
         #: The capture that this recorder serves, for the hooks; None if it only records.
         self.capture: Any = None
+        #: Numbers up to this one are of tape nodes made before the capture; the frontend sets it.
+        self.first_node = 0
         self.forced: list[Reason] = []
         self.blocked: list[Reason] = []
         self.segments: list[Segment] = []
-        #: (owner, attribute) pairs whose value before the capture is remembered, in order; see `observe`.
-        self.observed: dict[tuple[int, str], tuple[Any, str, Any]] = {}
+        #: Attributes that were read or written, in order; see `observe`.
+        self.observed: dict[tuple[int, str], Observed] = {}
         self._lock = threading.RLock()
         self._owners: list[weakref.ref[Any]] = []
         self._numbers = 0
@@ -106,14 +126,15 @@ class Recorder:
 
     # What the dispatcher calls.
 
-    def operand(self, storage: Storage, type: StridedType) -> TracedValue:
-        """The traced value of a tensor: itself, or an input if the tensor is concrete."""
+    def operand(self, storage: Storage, type: StridedType, owner: Any = None) -> TracedValue:
+        """The traced value of a tensor: itself, or an input if the tensor is concrete. owner: the tensor, remembered
+        with the input that it becomes."""
         if isinstance(storage, TracedValue):
             if storage.concrete is None and storage.recorder is self:
                 return storage
             storage = concrete(storage, "a tensor of another capture was used")
         with self._lock:
-            return self._input(storage, type)
+            return self._input(storage, type, owner)
 
     def record(
         self, op: BoundOp, operands: Sequence[TracedValue], result: StridedType | None, view_offset: int | None = None
@@ -148,6 +169,41 @@ class Recorder:
             self._scalars[id(source) if source is not None else -len(self._slots)] = slot
         return slot.traced
 
+    def placeholder(self, type: StridedType) -> PlaceholderSlot:
+        """A row-major input that is no storage from outside; `extended` makes it one of the graph."""
+        value = Value(type.ir)
+        dense = strided_type(type.dtype, type.shape)
+        slot = PlaceholderSlot(value, TracedValue(self, TracedStorage(self._next_number(), value), dense))
+        return slot
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What is recorded within is forgotten at the end (a graph may have been made of it in between)."""
+        kept = len(self._operations), len(self._bound), len(self._log), len(self._storages), len(self._values)
+        slots, inputs, scalars, may_raise = len(self._slots), dict(self._inputs), dict(self._scalars), self.may_raise
+        try:
+            yield
+        finally:
+            dropped = {v for operation in self._operations[kept[0] :] for v in operation.results}
+            for view in (v for ref in self._values if (v := ref()) is not None):
+                view.forget(dropped)
+            for items, length in zip(
+                (self._operations, self._bound, self._log, self._storages, self._values), kept, strict=True
+            ):
+                del items[length:]  # type: ignore[attr-defined]
+            del self._slots[slots:]
+            self._inputs, self._scalars, self.may_raise = inputs, scalars, may_raise
+
+    def extended(
+        self, segment: Segment, placeholders: Sequence[PlaceholderSlot], more: Sequence[TracedValue]
+    ) -> Graph:  # fmt: skip
+        """The graph of a segment and of what was recorded since: with more inputs and more outputs at the end."""
+        extra = tuple(v.read(self._emit) for v in more)
+        inputs = (*segment.graph.inputs, *(s.value for s in self._slots[len(segment.slots) :]))
+        inputs += tuple(p.value for p in placeholders)
+        outputs = (*segment.graph.outputs, *extra)
+        return Graph(inputs, tuple(self._operations), outputs, segment.graph.updates, self.name)
+
     def version(self, storage: Storage) -> int:
         """Writes so far to what `storage` is a view of, those recorded but not yet run included."""
         if isinstance(storage, TracedValue):
@@ -162,12 +218,12 @@ class Recorder:
         """Remember (weakly) an object whose `_storage` is traced, to put the concrete storage there after a force."""
         self._owners.append(weakref.ref(owner))
 
-    def observe(self, owner: Any, attribute: str) -> None:
-        """Call before reading or writing an attribute of an object from outside that a replay can set again
-        (`_grad` of a leaf). Its value on entry becomes a guard, its value at the end is set by a replay."""
+    def observe(self, owner: Any, attribute: str, *, write: bool = False) -> None:
+        """Call before reading (or writing) an attribute of an object from outside that a replay can set again: `_grad`
+        of a leaf. What it is on entry becomes a guard if it is read first; what it is at the end is set by a replay."""
         key = (id(owner), attribute)
         if key not in self.observed:
-            self.observed[key] = (owner, attribute, getattr(owner, attribute))
+            self.observed[key] = Observed(owner, attribute, getattr(owner, attribute), not write)
 
     # Forcing.
 
@@ -178,6 +234,7 @@ class Recorder:
         """
         reason = Reason(why, user_location())
         self.forced.append(reason)
+        self._disprove()
         if self.fullgraph:
             raise CaptureError(f"{reason} (fullgraph=True)")
         self.flush()
@@ -186,8 +243,13 @@ class Recorder:
         """Note that this capture can't be replayed without running the Python, because `why`."""
         reason = Reason(why, location or user_location())
         self.blocked.append(reason)
+        self._disprove()
         if self.fullgraph:
             raise CaptureError(f"{reason} (fullgraph=True)")
+
+    def _disprove(self) -> None:
+        if self.capture is not None:
+            self.capture.proving = False
 
     def touches(self, storage: Storage) -> bool:
         """True if the memory of `storage` is not yet what the recorded program says."""
@@ -213,9 +275,13 @@ class Recorder:
                 _settle(owners)
         return segment
 
-    def close(self) -> Segment:
-        """The segment recorded so far, with what is alive now as its results. Does not run it."""
-        live = [s for ref in self._storages if (s := ref()) is not None]
+    def live(self) -> list[TracedStorage]:
+        """The storages made by what is recorded so far that somebody still holds."""
+        return [s for ref in self._storages if (s := ref()) is not None]
+
+    def close(self, results: Sequence[TracedStorage] | None = None) -> Segment:
+        """The segment recorded so far, by default with what is alive now as its results. Does not run it."""
+        live = self.live() if results is None else results
         updated = tuple(slot for slot in self._inputs.values() if slot.storage.version > 0)
         outputs = tuple(s.current for s in live)
         updates = tuple((slot.value, slot.storage.current) for slot in updated)
@@ -233,11 +299,11 @@ class Recorder:
 
     # Inputs.
 
-    def _input(self, storage: Storage, type: StridedType) -> TracedValue:
+    def _input(self, storage: Storage, type: StridedType, owner: Any) -> TracedValue:
         base = self.backend.base(storage)
         slot = self._inputs.get(base)
         if slot is None:
-            return self._first_view(base, storage, type)
+            return self._first_view(base, storage, type, owner)
         if slot.root.type.dtype is not type.dtype:
             raise IRTypeError(f"one storage is used as {slot.root.type.dtype} and as {type.dtype}")
         shift = self.backend.offset(storage) - self.backend.offset(slot.handle)
@@ -247,12 +313,12 @@ class Recorder:
             found = slot.views[offset, type] = self._another_view(slot, offset, type)
         return found
 
-    def _first_view(self, base: Hashable, storage: Storage, type: StridedType) -> TracedValue:
+    def _first_view(self, base: Hashable, storage: Storage, type: StridedType, owner: Any) -> TracedValue:
         """Contiguous: the input has the tensor's shape. Otherwise it is the stretch of memory that the tensor spans."""
         root_type = type if type.is_contiguous else strided_type(type.dtype, (type.extent,))
         value = Value(root_type.ir, f"x{len(self._slots)}")
         root = TracedValue(self, TracedStorage(self._next_number(), value, storage), root_type)
-        slot = InputSlot(storage, value, root)
+        slot = InputSlot(storage, value, root, owner)
         self._slots.append(slot)
         self._inputs[base] = slot
         view = root if root_type is type else self._strided_view(slot, 0, type)

@@ -40,6 +40,8 @@ class TracedScalar:
     """
 
     __slots__ = ("watcher", "value", "function", "operands", "source")
+    #: How code that doesn't import this module knows a number when it sees one.
+    _traced_scalar = True
 
     def __init__(
         self, watcher: Watcher, value: float, function: Function | None = None, operands: tuple[object, ...] = (),

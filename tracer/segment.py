@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..ir.graph import Graph, Operation, Value
 from ..ir.opdef import BoundOp
@@ -22,12 +23,14 @@ class InputSlot:
     """A storage from outside, seen through a window of it.
 
     handle: the storage as first seen; offsets of its views are counted from there. start: first element of the
-    window, from the handle's. value: the window's contents on entry. root: the view that is the whole window.
+    window, from the handle's. value: the window's contents on entry. root: the view that is the whole window. owner: the
+    tensor that was first seen to lie there.
     """
 
     handle: Storage
     value: Value
     root: TracedValue
+    owner: Any = None
     start: int = 0
     views: dict[tuple[int, StridedType], TracedValue] = field(default_factory=dict)
 
@@ -57,6 +60,14 @@ class ScalarSlot:
         if storage.concrete is None:
             storage.concrete = backend.scalar(self.number)
         return storage.concrete
+
+
+@dataclass(eq=False)
+class PlaceholderSlot:
+    """An input that stands for a tensor known only when the graph runs (a cotangent)."""
+
+    value: Value
+    traced: TracedValue
 
 
 Slot = InputSlot | ScalarSlot

@@ -90,6 +90,11 @@ class TracedValue:
         """Note that the view's elements are now `value`: saves deriving them from the root."""
         self._value, self._version = value, self.storage.version
 
+    def forget(self, dropped: set[Value]) -> None:
+        """Derive the elements anew if they were remembered as one of the dropped values."""
+        if self._value in dropped:
+            self._value = None
+
     def attach(self, parent: TracedValue, step: BoundOp) -> None:
         """Make a root a view of a new root that encloses it."""
         self.parent, self.step, self._value = parent, step, None

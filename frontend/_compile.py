@@ -1,0 +1,400 @@
+"""`compile`: from a function, a module or a whole training step to native code, with the same meaning.
+
+A call is answered by the first tier that can: a *replay* (guards, then one native call; see `_replay`); else a *capture*,
+which runs the Python once and, if all that it saw can be guarded, leaves a new replay; else *segments*: the Python runs at
+each call, and what it does with tensors runs compiled between the points where it needs their values.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import threading
+import warnings
+from collections.abc import Callable
+from types import MethodType, TracebackType
+from typing import Any
+
+from vitrify.ir.graph import Location
+from vitrify.runtime.compiler import STAGES, CompiledGraph
+from vitrify.runtime.executable import CheckFailed
+from vitrify.tracer import recorder as recorders
+from vitrify.tracer.calls import call as call_captured
+from vitrify.tracer.calls import follow
+from vitrify.tracer.capture import Capture
+from vitrify.tracer.errors import CaptureError
+from vitrify.tracer.guards import failing
+from vitrify.tracer.recorder import Reason, Recorder
+
+from . import _dispatch
+from ._capture import FrontendWorld, RuntimeBackend
+from ._region import Region, attach_freed, freed
+from ._replay import MISS, NotReplayable, ReplayBuilder, Specialization
+from ._signature import Signature, call_key
+from ._tape import next_number
+from ._tensor import Tensor, edge_of
+
+Args = tuple[Any, ...]
+Kwargs = dict[str, Any]
+
+
+class CaptureWarning(UserWarning):
+    """Part of a compiled function can't be replayed without running its Python; the message says where and why."""
+
+
+class Program:
+    """What is known about one compiled function.
+
+    specializations: the replays, oldest first. captures: how often the Python was run to make one. reasons: why calls
+    run in segments, if any do.
+    """
+
+    #: Replays kept; a function that needs more runs in segments.
+    MOST_SPECIALIZATIONS = 8
+    #: Captures of calls alike that may fail before such calls run in segments for good.
+    MOST_ATTEMPTS = 2
+
+    def __init__(self, function: Callable[..., Any], *, fullgraph: bool, name: str) -> None:
+        self.function = function
+        self.fullgraph = fullgraph
+        self.name = name
+        self.specializations: list[Specialization] = []
+        self.reasons: list[Reason] = []
+        self.captures = 0
+        self.segment_runs = 0
+        self.compiled: list[CompiledGraph] = []
+        self.fast: Callable[[Args, Kwargs], Any] = lambda args, kwargs: MISS
+        self.last_segments: list[Any] = []
+        self._world = FrontendWorld()
+        self._backend = RuntimeBackend(self._note_compiled)
+        self._attempts: dict[object, int] = {}
+        self._warned: set[object] = set()
+        self._lock = threading.RLock()
+
+    def call(self, args: Args, kwargs: Kwargs) -> Any:
+        """The result of a call that no replay fits."""
+        if recorders.count and recorders.active() is not None:
+            return follow(self.function)(*args, **kwargs)
+        with self._lock:
+            try:
+                result = self.fast(args, kwargs)  # another thread may have made it meanwhile
+            except CheckFailed:
+                return self.function(*args, **kwargs)
+            if result is not MISS:
+                return result
+            key = call_key(args, kwargs)
+            attempts = self._attempts.get(key, 0)
+            if attempts < self.MOST_ATTEMPTS and len(self.specializations) < self.MOST_SPECIALIZATIONS or self.fullgraph:
+                return self._capture(args, kwargs, key)
+            if not self._attempts.get(key):
+                self._warn_once("limit", f"{self.name} was compiled for {len(self.specializations)} kinds of calls; others "
+                                "run in segments")  # fmt: skip
+            return self._segments(args, kwargs)
+
+    def text(self, stage: str, specialization: int = -1) -> str:
+        """The program at a stage of its compilation: of a replay, or if there is none of the last call's segments."""
+        if self.specializations:
+            made = self.specializations[specialization]
+            graphs = [g for g in (made.executable, *made.more()) if g is not None]
+        else:
+            graphs = [self._backend.executables[s.key] for s in self.last_segments if s.key in self._backend.executables]
+        return "\n".join(graph.text(stage) for graph in graphs)
+
+    # Capture.
+
+    def _capture(self, args: Args, kwargs: Kwargs, key: object) -> Any:
+        self.captures += 1
+        recorder = self._recorder(fullgraph=self.fullgraph)
+        capture = Capture(self._world, recorder)
+        signature = Signature(capture, args, kwargs)
+        try:
+            with _dispatch.recording(recorder):
+                result = call_captured(capture, self.function, signature.args, signature.kwargs)
+        except CaptureError:
+            _undo(recorder)
+            raise
+        except BaseException as error:
+            self._finish_after(error, recorder)
+        if capture.proving:
+            try:
+                return self._promote(capture, signature, result, args, kwargs)
+            except NotReplayable as why:
+                if self.fullgraph:
+                    _undo(recorder)
+                    raise CaptureError(f"{self.name}: {why} (fullgraph=True)") from None
+                recorder.blocked.append(Reason(str(why), _place_of(self.function)))
+        self._attempts[key] = self._attempts.get(key, 0) + 1
+        recorder.flush()
+        self.last_segments = recorder.segments
+        self.reasons = capture.reasons
+        for reason in capture.reasons:
+            self._warn(reason)
+        return capture.escape(result)
+
+    def _recorder(self, **options: bool) -> Recorder:
+        recorder = Recorder(self._backend, name=self.name, **options)
+        recorder.first_node = next_number()
+        return recorder
+
+    def _finish_after(self, error: BaseException, recorder: Recorder) -> None:
+        """An error came out of the function: first bring the state to where eager would be, then let it go on."""
+        recorder.flush()
+        raise error.with_traceback(_users(error))
+
+    def _promote(
+        self, capture: Capture, signature: Signature, result: Any, args: Args, kwargs: Kwargs
+    ) -> Any:
+        """Make a replay of a proved capture, and run it: that is the first call."""
+        builder = ReplayBuilder(capture, signature)
+        recorder = capture.recorder
+        text = builder.result(result)
+        builder.stores()
+        self._check_leaks(recorder, builder)
+        if (guard := failing([*capture.guards.values()])) is not None:
+            raise NotReplayable(f"the call changed what it had read: it is no longer true that {guard.what}")
+        made = self._specialize(builder, recorder, text, builder.requiring_grad())
+        outcome = self._run_first(made, recorder, args, kwargs)
+        self.specializations.append(made)
+        self._choose()
+        return outcome
+
+    def _specialize(
+        self, builder: ReplayBuilder, recorder: Recorder, text: str, region_outputs: list[tuple[str, Tensor]]
+    ) -> Specialization:
+        segment = recorder.close(builder.results)
+        live = []
+        for name, x in region_outputs:
+            if freed([edge_of(x)], recorder.first_node):  # type: ignore[list-item]
+                builder.names.names["attach_freed"] = attach_freed
+                builder.after.append(f"attach_freed({name})")
+            else:
+                live.append((name, x))
+        if not live:
+            needed = segment.graph.operations and (segment.results or segment.updated or recorder.may_raise)
+            executable = self._backend.executable(segment.graph, segment.key) if needed else None
+            return builder.build(segment, executable, text)
+        region = Region(recorder, segment, [x for _, x in live])
+        executable = self._backend.executable(region.forward, ("forward", segment.key))
+        return builder.build_region(segment, executable, text, region, [name for name, _ in live])
+
+    def _run_first(self, made: Specialization, recorder: Recorder, args: Args, kwargs: Kwargs) -> Any:
+        """The first call of a replay, on the state that the capture began with."""
+        now = [(seen, getattr(seen.owner, seen.attribute)) for seen in recorder.observed.values()]
+        _undo(recorder)
+        try:
+            result = made.replay(args, kwargs)
+        except CheckFailed:
+            for seen, value in now:
+                setattr(seen.owner, seen.attribute, value)
+            recorder.flush()  # repeats op by op, and so raises what eager raises
+            raise
+        if result is MISS:
+            for seen, value in now:
+                setattr(seen.owner, seen.attribute, value)
+            raise NotReplayable("what was guarded does not hold for the very call that was captured")
+        return result
+
+    def _check_leaks(self, recorder: Recorder, builder: ReplayBuilder) -> None:
+        if self._leaked(recorder, builder):
+            import gc
+
+            gc.collect()
+            if self._leaked(recorder, builder):
+                raise NotReplayable("a tensor that the call made is kept by something that outlives the call")
+
+    @staticmethod
+    def _leaked(recorder: Recorder, builder: ReplayBuilder) -> bool:
+        return any(s not in builder.results for s in recorder.live())
+
+    def _choose(self) -> None:
+        """The function that tries all replays, the newest first."""
+        replays = [s.replay for s in reversed(self.specializations)]
+        if len(replays) == 1:
+            self.fast = replays[0]
+            return
+
+        def first_fit(args: Args, kwargs: Kwargs) -> Any:
+            for replay in replays:
+                result = replay(args, kwargs)
+                if result is not MISS:
+                    return result
+            return MISS
+
+        self.fast = first_fit
+
+    # Segments.
+
+    def _segments(self, args: Args, kwargs: Kwargs) -> Any:
+        self.segment_runs += 1
+        recorder = self._recorder(hoist=True)
+        capture = Capture(self._world, recorder, proving=False)
+        try:
+            with _dispatch.recording(recorder):
+                result = call_captured(capture, self.function, args, kwargs)
+        except BaseException as error:
+            self._finish_after(error, recorder)
+        recorder.flush()
+        self.last_segments = recorder.segments
+        return result
+
+    # Reporting.
+
+    @property
+    def seconds(self) -> float:
+        """Time spent compiling graphs so far, those of compiled backwards included."""
+        more = [g for s in self.specializations for g in s.more()]
+        return sum(graph.compile_seconds for graph in {*self.compiled, *more})
+
+    def _note_compiled(self, graph: CompiledGraph) -> None:
+        self.compiled.append(graph)
+
+    def _warn(self, reason: Reason) -> None:
+        place = reason.location or _place_of(self.function)
+        self._warn_once(place, f"{reason.what}; {self.name} runs in segments from here on", place)
+
+    def _warn_once(self, key: object, message: str, place: Any = None) -> None:
+        if key not in self._warned:
+            self._warned.add(key)
+            if place is None:
+                warnings.warn(message, CaptureWarning, stacklevel=2)
+            else:
+                warnings.warn_explicit(message, CaptureWarning, place.file, place.line)
+
+
+def _undo(recorder: Recorder) -> None:
+    """Put the observed attributes back to what they were before the capture."""
+    for seen in recorder.observed.values():
+        setattr(seen.owner, seen.attribute, seen.before)
+
+
+def _place_of(function: Callable[..., Any]) -> Location | None:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return None if code is None else Location(code.co_filename, code.co_firstlineno)
+
+
+def _users(error: BaseException) -> TracebackType | None:
+    """The error's traceback without the frames of the tracer."""
+    frames = []
+    entry = error.__traceback__
+    while entry is not None:
+        name = entry.tb_frame.f_globals.get("__name__", "")
+        if not name.startswith("vitrify.tracer") and name != __name__:
+            frames.append(entry)
+        entry = entry.tb_next
+    traceback = None
+    for entry in reversed(frames):
+        traceback = TracebackType(traceback, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return traceback
+
+
+class CompiledFunction:
+    """What `compile` gives: called like the function; tells what was made of it."""
+
+    def __init__(self, function: Callable[..., Any], *, fullgraph: bool = False) -> None:
+        functools.update_wrapper(self, function)
+        self._fullgraph = fullgraph
+        self.program = Program(function, fullgraph=fullgraph, name=_graph_name(function))
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        program = self.program
+        if not recorders.count:
+            try:
+                result = program.fast(args, kwargs)
+            except CheckFailed:
+                return program.function(*args, **kwargs)
+            if result is not MISS:
+                return result
+        return program.call(args, kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CompiledFunction:
+        return CompiledFunction(copy.deepcopy(self.program.function, memo), fullgraph=self._fullgraph)
+
+    def __repr__(self) -> str:
+        return f"<compiled {self.program.function!r}>"
+
+    def ir(self, stage: str = "captured", specialization: int = -1) -> str:
+        """The program as text: captured, optimized, kernels, plan, llvm or asm. ValueError for another stage."""
+        if stage not in STAGES:
+            raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
+        return self.program.text(stage, specialization)
+
+    @property
+    def compile_seconds(self) -> float:
+        """Time spent compiling graphs so far."""
+        return self.program.seconds
+
+    @property
+    def captures(self) -> int:
+        """How often the Python was run to make a replay of it."""
+        return self.program.captures
+
+    @property
+    def specializations(self) -> int:
+        """How many kinds of calls are replayed."""
+        return len(self.program.specializations)
+
+
+def _graph_name(function: Callable[..., Any]) -> str:
+    owner = getattr(function, "__self__", None)
+    name = type(owner).__name__ if owner is not None else getattr(function, "__name__", "function")
+    return "".join(c if c.isalnum() or c == "_" else "_" for c in name).strip("_") or "function"
+
+
+_MODES = (None, "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+_BACKENDS = ("vitrify", "inductor")
+
+
+def compile(
+    model: Any = None, *, fullgraph: bool = False, dynamic: bool | None = None, backend: str = "vitrify",
+    mode: str | None = None, options: dict[str, Any] | None = None, disable: bool = False, numerics: str = "exact",
+) -> Any:  # fmt: skip
+    """Compile a function, a method or a module; also a decorator, bare or with arguments.
+
+    The result means what the original means, in every bit. What can't be followed runs as Python, with one warning that
+    names file, line and reason; with `fullgraph=True` that is a CaptureError. A module is compiled in place: it keeps its
+    class, attributes and state_dict. dynamic: sizes are specialised, whatever it says. mode, backend: accepted as
+    PyTorch's are; there is one backend. numerics: "exact" (the bits that eager gives), or "fast", which allows others.
+
+    >>> @vitrify.compile
+    ... def step(x, y):
+    ...     loss = loss_fn(model(x), y)
+    ...     optimizer.zero_grad()
+    ...     loss.backward()
+    ...     optimizer.step()
+    ...     return loss
+    """
+    _check_options(mode, backend, options, numerics)
+    if model is None:
+        return functools.partial(
+            compile, fullgraph=fullgraph, dynamic=dynamic, backend=backend, mode=mode, options=options,
+            disable=disable, numerics=numerics,
+        )  # fmt: skip
+    if not callable(model):
+        raise TypeError(f"compile expects a callable, got {type(model).__name__}")
+    if disable:
+        return model
+    from .nn import Module
+
+    if isinstance(model, Module):
+        model.__dict__["_compiled_call_impl"] = CompiledFunction(model._call_impl, fullgraph=fullgraph)
+        return model
+    if isinstance(model, CompiledFunction):
+        return model
+    return CompiledFunction(model, fullgraph=fullgraph)
+
+
+def _check_options(mode: Any, backend: Any, options: Any, numerics: str) -> None:
+    if mode is not None and options is not None:
+        raise RuntimeError("Either mode or options can be specified, but both can't be specified at the same time.")
+    if mode not in _MODES:
+        raise RuntimeError(f"Unrecognized mode={mode}, should be one of: {', '.join(map(str, _MODES[1:]))}")
+    if backend not in _BACKENDS:
+        raise RuntimeError(f"Invalid backend: {backend!r}, see `vitrify.compile`: there is one, {_BACKENDS[0]!r}")
+    for name in options or {}:
+        raise RuntimeError(f"Unexpected optimization option {name}, known options are: none")
+    if numerics not in ("exact", "fast"):
+        raise ValueError(f"numerics must be 'exact' or 'fast', got {numerics!r}")
