@@ -209,9 +209,11 @@ class _Run:
         for axis, index in zip(contract.over, _unraveled(extents), strict=True):
             self.names[axis.name] = index.reshape(-1, 1)
         steps = math.prod(extents)
+        if m == 0 or n == 0:
+            return
         self.names[contract.m.name], self.names[contract.n.name] = np.arange(m), np.arange(n)
-        lhs = np.broadcast_to(self.operand(contract.lhs, contract.lhs_index, contract), (steps, m))
-        rhs = np.broadcast_to(self.operand(contract.rhs, contract.rhs_index, contract), (steps, n))
+        lhs = self.operand(contract.lhs, contract.lhs_index, (steps, m), contract)
+        rhs = self.operand(contract.rhs, contract.rhs_index, (steps, n), contract)
         result = chain(lhs[:, :, None], rhs[:, None, :], extents)
         for i in range(m):
             with _Vector(self, n):
@@ -219,8 +221,9 @@ class _Run:
                 self.define(contract.result, result[i])
                 self.block(contract.body)
 
-    def operand(self, buffer: str, index: Dim, contract: Contract) -> np.ndarray:
-        places, size = self.index(index), self.buffers[buffer].size
+    def operand(self, buffer: str, index: Dim, shape: tuple[int, int], contract: Contract) -> np.ndarray:
+        """The elements read for each step of the sum and each row (or column)."""
+        places, size = np.broadcast_to(self.index(index), shape), self.buffers[buffer].size
         if places.size and not 0 <= places.min() <= places.max() < size:
             head = print_statement(contract).partition("\n")[0]
             raise OutOfBounds(

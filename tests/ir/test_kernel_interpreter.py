@@ -112,6 +112,18 @@ def test_contractions_with_an_epilogue(dtype):
     assert_same_bits(y, 2 * ops.contract.meaning(a, b, spec=contract_spec("m p q", "q p n", "m n", "q p")))
 
 
+@pytest.mark.parametrize(("m", "n", "k"), [(0, 3, 2), (3, 0, 2), (3, 2, 0)])
+def test_empty_contractions_read_nothing(m, n, k):
+    text = """kernel k(%a: f32[m*k] in, %b: f32[k*n] in, %y: f32[m*n] out; m, n, k) {
+      %c = contract %a[i*k + p] * %b[p*n + j] over p < k for i < m, j < n : f32 {
+        store %y[i*n + j], %c
+      }
+    }"""
+    y = np.ones((m, n), np.float32)
+    run(text, {"m": m, "n": n, "k": k}, a=random(m, k), b=random(k, n), y=y)
+    assert not y.any()
+
+
 def test_gathers_go_through_integer_values():
     text = """kernel k(%x: f32[n] in, %i: i64[4] in, %y: f32[4] out; n) {
       vector j < 4 {
