@@ -78,7 +78,7 @@ class _PanelEmitter:
         """Steps of the outermost walked axis that are packed at a time; None for a superblock as it is."""
         inner = self.c.product([self.c.chunks[i] for i in self.walked[1:]])
         rows = _PIECE_BYTES // (self.columns * self.c.dtype.itemsize)
-        return max(1, rows // inner) if isinstance(inner, int) else None
+        return max(1, rows // max(1, inner)) if isinstance(inner, int) else None
 
     @property
     def one_piece(self) -> bool:
