@@ -8,7 +8,7 @@ writes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ...ir.contraction import ContractSpec
@@ -21,8 +21,10 @@ from .stores import estimate
 
 #: Operands of fewer elements are read with a stride rather than copied.
 SMALL = 256
-#: Cycles per element of a transposing copy, of a strided store, and of a strided load.
-COPY, SCATTER, GATHER = 0.4, 1.5, 0.7
+#: Cycles per element of a transposing copy, of a strided store, and of a strided load. The emitted code packs a vector operand
+#: that is not contiguous along n itself, panel by panel, but again for each turn of the loops around: at the cost of a transposing
+#: copy if the last summed label runs along memory, else of strided loads.
+COPY, SCATTER, GATHER = 0.4, 1.5, 1.0
 #: Multiply-adds per cycle in full vectors: two units.
 PEAK = 2 * VECTOR
 #: Vector operands in registers are used for about so many rows.
@@ -71,12 +73,8 @@ def choose_layout(spec: ContractSpec, sizes: dict[str, Dim], sides: tuple[Side, 
 def _layouts(spec: ContractSpec, sizes: dict[str, Dim], sides: tuple[Side, Side]) -> Iterator[Layout]:
     out = [label for label in spec.out if sizes[label] != 1]
     writes = dict(zip(spec.out, row_major_strides(tuple(sizes[label] for label in spec.out)), strict=True))
-    work = 1.0
-    for label in (*spec.out, *spec.over):
-        work *= max(estimate(sizes[label]), 1)
-    results = 1.0
-    for label in out:
-        results *= max(estimate(sizes[label]), 1)
+    work = _product(sizes[label] for label in (*spec.out, *spec.over))
+    results = _product(sizes[label] for label in out)
     for swapped in (False, True):
         lhs, rhs = sides[::-1] if swapped else sides
         rows = [label for label in out if label in lhs.labels() - rhs.labels()]
@@ -90,13 +88,23 @@ def _layouts(spec: ContractSpec, sizes: dict[str, Dim], sides: tuple[Side, Side]
                 cycles += results * SCATTER
             packed = False
             if rhs.stride(n) != 1:
-                strided = work * GATHER / max(min(height, ROWS), 1)
+                along = [label for label in spec.over if sizes[label] != 1][-1:]
+                runs = bool(along) and rhs.stride(along[0]) == 1
+                turns = _product(sizes[label] for label in out if label != m and label not in rhs.labels())
+                strided = turns * rhs.numel * (COPY if runs else GATHER)
                 copied = rhs.numel * COPY
                 packed = copied < strided and rhs.numel >= SMALL and can_pack(rhs.maps, n)
                 cycles += copied if packed else strided
             yield Layout(swapped, m, n, packed, cycles)
         # Chains of scalars: one multiply-add waits for the one before unless there are rows to alternate between.
         yield Layout(swapped, m, None, False, work * (1 if m else 4))
+
+
+def _product(sizes: Iterable[Dim]) -> float:
+    total = 1.0
+    for size in sizes:
+        total *= max(estimate(size), 1)
+    return total
 
 
 def can_pack(maps: Sequence[Dim], label: str) -> bool:
