@@ -54,7 +54,7 @@ class _Formatter:
 
     def __init__(self, values: np.ndarray) -> None:
         self.is_float = values.dtype.kind == "f"
-        self.integral = self.scientific = False
+        self.integral, self.scientific = True, False
         self.width = 1
         if not self.is_float:
             self.width = max((len(str(v)) for v in values.reshape(-1).tolist()), default=1)

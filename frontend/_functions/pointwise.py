@@ -6,19 +6,30 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from vitrify.ir import dtypes, ops
 from vitrify.ir.dtypes import DType
 from vitrify.ir.opdef import BoundOp, OpDef, bind
 
 from .._dispatch import apply
-from .._promotion import as_operand, get_default_dtype, number_dtype, operands, result_type, unified
+from .._promotion import as_operand, get_default_dtype, operands, result_type, unified
 from .._tensor import Tensor
+
+
+#: PyTorch's names of the dtypes, as its error messages have them.
+TYPE_NAMES = {
+    dtypes.float32: "Float", dtypes.float64: "Double", dtypes.float16: "Half", dtypes.bfloat16: "BFloat16",
+    dtypes.int8: "Char", dtypes.int16: "Short", dtypes.int32: "Int", dtypes.int64: "Long", dtypes.uint8: "Byte",
+    dtypes.bool_: "Bool", dtypes.complex64: "ComplexFloat", dtypes.complex128: "ComplexDouble",
+}  # fmt: skip
 
 
 def pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
     """Two operands, of which one may be a Python number, promoted and broadcast."""
     if isinstance(x, Tensor) and isinstance(y, Tensor):
         return (x, y) if x._type is y._type else unified(x, y)
+    x, y = (v.item() if isinstance(v, np.generic) else v for v in (x, y))
     check_number(x, y)
     a, b = operands(x, y)
     return a, b
@@ -33,8 +44,9 @@ def check_number(*values: Any) -> None:
         raise TypeError("expected at least one Tensor, got numbers only")
 
 
-def floating(x: Tensor) -> Tensor:
+def floating(x: Tensor, name: str = "") -> Tensor:
     """The tensor itself, or in default dtype if it holds integers or bools."""
+    check_tensor(x, name)
     if x._type.dtype.kind in "fc":
         return x
     return apply(bind(ops.cast, dtype=get_default_dtype()), x)
@@ -46,13 +58,17 @@ def check_tensor(x: Any, name: str) -> None:
         raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(x).__name__}")
 
 
+def not_implemented(name: str, dtype: DType) -> NotImplementedError:
+    """What PyTorch raises for a dtype that a function does not take."""
+    return NotImplementedError(f'"{name}" not implemented for \'{TYPE_NAMES[dtype]}\'')
+
+
 def unary(opdef: OpDef, doc: str) -> Callable[[Tensor], Tensor]:
     """A function of floating point tensors; integers and bools are converted to the default dtype."""
     op = bind(opdef)
 
     def function(input: Tensor) -> Tensor:
-        check_tensor(input, function.__name__)
-        return apply(op, floating(input))
+        return apply(op, floating(input, function.__name__))
 
     function.__name__ = function.__qualname__ = opdef.name.rstrip("_")
     function.__doc__ = doc
@@ -67,6 +83,8 @@ def rounding(opdef: OpDef, doc: str) -> Callable[[Tensor], Tensor]:
         check_tensor(input, function.__name__)
         if input._type.dtype.is_integer:
             return apply(bind(ops.cast, dtype=input.dtype), input)
+        if input._type.dtype is dtypes.bool_:
+            raise not_implemented(function.__name__ + "_vml_cpu", dtypes.bool_)
         return apply(op, input)
 
     function.__name__ = function.__qualname__ = opdef.name.rstrip("_")
@@ -152,6 +170,10 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
         raise RuntimeError(
             "div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '" + rounding_mode + "'"
         )
+    if not (isinstance(input, Tensor) and isinstance(other, Tensor)):
+        check_number(*(v.item() if isinstance(v, np.generic) else v for v in (input, other)))
+        dtype = result_type(input, other)
+        return apply(_DIV, *operands(input, other, dtype=dtype if dtype.kind in "fc" else get_default_dtype()))
     x, y = pair(input, other)
     return apply(_DIV, floating(x), floating(y))
 
@@ -201,7 +223,7 @@ def fmod(input: Any, other: Any) -> Tensor:
 
 def _numeric(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     if x._type.dtype is dtypes.bool_:
-        raise RuntimeError('"div_floor_cpu" not implemented for \'Bool\'')
+        raise not_implemented("div_floor_cpu", dtypes.bool_)
     return x, y
 
 
@@ -219,18 +241,19 @@ def pow(input: Any, exponent: Any) -> Tensor:
     if x._type.dtype.is_integer and exponent.__class__ is int and exponent < 0:
         raise RuntimeError("Integers to negative integer powers are not allowed.")
     if x._type.dtype is dtypes.bool_:
-        raise RuntimeError('"pow" not implemented for \'Bool\'')
+        raise not_implemented("pow", dtypes.bool_)
     return apply(bind(ops.pow_), x, y)
 
 
 def square(input: Tensor) -> Tensor:
     """input * input."""
-    return mul(input, input)
+    check_tensor(input, "square")
+    return pow(input, 2) if input._type.dtype is dtypes.bool_ else mul(input, input)
 
 
 def reciprocal(input: Tensor) -> Tensor:
     """1 / input."""
-    x = floating(input)
+    x = floating(input, "reciprocal")
     return apply(_DIV, as_operand(1, x.dtype, x._type.shape), x)
 
 
@@ -253,6 +276,7 @@ def float_power(input: Any, exponent: Any) -> Tensor:
 
 def neg(input: Tensor) -> Tensor:
     """-input. Raises RuntimeError for bools."""
+    check_tensor(input, "neg")
     if input._type.dtype is dtypes.bool_:
         raise RuntimeError(
             "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use "
@@ -270,38 +294,42 @@ def positive(input: Tensor) -> Tensor:
 
 def abs(input: Tensor) -> Tensor:
     """The absolute value of each element."""
-    return _unless_bool(ops.abs_, input)
+    check_tensor(input, "abs")
+    if input._type.dtype is dtypes.bool_:
+        raise not_implemented("abs_cpu", dtypes.bool_)
+    return apply(bind(ops.abs_), input)
 
 
 def sign(input: Tensor) -> Tensor:
-    """-1, 0 or 1 with the sign of each element; nan stays nan."""
-    return _unless_bool(ops.sign, input)
-
-
-def _unless_bool(opdef: OpDef, x: Tensor) -> Tensor:
-    if x._type.dtype is dtypes.bool_:
-        return apply(bind(ops.cast, dtype=dtypes.bool_), x)
-    return apply(bind(opdef), x)
+    """-1, 0 or 1 with the sign of each element; 0 for nan."""
+    check_tensor(input, "sign")
+    if input._type.dtype is dtypes.bool_:
+        return apply(bind(ops.cast, dtype=dtypes.bool_), input)
+    result = apply(bind(ops.sign), input)
+    return _replaced(result, bind(ops.ne), result, 0) if input._type.dtype.is_floating_point else result
 
 
 def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """Each element rounded to `decimals` places, halves to even."""
+    check_tensor(input, "round")
+    if input._type.dtype is dtypes.bool_:
+        raise not_implemented("round_vml_cpu", dtypes.bool_)
     if input._type.dtype.is_integer:
         return apply(bind(ops.cast, dtype=input.dtype), input)
     op = bind(ops.round_)
     if decimals == 0:
         return apply(op, input)
-    scale = float(10 ** builtin_abs(decimals))
+    scale = 10.0 ** math.fabs(decimals)
     if decimals > 0:
         return div(apply(op, mul(input, scale)), scale)
     return mul(apply(op, div(input, scale)), scale)
 
 
-builtin_abs = math.fabs
-
-
 def frac(input: Tensor) -> Tensor:
     """The fraction of each element, with its sign."""
+    check_tensor(input, "frac")
+    if not input._type.dtype.is_floating_point:
+        raise not_implemented("frac_cpu", input._type.dtype)
     return sub(input, trunc(input))
 
 
@@ -341,10 +369,11 @@ def clamp_max(input: Tensor, max: Any) -> Tensor:
 
 
 def relu(input: Tensor) -> Tensor:
-    """Each element, or 0 if it is negative; nan stays nan."""
+    """Each element, or 0 if it is negative; nan stays nan. The derivative at 0 is 0: `maximum` would give half."""
     if input._type.dtype is dtypes.bool_:
         raise RuntimeError("Boolean inputs not supported for relu")
-    return apply(bind(ops.maximum), input, as_operand(0, input.dtype, input._type.shape))
+    zero = as_operand(0, input.dtype, input._type.shape)
+    return apply(bind(ops.select), apply(bind(ops.le), input, zero), zero, input)
 
 
 def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
@@ -356,7 +385,7 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
         near = add(input, mul(difference, weight))
         far = sub(end, mul(difference, rsub(weight, 1)))
         return where(abs(weight) < 0.5, near, far)
-    if builtin_abs(float(weight)) < 0.5:
+    if math.fabs(float(weight)) < 0.5:
         return add(input, mul(difference, weight))
     return sub(end, mul(difference, 1 - weight))
 
@@ -381,32 +410,27 @@ def _times(value: Any, x: Tensor) -> Tensor:
 
 
 def log2(input: Tensor) -> Tensor:
-    """Logarithm to base 2."""
-    return _log_to_base(input, math.log(2.0))
+    """Logarithm to base 2, in float64, so that powers of 2 come out exactly in float32."""
+    return _in_double(input, lambda x: div(log(x), math.log(2.0)), "log2")
 
 
 def log10(input: Tensor) -> Tensor:
-    """Logarithm to base 10."""
-    return _log_to_base(input, math.log(10.0))
+    """Logarithm to base 10, in float64, so that powers of 10 come out exactly in float32."""
+    return _in_double(input, lambda x: div(log(x), math.log(10.0)), "log10")
 
 
-def _log_to_base(x: Tensor, log_of_base: float) -> Tensor:
-    """In float64, so that powers of the base come out exactly in float32."""
-    return _in_double(x, lambda v: div(log(v), log_of_base))
-
-
-def _in_double(x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    x = floating(x)
+def _in_double(x: Tensor, function: Callable[[Tensor], Tensor], name: str) -> Tensor:
+    x = floating(x, name)
     wide = as_operand(x, dtypes.float64, x._type.shape)
     return as_operand(function(wide), x.dtype, x._type.shape)
 
 
 def exp2(input: Tensor) -> Tensor:
     """2 to the power of each element."""
-    return pow(2.0, floating(input))
+    return pow(2.0, floating(input, "exp2"))
 
 
-#: Below this the series of log1p and expm1 are used; eight terms leave an error of 1e-17.
+#: Below this the series of log1p, expm1 and sinh are used; they leave an error of 1e-17.
 _SMALL = 0.01
 
 
@@ -417,7 +441,7 @@ def log1p(input: Tensor) -> Tensor:
         series = _horner(x, [(-1.0) ** k / (k + 1) for k in range(8)])
         return _near_zero(x, mul(series, x), log(add(x, 1.0)))
 
-    return _in_double(input, function)
+    return _in_double(input, function, "log1p")
 
 
 def expm1(input: Tensor) -> Tensor:
@@ -427,7 +451,7 @@ def expm1(input: Tensor) -> Tensor:
         series = _horner(x, [1.0 / math.factorial(k + 1) for k in range(8)])
         return _near_zero(x, mul(series, x), sub(exp(x), 1.0))
 
-    return _in_double(input, function)
+    return _in_double(input, function, "expm1")
 
 
 def _horner(x: Tensor, coefficients: list[float]) -> Tensor:
@@ -444,28 +468,30 @@ def _near_zero(x: Tensor, near: Tensor, far: Tensor) -> Tensor:
 
 def tan(input: Tensor) -> Tensor:
     """Tangent of each element, in radians."""
-    return _in_double(input, lambda x: div(sin(x), cos(x)))
+    return _in_double(input, lambda x: div(sin(x), cos(x)), "tan")
 
 
 def sinh(input: Tensor) -> Tensor:
     """Hyperbolic sine of each element."""
 
     def function(x: Tensor) -> Tensor:
-        m = expm1(x)
-        return mul(add(m, div(m, add(m, 1.0))), 0.5)
+        series = _horner(mul(x, x), [1.0 / math.factorial(2 * k + 1) for k in range(5)])
+        return _near_zero(x, mul(series, x), mul(sub(exp(x), exp(neg(x))), 0.5))
 
-    return _in_double(input, function)
+    return _in_double(input, function, "sinh")
 
 
 def cosh(input: Tensor) -> Tensor:
     """Hyperbolic cosine of each element."""
-    return _in_double(input, lambda x: mul(add(exp(x), exp(neg(x))), 0.5))
+    return _in_double(input, lambda x: mul(add(exp(x), exp(neg(x))), 0.5), "cosh")
 
 
 def hypot(input: Tensor, other: Tensor) -> Tensor:
     """sqrt(input² + other²), in float64."""
     x, y = pair(input, other)
     dtype, shape = x.dtype, x._type.shape
+    if not dtype.is_floating_point:
+        raise not_implemented("hypot_cpu", dtype)
     x, y = (as_operand(v, dtypes.float64, shape) for v in (x, y))
     return as_operand(sqrt(add(mul(x, x), mul(y, y))), dtype, shape)
 
@@ -473,6 +499,8 @@ def hypot(input: Tensor, other: Tensor) -> Tensor:
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     """log(exp(input) + exp(other)) without overflow."""
     x, y = pair(input, other)
+    if not x.is_floating_point():
+        raise not_implemented("logaddexp_cpu", x.dtype)
     larger = maximum(x, y)
     gap = neg(abs(sub(x, y)))
     equal = apply(bind(ops.eq), x, y)  # also two infinities, whose difference is nan
@@ -484,8 +512,6 @@ def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neg
     """nan and infinities replaced by numbers; by default 0 and the largest and smallest finite ones."""
     if not input._type.dtype.is_floating_point:
         return apply(bind(ops.cast, dtype=input.dtype), input)
-    import numpy as np
-
     info = np.finfo(input.dtype.numpy)
     high = float(info.max) if posinf is None else posinf
     low = float(info.min) if neginf is None else neginf
@@ -503,16 +529,13 @@ def _bitwise(opdef: OpDef, doc: str, name: str) -> Callable[[Any, Any], Tensor]:
     def function(input: Any, other: Any) -> Tensor:
         x, y = pair(input, other)
         if x._type.dtype.kind not in "iub":
-            raise RuntimeError(f'"{name}_cpu" not implemented for \'{_TYPE_NAMES.get(x.dtype, x.dtype.name)}\'')
+            raise not_implemented(f"{name}_cpu", x.dtype)
         return apply(bind(opdef), x, y)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
     return function
 
-
-_TYPE_NAMES: dict[DType, str] = {dtypes.float32: "Float", dtypes.float64: "Double", dtypes.float16: "Half",
-                                 dtypes.bfloat16: "BFloat16"}  # fmt: skip
 
 bitwise_and = _bitwise(ops.bit_and, "Bits set in both; on bools the logical and.", "bitwise_and")
 bitwise_or = _bitwise(ops.bit_or, "Bits set in either; on bools the logical or.", "bitwise_or")
@@ -524,13 +547,8 @@ bitwise_right_shift = _bitwise(ops.shift_right, "Bits moved down by `other` plac
 def bitwise_not(input: Tensor) -> Tensor:
     """Every bit inverted; on bools the logical not."""
     if input._type.dtype.kind not in "iub":
-        raise RuntimeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
+        raise not_implemented("bitwise_not_cpu", input._type.dtype)
     return apply(bind(ops.bit_not), input)
-
-
-def as_number_dtype(value: Any) -> DType:
-    """The dtype of a tensor or a Python number."""
-    return value.dtype if isinstance(value, Tensor) else number_dtype(value)
 
 
 subtract, multiply, divide, true_divide, negative, absolute, fix, clip = (

@@ -37,5 +37,5 @@ def _prepared(x: Tensor, dim: int, dtype: DType | None, name: str) -> tuple[Tens
     if dtype is not None:
         x = cast(x, dtype)
     if not x.is_floating_point():
-        raise RuntimeError(f'"{name}_lastdim_kernel_impl" not implemented for \'{x.dtype.name.capitalize()}\'')
+        raise NotImplementedError(f'"{name}_lastdim_kernel_impl" not implemented for \'{x.dtype.name.capitalize()}\'')
     return x, wrap_dim(dim, x.ndim)

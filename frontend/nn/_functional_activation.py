@@ -7,7 +7,8 @@ from vitrify.ir.builder import full
 from vitrify.ir.dtypes import DType
 
 from .._dispatch import build
-from .._tensor import Tensor, wrap_dim
+from .._functions import pointwise, softmaxes
+from .._tensor import Tensor
 
 
 def _filled_like(x: Tensor, value: float) -> Tensor:
@@ -16,8 +17,7 @@ def _filled_like(x: Tensor, value: float) -> Tensor:
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0); nan stays nan, and the derivative at 0 is 0."""
-    zero = _filled_like(input, 0)
-    return _placed(input, build(ops.select, build(ops.le, input, zero), zero, input), inplace)
+    return _placed(input, pointwise.relu(input), inplace)
 
 
 def relu_(input: Tensor) -> Tensor:
@@ -90,24 +90,14 @@ def softmax(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None
 ) -> Tensor:
     """exp(x) along `dim`, scaled to the sum 1."""
-    x = input if dtype is None else input.to(dtype)
-    axis = _softmax_axis("softmax", dim, x)
-    if x.ndim == 0:
-        return softmax(x.reshape(1), 0).reshape(())
-    exponentials = _shifted(x, axis).exp()
-    return exponentials / exponentials.sum(axis, keepdim=True)
+    return softmaxes.softmax(input, _softmax_dim(dim, input), dtype)
 
 
 def log_softmax(
     input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None
 ) -> Tensor:
     """log(softmax(x)), without the loss of digits that this formula has."""
-    x = input if dtype is None else input.to(dtype)
-    axis = _softmax_axis("log_softmax", dim, x)
-    if x.ndim == 0:
-        return log_softmax(x.reshape(1), 0).reshape(())
-    shifted = _shifted(x, axis)
-    return shifted - shifted.exp().sum(axis, keepdim=True).log()
+    return softmaxes.log_softmax(input, _softmax_dim(dim, input), dtype)
 
 
 def softmin(
@@ -117,25 +107,11 @@ def softmin(
     return softmax(-input, dim, dtype=dtype)
 
 
-def _shifted(x: Tensor, axis: int) -> Tensor:
-    """x minus its largest along the axis.
-
-    The shift cancels, so the maximum is a constant to the derivative.
-    """
-    if x._type.shape[axis] == 0:
-        return x
-    return x - x.detach().amax(axis, keepdim=True)
-
-
-def _softmax_axis(name: str, dim: int | None, x: Tensor) -> int:
-    if not x.is_floating_point():
-        kind = {"int64": "Long", "int32": "Int", "uint8": "Byte", "bool": "Bool"}.get(
-            x.dtype.name, x.dtype.name
-        )
-        raise RuntimeError(f"\"{name}_lastdim_kernel_impl\" not implemented for '{kind}'")
-    if dim is None:  # PyTorch's rule for the implicit dimension, kept for old programs
-        dim = 0 if x.ndim in (0, 1, 3) else 1
-    return wrap_dim(dim, x.ndim)
+def _softmax_dim(dim: int | None, x: Tensor) -> int:
+    """PyTorch's rule for the implicit dimension, kept for old programs."""
+    if dim is not None:
+        return dim
+    return 0 if x.ndim in (0, 1, 3) else 1
 
 
 def _placed(input: Tensor, result: Tensor, inplace: bool) -> Tensor:

@@ -125,15 +125,7 @@ def _counted(target: Tensor, classes: int, ignore_index: int) -> Tensor:
     """Where the target is a class and not to be ignored. Raises IndexError where it is neither."""
     counted = target != ignore_index
     in_range = (target >= 0) & (target < classes)
-    fine = in_range | ~counted
-
-    def culprit() -> str:
-        first = [
-            t for t, ok in zip(target.reshape(-1).tolist(), fine.reshape(-1).tolist(), strict=True) if not ok
-        ][0]
-        return f"Target {first} is out of bounds."
-
-    check_all(fine, "IndexError", "Target is out of bounds.", culprit)
+    check_all(in_range | ~counted, "IndexError", "Target {} is out of bounds.", target)
     return counted
 
 
@@ -277,7 +269,8 @@ def binary_cross_entropy(
             f"({input.shape}) is deprecated. "
             "Please ensure they have the same size."
         )
-    check_all((input >= 0) & (input <= 1), "RuntimeError", "all elements of input should be between 0 and 1")
+    for name, x in (("input", input), ("target", target)):
+        check_all((x >= 0) & (x <= 1), "RuntimeError", f"all elements of {name} should be between 0 and 1")
     values = -(target * _log_above(input) + (1 - target) * _log_above(1 - input))
     values = values if weight is None else values * weight
     return reduced(values, _legacy(size_average, reduce, reduction))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .._autograd import no_grad
+from .._tape import no_grad
 from .._tensor import Tensor
 
 

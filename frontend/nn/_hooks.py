@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from vitrify.tracer.calls import follow
+
 from .._tape import RemovableHandle
 from ._registry import Registry
 
@@ -25,9 +27,9 @@ def call_with_hooks(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     """
     for hook, with_kwargs in list(module._forward_pre_hooks.values()):
         args, kwargs = _after_pre_hook(module, hook, with_kwargs, args, kwargs)
-    result = module.forward(*args, **kwargs)
+    result = follow(module.forward)(*args, **kwargs)
     for hook, with_kwargs in list(module._forward_hooks.values()):
-        changed = hook(module, args, kwargs, result) if with_kwargs else hook(module, args, result)
+        changed = follow(hook)(module, args, kwargs, result) if with_kwargs else follow(hook)(module, args, result)
         if changed is not None:
             result = changed
     return result
@@ -37,11 +39,11 @@ def _after_pre_hook(
     module: Any, hook: Callable[..., Any], with_kwargs: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if not with_kwargs:
-        changed = hook(module, args)
+        changed = follow(hook)(module, args)
         if changed is None:
             return args, kwargs
         return (changed if isinstance(changed, tuple) else (changed,)), kwargs
-    changed = hook(module, args, kwargs)
+    changed = follow(hook)(module, args, kwargs)
     if changed is None:
         return args, kwargs
     if isinstance(changed, tuple) and len(changed) == 2:

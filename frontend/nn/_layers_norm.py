@@ -10,6 +10,7 @@ from .._size import check_device
 from .._tensor import Tensor
 from . import functional as F
 from . import init
+from ._functional_linear import as_tuple
 from ._module import Module
 from ._parameter import Parameter
 
@@ -220,13 +221,10 @@ class MaxPool2d(_MaxPool):
         return F.max_pool2d(input, *self._arguments())
 
 
-class AvgPool1d(Module):
-    """The mean of each window of the last axis."""
-
+class _AvgPool(Module):
     def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
-        count_include_pad: bool = True,
-    ) -> None:  # fmt: skip
+        self, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool, count_include_pad: bool
+    ) -> None:
         super().__init__()
         self.kernel_size = kernel_size
         self.stride = kernel_size if stride is None else stride
@@ -234,16 +232,29 @@ class AvgPool1d(Module):
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.avg_pool1d(
-            input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
-        )
+    def _arguments(self) -> tuple[Any, ...]:
+        return self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class AvgPool2d(AvgPool1d):
+class AvgPool1d(_AvgPool):
+    """The mean of each window of the last axis."""
+
+    def __init__(
+        self, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:  # fmt: skip
+        steps = kernel_size if stride is None else stride
+        sizes = (as_tuple(v, 1, "AvgPool1d") for v in (kernel_size, steps, padding))
+        super().__init__(*sizes, ceil_mode, count_include_pad)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.avg_pool1d(input, *self._arguments())
+
+
+class AvgPool2d(_AvgPool):
     """The mean of each window of the last two axes."""
 
     def __init__(
@@ -254,10 +265,7 @@ class AvgPool2d(AvgPool1d):
         self.divisor_override = divisor_override
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.avg_pool2d(
-            input, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad,
-            self.divisor_override,
-        )  # fmt: skip
+        return F.avg_pool2d(input, *self._arguments(), self.divisor_override)
 
 
 class _AdaptivePool(Module):

@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from .._autograd import no_grad
+from vitrify.tracer import recorder
+from vitrify.tracer.calls import follow
+
+from .._tape import no_grad
 from .._tensor import Tensor
 from ._hooks import RemovableHandle, add_hook, call_with_hooks
 from ._parameter import Parameter, typename
@@ -58,6 +61,8 @@ class Module:
     def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
         if self._forward_pre_hooks or self._forward_hooks:
             return call_with_hooks(self, args, kwargs)
+        if recorder.count:  # a capture may want to see what a user's forward does
+            return follow(self.forward)(*args, **kwargs)
         return self.forward(*args, **kwargs)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
@@ -426,10 +431,10 @@ class Module:
 
 def clear_grad(tensor: Tensor, set_to_none: bool) -> None:
     """Reset a tensor's gradient: to None, or to zeros in place."""
-    if tensor.grad is None:
-        return
     if set_to_none:
         tensor.grad = None
+        return
+    if tensor.grad is None:
         return
     if tensor.grad.requires_grad:
         tensor.grad = tensor.grad.detach()

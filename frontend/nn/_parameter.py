@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._tensor import Tensor, track
+from .._tensor import Tensor, alias, track
 
 
 class Parameter(Tensor):
@@ -33,7 +33,7 @@ class Parameter(Tensor):
         return Parameter, (self.data, self.requires_grad)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
-        return "Parameter containing:\n" + super().__repr__()
+        return "Parameter containing:\n" + repr(alias(self, self._node))
 
 
 def typename(value: object) -> str:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._autograd import no_grad
+from .._tape import no_grad
 from .._tensor import Tensor
 from ._parameter import Parameter
 

@@ -9,8 +9,8 @@ import math
 import warnings
 from typing import Any
 
-from .._autograd import no_grad
 from .._functions import empty_like, eye, where
+from .._tape import no_grad
 from .._tensor import Tensor
 
 _LINEAR = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .._autograd import no_grad
 from .._functions import cat, stack, tensor
+from .._tape import no_grad
 from .._tensor import Tensor
 
 

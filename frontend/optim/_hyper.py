@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from vitrify.tracer import recorder
+
+from .._capture import hyper_parameter
+
 
 def hyper(group: dict[str, Any], name: str) -> Any:
     """The hyper-parameter `name` of a parameter group: a number, a tensor, or a tuple of numbers."""
-    return group[name]
+    return hyper_parameter(group, name) if recorder.count else group[name]

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from typing import Any
 
-from .._autograd import enable_grad, no_grad
+from vitrify.tracer.calls import follow
+
+from .._tape import enable_grad, no_grad
 from .._tensor import Tensor
 from ..nn._module import clear_grad
 from ..nn._parameter import typename
@@ -66,7 +68,7 @@ class Optimizer:
         loss = None
         if closure is not None:
             with enable_grad():
-                loss = closure()
+                loss = follow(closure)()
         with no_grad():
             for group in self.param_groups:
                 for param in group["params"]:

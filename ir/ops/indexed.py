@@ -44,6 +44,9 @@ def iota(*, shape: tuple[int, ...], axis: int, dtype: DType) -> np.ndarray:
     return np.broadcast_to(line.reshape([-1 if a == axis else 1 for a in range(len(shape))]), shape)
 
 
-def check(ok: np.ndarray, *, error: str, message: str) -> None:
+def check(ok: np.ndarray, *shown: np.ndarray, error: str, message: str) -> None:
     if not ok:
+        if shown:
+            fine, values = shown
+            message = message.format(*values[~np.asarray(fine)][:1])
         raise getattr(builtins, error)(message)

@@ -59,9 +59,11 @@ def literal_type(*, value: Literal) -> TensorType:
     return value.type
 
 
-def _checked(ok: TensorType, *, error: str, message: str) -> tuple[TensorType, ...]:
+def _checked(ok: TensorType, *shown: TensorType, error: str, message: str) -> tuple[TensorType, ...]:
     if ok != TensorType(bool_):
         raise IRTypeError(f"check needs bool[], got {ok}")
+    if shown and (len(shown) != 2 or shown[0] != shown[1].with_dtype(bool_)):
+        raise IRTypeError(f"check shows a value out of (bool[...], values of its shape), got {shown}")
     if error not in CHECK_ERRORS:
         raise IRTypeError(f"check can raise {', '.join(CHECK_ERRORS)}, not {error}")
     return ()
@@ -82,7 +84,8 @@ scatter = define("scatter", None, scattered, indexed.scatter, may_raise=True)
 scatter_add = define("scatter_add", None, scattered, indexed.scatter_add, may_raise=True)
 iota = define("iota", 0, counted, indexed.iota)
 constant = define("constant", 0, literal_type, lambda *, value: value.array())
-# Raises `error` with `message` if the operand is False. Has no result.
-check = define("check", 1, _checked, indexed.check, pure=False, may_raise=True)
+# Raises `error` with `message` if the first operand is False. Has no result. Two further operands (fine, values),
+# of one shape, are there for the message only: its "{}" becomes the first value that is not fine.
+check = define("check", None, _checked, indexed.check, pure=False, may_raise=True)
 # A named composite; its one region is the body. Passes treat it whole or inline it.
 call = define("call", None, called, None)
