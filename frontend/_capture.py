@@ -15,7 +15,7 @@ from vitrify.runtime import storage as memory
 from vitrify.runtime.compiler import CompiledGraph, compile_graph
 from vitrify.runtime.executable import CheckFailed
 from vitrify.tracer.capture import Capture
-from vitrify.tracer.guards import Expression, Guard, contents, same, value_guard
+from vitrify.tracer.guards import Expression, Guard, contents, item_of, same, value_guard
 from vitrify.tracer.recorder import activate, active
 from vitrify.tracer.scalars import TracedScalar
 
@@ -202,11 +202,16 @@ def _watch_optimizer(capture: Capture, optimizer: Any) -> None:
         capture.note(group["params"])
         capture.read_all(group["params"], f"the parameters {what} are the same")
         for name, value in group.items():
-            if name not in optimizer.hyper_parameters and name != "params":
-                read = Expression("{0}[{1}]", (group, name))
+            if name != "params" and not _is_hyper_parameter(value):
+                read = item_of(group, name)
                 capture.read(read, value, f"{name} {what} is unchanged", floats=False)
         for param in group["params"]:
             _watch_parameter_state(capture, optimizer, param)
+
+
+def _is_hyper_parameter(value: Any) -> bool:
+    """Whether an option is read by `hyper_parameter` alone, which guards it where it has to be."""
+    return type(value) is float or isinstance(value, (tuple, list)) and all(type(x) is float for x in value)
 
 
 def _watch_parameter_state(capture: Capture, optimizer: Any, param: Tensor) -> None:
@@ -225,9 +230,9 @@ def hyper_parameter(group: dict[str, Any], name: str) -> Any:
     capture: Capture | None = None if recorder is None else recorder.capture
     if capture is None or not capture.proving:
         return value
-    read = Expression("{0}[{1}]", (group, name))
+    read = item_of(group, name)
     if isinstance(value, (tuple, list)):
-        parts = (Expression("{0}[{1}][{2}]", (group, name, i)) for i in range(len(value)))
+        parts = (Expression(f"{read.template}[{i}]", read.constants) for i in range(len(value)))
         return tuple(capture.read(part, x, name) for part, x in zip(parts, value, strict=True))
     return capture.read(read, value, f"the hyper-parameter {name} is unchanged")
 

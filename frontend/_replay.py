@@ -119,6 +119,8 @@ class ReplayBuilder:
             return self._shifted(self.names.name(storage), shift)
         first = candidates[0]
         shift += memory.offset(storage) - memory.offset(first.tensor._storage)
+        if not first.is_argument and isinstance(first.tensor, Tensor) and first.read.template == "{0}":
+            return self._shifted(self.names.name(first.tensor._storage), shift)
         return self._shifted(f"{self.names.source(first.read)}._storage", shift)
 
     def _shifted(self, source: str, shift: int) -> str:
@@ -164,11 +166,6 @@ class ReplayBuilder:
 
     def _guard_apart(self, groups: list[list[Found]]) -> None:
         constants = [g for g in groups if not g[0].is_argument]
-        for group in constants:
-            x, read = group[0].tensor, group[0].read
-            place = f"{{{len(read.constants)}}}"
-            test = Expression(f"{read.template}._storage is {place}", (*read.constants, x._storage))
-            self.guards.append(Guard(test, "a tensor has the same memory"))
         blocks = frozenset(memory.base(g[0].tensor._storage) for g in constants)
         arguments = [g[0].read for g in groups if g[0].is_argument]
         for i, read in enumerate(arguments):
@@ -336,11 +333,13 @@ def _moved(read: Expression, after: Expression) -> str:
 def _constant_guards(x: Tensor) -> list[Guard]:
     """That a tensor from outside, which is the same object at each replay, has the same type and standing."""
     if x._view is not None:
-        return tensor_guards(x, Expression("{0}", (x,)), "a tensor from outside")
-    node = Expression("{0}._type is {1} and {0}._node is {2}", (x, x._type, x._node))
+        same_memory = Guard(Expression("{0}._storage is {1}", (x, x._storage)), "a tensor has the same memory")
+        return [same_memory, *tensor_guards(x, Expression("{0}", (x,)), "a tensor from outside")]
     if x._node is not None and not x.is_leaf:
         raise NotReplayable("a tensor from outside that is not a leaf requires grad")
-    return [Guard(node, f"a tensor from outside is {x._type} and requires_grad is {x.requires_grad}")]
+    holds = "{0}._storage is {1} and {0}._node is {2} and {0}._type is {3}"
+    facts = Expression(holds, (x, x._storage, x._node, x._type))
+    return [Guard(facts, f"a tensor from outside is {x._type} in the same memory, requires_grad is {x.requires_grad}")]
 
 
 def _is_a(read: Expression, x: Tensor) -> Guard:

@@ -87,6 +87,14 @@ class Capture:
             found = self._scalars[key] = TracedScalar(self, value, source=read)
         return found
 
+    def derived(self, function: Callable[..., Any], operands: tuple[object, ...], value: float) -> TracedScalar:
+        """The scalar function(*operands), the same object for the same operands."""
+        key = (function, *(id(x) if type(x) is TracedScalar else (type(x), x) for x in operands))
+        found = self._scalars.get(key)
+        if found is None:
+            found = self._scalars[key] = TracedScalar(self, value, function, operands)
+        return found
+
     def guard_scalar(
         self, scalar: TracedScalar, function: Callable[..., Any], operands: tuple[object, ...], result: object
     ) -> None:

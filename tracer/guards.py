@@ -35,6 +35,14 @@ class Guard:
     what: str
 
 
+def item_of(container: object, key: object) -> Expression:
+    """The expression container[key]."""
+    if type(key) in (str, int):
+        text = repr(key).replace("{", "{{").replace("}", "}}")
+        return Expression("{0}[" + text + "]", (container,))
+    return Expression("{0}[{1}]", (container, key))
+
+
 def same(now: object, then: object) -> bool:
     """Whether two values can stand for each other: plain values by type and value, tuples by elements, else identity."""
     if now is then:
@@ -90,8 +98,8 @@ class Namespace:
         self._known: dict[int, str] = {}
 
     def name(self, constant: object) -> str:
-        """Source that stands for a constant: itself if it is a plain value that prints exactly, else a name."""
-        if type(constant) in (int, str, bool, NoneType):
+        """Source that stands for a constant: itself if it is one of a kind, else a name."""
+        if constant is None or type(constant) is bool:
             return repr(constant)
         found = self._known.get(id(constant))
         if found is None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from . import calls
 from .capture import CONTAINERS, Capture, current
-from .guards import ATOMS, Expression, Guard, value_guard
+from .guards import ATOMS, Expression, Guard, item_of, value_guard
 from .locate import is_ours
 from .scalars import TracedScalar
 
@@ -50,7 +50,7 @@ class Hooks:
         capture = current()
         if capture is None or not capture.proving or isinstance(value, ModuleType) and is_ours(value.__name__):
             return value
-        return capture.read(Expression("{0}[{1}]", (self._globals, name)), value, f"the global {name} is unchanged")
+        return capture.read(item_of(self._globals, name), value, f"the global {name} is unchanged")
 
     def free(self, name: str, value: Any) -> Any:
         """A variable of an enclosing function."""
@@ -297,7 +297,7 @@ def _guard_class(capture: Capture, cls: type, name: str, raw: Any) -> None:
     if cls.__module__ != "builtins" and not is_ours(cls.__module__):
         capture.guard(
             ("class", id(cls), name),
-            value_guard(Expression("{0}.__dict__[{1}]", (cls, name)), raw, f"{cls.__qualname__}.{name} is unchanged"),
+            value_guard(Expression("{0}.__dict__['" + name + "']", (cls,)), raw, f"{cls.__qualname__}.{name} is unchanged"),
         )
 
 
@@ -334,7 +334,7 @@ def _instance_attribute(capture: Capture, obj: Any, kind: type, name: str) -> An
             if watched:
                 capture.note(value)
             return value
-        read = Expression("{0}.__dict__[{1}]", (obj, name))
+        read = Expression("{0}.__dict__['" + name + "']", (obj,))
         return capture.read(read, value, f"the attribute {name} of a {kind.__name__} is unchanged")
     if owner is None:
         capture.note(value)
@@ -396,7 +396,7 @@ def _container_item(capture: Capture, obj: Any, key: Any) -> Any:
         capture.read_all(obj, "a container that is indexed holds the same")
         capture.note(value)
         return value
-    return capture.read(Expression("{0}[{1}]", (obj, key)), value, f"item {key!r} of a {type(obj).__name__} is unchanged")
+    return capture.read(item_of(obj, key), value, f"item {key!r} of a {type(obj).__name__} is unchanged")
 
 
 def _store_item(capture: Capture, obj: Any, value: Any) -> Any:

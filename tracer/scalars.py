@@ -31,6 +31,10 @@ class Watcher(Protocol):
         """A replay holds only if function(*operands), some of them scalars, gives `result` again."""
         ...
 
+    def derived(self, function: Function, operands: tuple[object, ...], value: float) -> TracedScalar:
+        """The scalar function(*operands), the same object for the same operands."""
+        ...
+
 
 class TracedScalar:
     """A float of a capture: `value` now, and how a replay finds it.
@@ -201,7 +205,7 @@ def compute(function: Function, *operands: Any) -> Any:
         scalar = next(x for x in operands if type(x) is TracedScalar)
         watcher.guard_scalar(scalar, function, operands, result)
         return result
-    return TracedScalar(watcher, result, function, operands)
+    return watcher.derived(function, operands, result)
 
 
 def is_arithmetic(function: object) -> bool:
