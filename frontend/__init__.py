@@ -50,6 +50,9 @@ from vitrify.ir.dtypes import (
 float, double, half = float32, float64, float16
 int, long, short = int32, int64, int16
 
+from . import nn, optim, utils, vision
+from ._save import load, save
+
 from math import e, inf, nan, pi
 
 __version__ = "0.1.0"

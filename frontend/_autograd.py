@@ -21,7 +21,7 @@ from ._tape import (
 )  # fmt: skip
 from ._tensor import Tensor, alias, edge_of, version_of
 
-_FREED = (
+FREED = (
     "Trying to backward through the graph a second time (or directly access saved tensors after they have already "
     "been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
     "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access "
@@ -45,7 +45,7 @@ def backward(
         if not inputs:
             raise RuntimeError("'inputs' argument to backward() cannot be empty.")
         wanted = [_edge_of_input(x) for x in inputs]
-    engine = _Engine(roots, wanted, keep=create_graph if retain_graph is None else retain_graph)
+    engine = Engine(roots, wanted, keep=create_graph if retain_graph is None else retain_graph)
     with set_grad_enabled(create_graph):
         engine.run(accumulate=True)
         for x in inputs or ():
@@ -67,7 +67,7 @@ def grad(
     inputs = _listed(inputs)
     wanted = [_edge_of_input(x) for x in inputs]
     roots = _roots(_listed(outputs), _listed(grad_outputs), create_graph)
-    engine = _Engine(roots, wanted, keep=create_graph if retain_graph is None else retain_graph)
+    engine = Engine(roots, wanted, keep=create_graph if retain_graph is None else retain_graph)
     with set_grad_enabled(create_graph):
         engine.run(accumulate=False)
     found = tuple(engine.reached.get(edge) for edge in wanted)
@@ -133,28 +133,38 @@ def _zeros_like(x: Tensor) -> Tensor:
         return build(ops.cast, _dispatch.full(0, x.dtype, x._type.shape), dtype=x.dtype)
 
 
-class _Engine:
+class Engine:
     """One backward. reached: the complete cotangents of the wanted edges.
 
     A pending cotangent is *owned* if nobody outside the engine can hold its storage: then a leaf keeps it as its grad
     without a copy. Whether it is follows from the rules that made it, so it is the same when traced.
     """
 
-    def __init__(self, roots: list[tuple[Edge, Tensor]], wanted: list[Edge] | None, keep: bool) -> None:
+    def __init__(
+        self, roots: list[tuple[Edge, Tensor]], wanted: list[Edge] | None, keep: bool, stop: bool = False
+    ) -> None:
+        """stop: do not go on, nor call hooks, at wanted edges."""
         self.keep = keep
         self.reached: dict[Edge, Tensor] = {}
         self._wanted = frozenset(wanted or ())
+        self._stop = self._wanted if stop else frozenset()
         self._needed = None if wanted is None else _leading_to(self._wanted, [edge for edge, _ in roots])
         self._pending: dict[Edge, Any] = {}
         self._owned: set[Edge] = set()
         self._queue: list[tuple[int, Edge]] = []
         for edge, ct in roots:
-            self._deliver(edge, ct, owned=False)
+            self.deliver(edge, ct, owned=False)
 
     def run(self, accumulate: bool) -> None:
         """Walk the tape. accumulate: add to the `grad` of the leaves that are reached."""
+        recorder = active()
         while self._queue:
             _, edge = heapq.heappop(self._queue)
+            if edge in self._stop:
+                self.reached[edge] = self._pending.pop(edge)
+                continue
+            if recorder is not None and 0 < edge.number <= recorder.first_node:
+                recorder.block("backward goes through what was computed before the compiled call")
             if isinstance(edge, MultiNode):
                 self._through_multi(edge)
                 continue
@@ -168,7 +178,7 @@ class _Engine:
             elif accumulate:
                 _accumulate(edge, ct, owned)  # type: ignore[arg-type]
 
-    def _deliver(self, edge: Edge, ct: Tensor, owned: bool) -> None:
+    def deliver(self, edge: Edge, ct: Tensor, owned: bool = False) -> None:
         """Add a contribution to an edge's cotangent."""
         if self._needed is not None and edge not in self._needed:
             return
@@ -205,7 +215,7 @@ class _Engine:
         for edge, g, root in zip(node.edges, cotangents, made, strict=True):
             if edge is not None and g is not None:
                 own = id(root) not in held and (owned or root is not _root(ct)) and _count(made, root) == 1
-                self._deliver(edge, g, own)
+                self.deliver(edge, g, own)
 
     def _to_source(self, edge: OutputOf, ct: Tensor) -> None:
         source = edge.source
@@ -219,7 +229,7 @@ class _Engine:
         if not node.takes_partials:
             for edge, ct in zip(node.edges, node.cotangents(cotangents, self.keep), strict=True):
                 if edge is not None and ct is not None:
-                    self._deliver(edge, ct, owned=False)
+                    self.deliver(edge, ct, owned=False)
             return
         partials = [None if e is None else self._pending.get(e) for e in node.edges]
         for edge, ct in zip(node.edges, node.cotangents(cotangents, self.keep, partials), strict=True):
@@ -263,7 +273,7 @@ def _unpacked(node: Node) -> list[Tensor | None]:
     values: list[Tensor | None] = [None] * (len(node.edges) + 1)
     if node.saved is None:
         if node.kept:
-            raise RuntimeError(_FREED)
+            raise RuntimeError(FREED)
         return values
     for place, x, then in zip(node.kept, node.saved, node.versions, strict=True):
         edge = node if place == len(node.edges) else node.edges[place]

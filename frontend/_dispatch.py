@@ -76,7 +76,7 @@ def recording(recorder: Recorder) -> Iterator[None]:
 
 
 def apply(op: BoundOp, *operands: Tensor) -> Tensor:
-    """The result of an op on tensors. Raises IRTypeError for operands that don't fit."""
+    """The result of an op on tensors. Raises RuntimeError for operands that don't fit."""
     entry = _ENTRIES.get((op, *[x._type for x in operands]))
     if entry is None:
         entry = _miss(op, operands)
@@ -132,7 +132,10 @@ def _miss(op: BoundOp, operands: tuple[Tensor, ...]) -> Entry:
         if not isinstance(x, Tensor):
             raise TypeError(f"{op.opdef.name}: expected Tensor operands, got {type(x).__name__}")
     types = tuple(x._type for x in operands)
-    entry = Entry(op, types)
+    try:
+        entry = Entry(op, types)
+    except IRTypeError as error:  # what the functions in front have not put in the user's words
+        raise RuntimeError(f"{op.opdef.name}: {error}") from error
     with _LOCK:
         if len(_ENTRIES) >= MOST_ENTRIES:
             _ENTRIES.clear()
@@ -183,6 +186,16 @@ def constant(value: Any, dtype: DType) -> Tensor:
 def full(value: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:
     """A read-only tensor with `value` everywhere: one element in memory, repeated."""
     return broadcast(build, constant(value, dtype), shape)
+
+
+def check(ok: Tensor, *shown: Tensor, error: str, message: str) -> None:
+    """Raise `error`, a name in `ops.CHECK_ERRORS`, if the tensor of rank 0 is False. See `ops.check` for `shown`."""
+    op = bind(ops.check, error=error, message=message)
+    operands = (ok, *shown)
+    if captures and (recorder := active()) is not None:
+        recorder.record(op, [recorder.operand(x._storage, x._type, x) for x in operands], None)
+    else:
+        eager.execute(op, tuple([x._type for x in operands]), [x._storage for x in operands])
 
 
 def assign(target: Tensor, value: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 from vitrify.ir.builder import sum_to
 
 from . import _dispatch
-from ._autograd import _FREED, written_over
+from ._autograd import FREED, written_over
 from ._dispatch import build
 from ._tape import Edge, MultiNode, OutputOf, is_grad_enabled, no_grad
 from ._tensor import Tensor, alias, edge_of, version_of
@@ -47,7 +47,7 @@ class FunctionCtx:
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
         """The tensors given to `save_for_backward`. Raises RuntimeError if one was changed, or all were freed."""
         if self._saved_as is None:
-            raise RuntimeError(_FREED)
+            raise RuntimeError(FREED)
         return tuple(_unpacked(*entry) for entry in self._saved_as)
 
     def _settle(self, outputs: list[Tensor]) -> None:

@@ -9,6 +9,8 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from vitrify.ir import dtypes, ops
 from vitrify.ir.opdef import BoundOp, bind
 
@@ -66,7 +68,7 @@ def overwrite(target: Tensor, value: Tensor) -> Tensor:
     Raises RuntimeError where PyTorch does: a result of a higher category, a shape that is not target's.
     """
     if not can_cast(value._type.dtype, target._type.dtype):
-        names = casting._TYPE_NAMES
+        names = pointwise.TYPE_NAMES
         raise RuntimeError(
             f"result type {names[value.dtype]} can't be cast to the desired output type {names[target.dtype]}"
         )
@@ -247,7 +249,7 @@ def _operator(function: Callable[[Any, Any], Tensor], reflected: bool = False) -
     def method(self: Tensor, other: Any) -> Any:
         if isinstance(other, _NUMBERS) or hasattr(other, "_traced_scalar"):
             return function(other, self) if reflected else function(self, other)
-        if hasattr(other, "__array__"):
+        if isinstance(other, np.ndarray):
             other = creation.as_tensor(other)
             return function(other, self) if reflected else function(self, other)
         return NotImplemented
@@ -255,7 +257,7 @@ def _operator(function: Callable[[Any, Any], Tensor], reflected: bool = False) -
     return method
 
 
-_NUMBERS = (Tensor, bool, int, float, complex)
+_NUMBERS = (Tensor, bool, int, float, complex, np.generic)
 
 
 def _arithmetic(op: BoundOp, function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any], Any]:

@@ -7,18 +7,22 @@ time (`runtime.layout`); other ops have static shapes. The numpy meaning of an o
 
 from __future__ import annotations
 
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..ir import ops
-from ..ir.dtypes import WITH_KERNELS
-from ..ir.opdef import BoundOp, OpDef
+from ..ir import dtypes, ops
+from ..ir.builder import GraphBuilder
+from ..ir.graph import Graph, Value
+from ..ir.opdef import BoundOp, OpDef, bind
+from ..ir.ops.structure import CHECK_ERRORS
 from ..ir.strided import StridedType, strided_type
-from ..ir.types import TensorType
 from . import storage
+from .executable import CheckFailed, Executable
+from .layout import Space, space
 from .views import view_of
 
 Types = tuple[StridedType, ...]
@@ -37,7 +41,7 @@ class Signature(NamedTuple):
 
 def signature(op: BoundOp, types: Types) -> Signature:
     """Type and layout of the result. Raises IRTypeError if the operands don't fit."""
-    (result,) = op.result_types(*(t.ir for t in types))
+    (result,) = op.result_types(*[t.ir for t in types])
     shown = view_of(op, types[0]) if types else None
     if shown is not None:
         return Signature(shown[0], shown[1], False)
@@ -45,26 +49,114 @@ def signature(op: BoundOp, types: Types) -> Signature:
 
 
 def execute(op: BoundOp, types: Types, storages: Sequence[Any]) -> Any:
-    """Run an op that is no view. Raises what a check in it raises, and IRTypeError."""
+    """Run an op that is no view; the storage of its result, if it has one. Raises what a check in it raises."""
     return kernel(op, types)(*storages)
 
 
 def kernel(op: BoundOp, types: Types) -> Kernel:
-    """The callable that runs this op on operands of these types."""
-    return _reference(op, types)
+    """The callable that runs this op, which is no view, on operands of these types; compiles it if need be."""
+    if op.opdef is ops.check:  # its meaning is one look at a bool
+        return lambda *storages: _meaning_of(op, types, storages)
+    if not op.result_types(*[t.ir for t in types]):
+        return _raising(op, types, _static_sizes(op, types))
+    result = signature(op, types).result
+    if result.numel == 0:
+        return lambda *_: storage.allocate(0)
+    if any(t.dtype not in dtypes.WITH_KERNELS for t in (*types, result)):
+        return _reference(op, types, result)
+    if op.opdef is ops.reshape:  # a copy, as strides don't allow a view
+        op = bind(ops.cast, dtype=result.dtype)
+    run = _run_time_sizes(op, types) if op.opdef.elementwise or op.opdef.reduction else _static_sizes(op, types)
+    return _raising(op, types, run) if op.opdef.may_raise else run
 
 
-_WARNED: set[OpDef] = set()
+_executables: dict[Hashable, Executable] = {}
+_lock = threading.Lock()
 
 
-def _reference(op: BoundOp, types: Types) -> Kernel:
-    meaning, attrs = op.opdef.meaning, op.attrs
-    assert meaning is not None
-    (result,) = op.result_types(*(t.ir for t in types))
+def _executable(key: Hashable, graph: Callable[[], Graph]) -> Executable:
+    """The executable of a one-op graph, made once per key."""
+    from .compiler import compile_graph  # passes and code generation, not needed while nothing is compiled
+
+    found = _executables.get(key)
+    if found is None:
+        made = compile_graph(graph(), optimized=True)
+        with _lock:
+            found = _executables.setdefault(key, made)
+    return found
+
+
+def _run_time_sizes(op: BoundOp, types: Types) -> Kernel:
+    axes: tuple[int, ...] = op.attrs.get("axes", ())  # type: ignore[assignment]
+    seen = space(types, axes, keep_last=op.attrs.get("order") == "rows")
+    executable = _executable((op.opdef, _without_axes(op), seen.layout), lambda: _graph_over(op, seen))
+    return executable.bind([seen.sizes[name] for name in executable.plan.sizes])
+
+
+def _without_axes(op: BoundOp) -> Hashable:
+    return tuple((name, value) for name, value in op.attrs.items() if name != "axes")
+
+
+def _graph_over(op: BoundOp, seen: Space) -> Graph:
+    build = GraphBuilder(op.opdef.name)
+    values = seen.inputs(build)
+    attrs = dict(op.attrs)
+    if "axes" in attrs:
+        attrs["axes"] = tuple(a for a, reduced in enumerate(seen.layout.reduced) if reduced)
+    return build.finish([build(op.opdef, *values, **attrs)])
+
+
+def _static_sizes(op: BoundOp, types: Types) -> Kernel:
+    return _executable((op, types), lambda: _graph_of(op, types)).bind()
+
+
+def _graph_of(op: BoundOp, types: Types) -> Graph:
+    build = GraphBuilder(op.opdef.name)
+    values: list[Value] = [build.input(t.ir, strides=None if t.is_contiguous else t.strides) for t in types]
+    return build.finish(build.emit(op.opdef, values, op.attrs))
+
+
+def _raising(op: BoundOp, types: Types, run: Kernel) -> Kernel:
+    """A kernel whose failed check surfaces as the Python error that the op's meaning raises, with the values at fault."""
+
+    def checked(*storages: Any) -> Any:
+        try:
+            return run(*storages)
+        except CheckFailed as failed:
+            error = failed
+        _meaning_of(op, types, storages)
+        raise _as_python(error)
+
+    return checked
+
+
+def _as_python(failed: CheckFailed) -> Exception:
+    checkpoint = failed.checkpoint
+    return CHECK_ERRORS[checkpoint.error](checkpoint.message)
+
+
+def _meaning_of(op: BoundOp, types: Types, storages: Sequence[Any]) -> np.ndarray:
+    meaning = op.opdef.meaning
+    assert meaning is not None, f"{op} has no meaning in numpy"
+    with np.errstate(all="ignore"):
+        return np.asarray(meaning(*map(storage.to_array, storages, types), **op.attrs))
+
+
+_warned: set[OpDef] = set()
+
+
+def _reference(op: BoundOp, types: Types, result: StridedType) -> Kernel:
+    """The numpy meaning, for dtypes that have no kernels yet."""
+    if op.opdef not in _warned and not op.opdef.exact:
+        _warned.add(op.opdef)
+        warnings.warn(
+            f"{op.opdef.name} of {', '.join(str(t.ir) for t in types)} has no kernel yet and runs in numpy: compiled code "
+            "may differ in the last bits",
+            stacklevel=4,
+        )
 
     def run(*storages: Any) -> Any:
-        arrays = map(storage.to_array, storages, types)
-        value = np.asarray(meaning(*arrays, **attrs), result.dtype.numpy)
+        value = _meaning_of(op, types, storages).astype(result.dtype.numpy, copy=False)
         return storage.from_array(np.array(value, order="C"))
 
     return run

@@ -12,6 +12,7 @@ from vitrify.ir.opdef import bind
 from .._dispatch import apply
 from .._size import check_device, device
 from .._tensor import Tensor
+from .pointwise import TYPE_NAMES
 
 
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
@@ -71,9 +72,9 @@ def cuda(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 def type(input: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """The name of the tensor's type, or the tensor converted to a dtype."""
     if dtype is None:
-        return f"vitrify.{_TYPE_NAMES[input._type.dtype]}Tensor"
+        return f"vitrify.{TYPE_NAMES[input._type.dtype]}Tensor"
     if isinstance(dtype, str):
-        dtype = next(d for d, name in _TYPE_NAMES.items() if dtype.rpartition(".")[2] == name + "Tensor")
+        dtype = next(d for d, name in TYPE_NAMES.items() if dtype.rpartition(".")[2] == name + "Tensor")
     return cast(input, dtype)
 
 
@@ -84,12 +85,6 @@ def _conversion(dtype: DType) -> Callable[[Tensor], Tensor]:
     function.__doc__ = f"The tensor in {dtype.name}."
     return function
 
-
-_TYPE_NAMES = {
-    dtypes.float32: "Float", dtypes.float64: "Double", dtypes.float16: "Half", dtypes.bfloat16: "BFloat16",
-    dtypes.int8: "Char", dtypes.int16: "Short", dtypes.int32: "Int", dtypes.int64: "Long", dtypes.uint8: "Byte",
-    dtypes.bool_: "Bool", dtypes.complex64: "ComplexFloat", dtypes.complex128: "ComplexDouble",
-}  # fmt: skip
 
 #: Methods such as `x.float()`.
 CONVERSIONS = {

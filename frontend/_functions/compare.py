@@ -12,7 +12,7 @@ from vitrify.ir.opdef import OpDef, bind
 from .._dispatch import apply
 from .._promotion import as_operand, broadcast_shapes, number_dtype, result_type
 from .._tensor import Tensor
-from .pointwise import _TYPE_NAMES, abs, check_number, floating, pair
+from .pointwise import TYPE_NAMES, abs, check_number, floating, pair
 
 
 def _comparison(opdef: OpDef, doc: str) -> Callable[[Any, Any], Tensor]:
@@ -113,7 +113,7 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
         if condition._type.dtype is not dtypes.uint8:
             raise RuntimeError(
                 "where expected condition to be a boolean tensor, but got a tensor with dtype "
-                + _TYPE_NAMES.get(condition.dtype, condition.dtype.name.capitalize())
+                + TYPE_NAMES.get(condition.dtype, condition.dtype.name.capitalize())
             )
         condition = _truth(condition)
     if isinstance(input, Tensor) or isinstance(other, Tensor):

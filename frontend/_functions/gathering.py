@@ -12,7 +12,8 @@ from vitrify.ir.opdef import bind
 from .._dispatch import apply, assign
 from .._promotion import as_operand
 from .._tensor import Tensor, wrap_dim
-from .casting import _TYPE_NAMES, cast
+from .casting import cast
+from .pointwise import TYPE_NAMES
 from .creation import from_numpy, iota
 from .movement import broadcast_to, flatten, movedim, reshape, slice_dim, squeeze
 from .reductions import _Pairs
@@ -120,7 +121,7 @@ def _by_index(opdef: Any, x: Tensor, dim: int, index: Tensor, source: Tensor, na
     dim = wrap_dim(dim, x.ndim)
     if source._type.dtype is not x._type.dtype:
         raise RuntimeError(
-            f"{name}: self ({_TYPE_NAMES[x.dtype]}) and source ({_TYPE_NAMES[source.dtype]}) must have the same scalar type"
+            f"{name}: self ({TYPE_NAMES[x.dtype]}) and source ({TYPE_NAMES[source.dtype]}) must have the same scalar type"
         )
     if index.ndim > 1 or index._type.numel != (source._type.shape[dim] if source.ndim else 1):
         raise IndexError(f"{name}: Number of indices ({index._type.numel}) should be equal to source.size(dim)")

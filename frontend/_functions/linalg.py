@@ -14,9 +14,8 @@ from vitrify.ir.opdef import bind
 from .._dispatch import apply
 from .._promotion import broadcast_shapes
 from .._tensor import Tensor, wrap_dim
-from .casting import _TYPE_NAMES
 from .movement import reshape
-from .pointwise import add, check_tensor, mul
+from .pointwise import TYPE_NAMES, add, check_tensor, mul, not_implemented
 
 Labels = Sequence[str]
 
@@ -25,13 +24,13 @@ def contract(x: Tensor, y: Tensor, lhs: Labels, rhs: Labels, out: Labels, over: 
     """sum over `over` of x[lhs] * y[rhs]: one label per dimension."""
     spec = ContractSpec(tuple(map(symbol, lhs)), tuple(map(symbol, rhs)), tuple(out), tuple(over))
     if x._type.dtype is dtypes.bool_:
-        raise RuntimeError('"addmm_impl_cpu_" not implemented for \'Bool\'')
+        raise not_implemented("addmm_impl_cpu_", dtypes.bool_)
     return apply(bind(ops.contract, spec=spec), x, y)
 
 
 def _check_dtypes(x: Tensor, y: Tensor) -> None:
     if x._type.dtype is not y._type.dtype:
-        names = [_C_NAMES.get(v.dtype.name, _TYPE_NAMES[v.dtype]) for v in (x, y)]
+        names = [_C_NAMES.get(v.dtype.name, TYPE_NAMES[v.dtype]) for v in (x, y)]
         raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {names[0]} != {names[1]}")
 
 
@@ -138,7 +137,7 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     if input._type.dtype is not tensor._type.dtype:
         raise RuntimeError(
             "dot : expected both vectors to have same dtype, but found "
-            f"{_TYPE_NAMES[input.dtype]} and {_TYPE_NAMES[tensor.dtype]}"
+            f"{TYPE_NAMES[input.dtype]} and {TYPE_NAMES[tensor.dtype]}"
         )
     return matmul(input, tensor)
 

@@ -198,13 +198,17 @@ def floor_divide(input: Any, other: Any) -> Tensor:
 
 
 def _floor_divided(x: Tensor, y: Tensor) -> Tensor:
-    """As Python's // on floats: from the exact remainder, so that 1 // 0.1 is 9."""
+    """As Python's // on floats, from the exact remainder: 1 // 0.1 is 9. Source: CPython, float_divmod."""
     zero = as_operand(0, x.dtype, x._type.shape)
-    rest = apply(bind(ops.rem), x, y)
-    near = apply(_DIV, apply(_SUB, x, rest), y)
-    whole = apply(bind(ops.round_), near)
-    by_zero = apply(bind(ops.eq), y, zero)
-    return apply(bind(ops.select), by_zero, apply(_DIV, x, y), whole)
+    quotient = apply(_DIV, x, y)
+    rest = fmod(x, y)
+    whole = apply(_DIV, apply(_SUB, x, rest), y)
+    signs_differ = apply(bind(ops.bit_xor), apply(bind(ops.lt), y, zero), apply(bind(ops.lt), rest, zero))
+    down = apply(_AND, apply(bind(ops.ne), rest, zero), signs_differ)
+    whole = apply(bind(ops.round_), sub(whole, apply(bind(ops.cast, dtype=x.dtype), down)))
+    is_zero = apply(bind(ops.eq), whole, zero)
+    whole = apply(bind(ops.select), is_zero, apply(_MUL, quotient, zero), whole)  # zero with its sign
+    return apply(bind(ops.select), apply(bind(ops.eq), y, zero), quotient, whole)
 
 
 def remainder(input: Any, other: Any) -> Tensor:

@@ -14,7 +14,8 @@ from vitrify.ir.opdef import OpDef, bind
 from .._dispatch import apply, build
 from .._promotion import as_operand, get_default_dtype
 from .._tensor import Tensor, wrap_dim
-from .casting import _TYPE_NAMES, cast
+from .casting import cast
+from .pointwise import TYPE_NAMES
 from .compare import isnan, logical_not, ne
 from .pointwise import div, exp, log, maximum, minimum, mul, pow, sqrt, sub
 from .pointwise import abs as absolute
@@ -82,7 +83,7 @@ def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType
     """The mean over `dim` (all dimensions by default); nan over nothing. Raises RuntimeError for integers."""
     x = input if dtype is None else cast(input, dtype)
     if x._type.dtype.kind not in "fc":
-        name = _TYPE_NAMES[x._type.dtype]
+        name = TYPE_NAMES[x._type.dtype]
         if dtype is None:
             raise RuntimeError(
                 "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
@@ -274,7 +275,7 @@ def norm(input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False,
     x = input if dtype is None else cast(input, dtype)
     if not x.is_floating_point():
         raise RuntimeError(
-            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {_TYPE_NAMES[x.dtype]}"
+            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {TYPE_NAMES[x.dtype]}"
         )
     p = 2.0 if p in ("fro", None) else float(p)
     if p == math.inf:

@@ -1,0 +1,151 @@
+"""Pointwise functions, comparisons and promotion against PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from .tensor_twins import arrays_of, check, check_grad
+
+DTYPES = ["float32", "float64", "int64", "int32", "uint8", "bool"]
+UNARY = """exp log sin cos tanh erf sqrt rsqrt sigmoid floor ceil trunc round neg abs sign square reciprocal relu log2 log10
+    log1p exp2 expm1 sinh cosh frac isnan isinf isfinite isposinf isneginf logical_not bitwise_not signbit nan_to_num
+    positive clone""".split()
+BINARY = """add sub mul div floor_divide remainder fmod pow maximum minimum eq ne lt le gt ge logical_and logical_or logical_xor
+    bitwise_and bitwise_or bitwise_xor hypot logaddexp""".split()
+
+
+def _call(name: str) -> Any:
+    return lambda lib, *x: getattr(lib, name)(*x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", UNARY)
+def test_unary(name: str, dtype: str) -> None:
+    for kind, x in arrays_of(dtype).items():
+        check(_call(name), x, what=f"{name} of {dtype} {kind}")
+    check(lambda lib, x: _call(name)(lib, x.t()[1:, ::2]), arrays_of(dtype)["matrix"], what=f"{name} strided")
+
+
+@pytest.mark.parametrize("dtypes", [("float32", "float32"), ("int64", "int64"), ("int32", "uint8"), ("float32", "float64"),
+                                    ("int64", "float32"), ("bool", "bool"), ("bool", "uint8"), ("uint8", "uint8")])  # fmt: skip
+@pytest.mark.parametrize("name", BINARY)
+def test_binary(name: str, dtypes: tuple[str, str]) -> None:
+    left, right = arrays_of(dtypes[0])["matrix"], arrays_of(dtypes[1], seed=1)["matrix"]
+    if name in ("floor_divide", "remainder", "fmod") and dtypes[1] != "bool":
+        right[right == 0] = 1
+    if name == "pow":
+        right = np.abs(right)
+    check(_call(name), left, right, what=f"{name} {dtypes}")
+    check(_call(name), left, right[2], what=f"{name} {dtypes} broadcast")
+    check(_call(name), left[:, :1], right[:1], what=f"{name} {dtypes} outer")
+    check(_call(name), np.array(left[0, 0]), right, what=f"{name} {dtypes} scalar tensor")
+    check(lambda lib, x, y: _call(name)(lib, x.t(), y.t()), left, right, what=f"{name} transposed")
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "maximum", "minimum", "eq", "lt", "remainder", "floor_divide"])
+def test_binary_special_values(name: str) -> None:
+    x = arrays_of("float32")["special"]
+    y = x if name not in ("remainder", "floor_divide") else x[x != np.float32(1e-40)]  # PyTorch flushes it to nan
+    check(_call(name), x[:, None], y[None, :], what=name)
+
+
+@pytest.mark.parametrize("scalar", [2, 2.5, True, -3, 0.5, 0, float("inf"), float("nan"), -0.0])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_python_scalars(dtype: str, scalar: Any) -> None:
+    x = arrays_of(dtype)["matrix"]
+    small = arrays_of(dtype)["scalar"]
+    for f in (
+        lambda lib, x: x + scalar, lambda lib, x: scalar - x, lambda lib, x: x * scalar, lambda lib, x: x / scalar,
+        lambda lib, x: scalar / x, lambda lib, x: x == scalar, lambda lib, x: x < scalar,
+    ):  # fmt: skip
+        check(f, x, what=f"{dtype} and {scalar!r}")
+        check(f, small, what=f"{dtype} rank 0 and {scalar!r}")
+
+
+def test_numpy_scalars() -> None:
+    x = arrays_of("float32")["matrix"]
+    for number in (np.float64(1.5), np.float32(2.5), np.int64(3)):
+        check(lambda lib, x: x * number, x)
+
+
+@pytest.mark.parametrize("exponent", [2, 3, 0.5, -1, -2, 0, 1, 2.5, -0.5, 4])
+def test_pow_of_numbers(exponent: float) -> None:
+    for dtype in ("float32", "float64", "int64"):
+        check(lambda lib, x: x**exponent, np.abs(arrays_of(dtype)["matrix"]), what=f"{dtype} ** {exponent}")
+    check(lambda lib, x: 2.0**x, arrays_of("float32")["matrix"])
+
+
+def test_clamp_where_lerp() -> None:
+    x, y = arrays_of("float32")["matrix"], arrays_of("float32", 1)["matrix"]
+    check_grad(lambda lib, x: x.clamp(-1, 2), x)
+    check_grad(lambda lib, x: x.clamp(min=-1.5), x)
+    check_grad(lambda lib, x, y: lib.clamp(x, max=y), x, y)
+    check(lambda lib, x: x.clamp(-1.5, 2), arrays_of("int64")["matrix"])
+    check_grad(lambda lib, x, y: lib.where(x > 0, x, y), x, y)
+    check(lambda lib, x: lib.where(x > 0, x, 0), arrays_of("int64")["matrix"])
+    check(lambda lib, x: lib.where(x > 0, 1.0, 0.0), x)
+    check(lambda lib, x: lib.where(x > 0), x)
+    check_grad(lambda lib, x, y: lib.lerp(x, y, 0.3), x, y)
+    check_grad(lambda lib, x, y: lib.lerp(x, y, 0.7), x, y)
+    check_grad(lambda lib, x, y: lib.addcmul(x, x, y, value=0.5), x, y)
+    check_grad(lambda lib, x, y: lib.addcdiv(x, x, y, value=0.5), x, y)
+    check_grad(lambda lib, x, y: lib.add(x, y, alpha=0.5), x, y)
+    check_grad(lambda lib, x, y: lib.sub(x, y, alpha=2), x, y)
+    check(lambda lib, x: x.masked_fill(x > 0, 7), x)
+    check(lambda lib, x, y: lib.isclose(x, y, 0.5, 0.5), x, y)
+    check(lambda lib, x: lib.allclose(x, x + 1e-9), x)
+    check(lambda lib, x, y: (lib.equal(x, y), lib.equal(x, x)), x, y)
+
+
+@pytest.mark.parametrize("mode", [None, "floor", "trunc"])
+@pytest.mark.parametrize("dtype", ["float32", "int64"])
+def test_division_modes(dtype: str, mode: str | None) -> None:
+    x, y = arrays_of(dtype)["matrix"], arrays_of(dtype, 1)["matrix"]
+    y[y == 0] = 2
+    check(lambda lib, x, y: lib.div(x, y, rounding_mode=mode), x, y)
+    check(lambda lib, x: lib.div(x, -3, rounding_mode=mode), x)
+
+
+SMOOTH = """exp sin cos tanh erf sigmoid square log1p expm1 sinh cosh tan exp2""".split()
+POSITIVE = """log sqrt rsqrt reciprocal log2 log10""".split()
+
+
+@pytest.mark.parametrize("name", SMOOTH + POSITIVE + ["abs", "relu", "neg", "sign", "floor"])
+def test_unary_gradients(name: str) -> None:
+    for kind in ("matrix", "scalar", "empty"):
+        x = np.asarray(arrays_of("float64")[kind] / 3)
+        check_grad(_call(name), np.asarray(np.abs(x) + 0.1) if name in POSITIVE else x, what=name)
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "pow", "maximum", "minimum", "remainder", "fmod", "hypot",
+                                  "logaddexp"])  # fmt: skip
+def test_binary_gradients(name: str) -> None:
+    x, y = (np.abs(arrays_of("float64", seed)["matrix"]) + 0.1 for seed in (0, 1))
+    check_grad(_call(name), x, y, what=name)
+    check_grad(_call(name), x, y[2], what=name)
+    check_grad(_call(name), x[:, :1], y[:1], what=name)
+    check_grad(lambda lib, x: _call(name)(lib, x, x), x, what=name)
+
+
+@pytest.mark.parametrize("kind", [(a, b) for a in DTYPES for b in DTYPES])
+def test_promotion(kind: tuple[str, str]) -> None:
+    a, b = kind
+    shaped, small = np.ones((2, 2)), np.ones(())
+    for x in (shaped, small):
+        for y in (shaped, small):
+            check(lambda lib, x, y: lib.result_type(x, y).itemsize, x.astype(a), y.astype(b), what=str(kind))
+            check(lambda lib, x, y: x + y, x.astype(a), y.astype(b), what=str(kind))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_casts(dtype: str) -> None:
+    for kind, x in arrays_of(dtype).items():
+        if kind == "special":
+            x = np.array([0.0, -1.7, 2.5, 200.2, -0.0, 1e-40]).astype(dtype)
+        for target in DTYPES:
+            if target == "uint8":
+                x = np.abs(x) if x.dtype != bool else x
+            check(lambda lib, x: x.to(getattr(lib, target)), x, what=f"{dtype} {kind} to {target}")
