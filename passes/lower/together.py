@@ -36,13 +36,15 @@ def _checks(group: Group) -> bool:
 
 
 def _is_last(group: Group, stores: Stores) -> bool:
-    """Whether a group is pointwise, can't stop the plan, and no other group reads its results."""
+    """Whether a group is pointwise, can't stop the plan, and no other group reads its results: neither those that are
+    stored nor, by computing them anew from what is stored, the others."""
     return (
         group.kind == POINTWISE
         and not any(op.opdef.may_raise for op in group.members)
         and all(
             stores.home.get(r.op.results[0]) is group if r.op.results else False
-            for v in stores.of_group(group)
+            for op in group.members
+            for v in op.results
             for r in stores.readers.get(v, ())
         )
     )
