@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-
 from vitrify.codegen.emit import emit_plan
 from vitrify.codegen.target import LEVELS, Target
-from vitrify.ir.kernel import Kernel
+from vitrify.ir.dtypes import DType
+from vitrify.ir.expr import symbol
+from vitrify.ir.kernel import Axis, Buffer, Compute, Kernel, Load, Loop, Scalar, Store
 from vitrify.ir.kernel_interpreter import run_kernel
 from vitrify.ir.kernel_text import parse_kernel
 from vitrify.ir.kernel_verifier import verify_kernel
-from vitrify.ir.expr import symbol
+from vitrify.ir.opdef import Attr, OpDef
 from vitrify.ir.plan import Call, Plan, PlanBuffer
 from vitrify.runtime.host import host_target
 from vitrify.runtime.jit import load
+
+from tests.support import assert_same_bits
+
+Native = Callable[..., int]
 
 
 def plan_of(kernel: Kernel) -> Plan:
@@ -31,21 +36,22 @@ def text_of(kernel: Kernel, target: Target | None = None) -> str:
     return emit_plan(plan_of(kernel), target or host_target())
 
 
+def native_plan(plan: Plan, target: Target | None = None) -> Native:
+    """run(buffers, sizes, arena) -> status as a Python function of addresses."""
+    chosen = target or host_target()
+    address = load(emit_plan(plan, chosen), ["run"], target=chosen)["run"]
+    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(address)
+
+
 def run_native(
-    kernel: Kernel, buffers: Mapping[str, np.ndarray], sizes: Mapping[str, int] | None = None, target: Target | None = None
-) -> int:
+    kernel: Kernel, buffers: Mapping[str, np.ndarray], sizes: Mapping[str, int] | None = None,
+    target: Target | None = None,
+) -> int:  # fmt: skip
     """Run the kernel on the arrays in place; gives its status."""
-    function = prepared(kernel, target)
+    function = native_plan(plan_of(kernel), target)
     pointers = (ctypes.c_void_p * len(kernel.buffers))(*(buffers[b.name].ctypes.data for b in kernel.buffers))
     values = (ctypes.c_int64 * max(1, len(kernel.sizes)))(*((sizes or {})[s] for s in kernel.sizes))
-    return int(function(pointers, values, None))
-
-
-def prepared(kernel: Kernel, target: Target | None = None) -> ctypes._CFuncPtr:
-    """The native function run(buffers, sizes, arena)."""
-    chosen = target or host_target()
-    address = load(text_of(kernel, chosen), ["run"], target=chosen)["run"]
-    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(address)
+    return function(pointers, values, None)
 
 
 def runnable_targets() -> list[Target]:
@@ -54,8 +60,11 @@ def runnable_targets() -> list[Target]:
     return [t for t in LEVELS.values() if t.vector_bytes <= width]
 
 
-def check_kernel(text: str, buffers: Mapping[str, np.ndarray], sizes: Mapping[str, int] | None = None, **kind: object) -> None:
-    """Run the kernel natively, for every target that this CPU can run, and in the interpreter: the same bits and status."""
+def check_kernel(
+    text: str, buffers: Mapping[str, np.ndarray], sizes: Mapping[str, int] | None = None
+) -> dict[str, np.ndarray]:
+    """Run the kernel natively, for every level that this CPU can run, and in the interpreter: the same bits and
+    status. Returns the buffers afterwards."""
     kernel = parse_kernel(text)
     verify_kernel(kernel)
     expected = {name: array.copy() for name, array in buffers.items()}
@@ -65,15 +74,26 @@ def check_kernel(text: str, buffers: Mapping[str, np.ndarray], sizes: Mapping[st
         assert run_native(kernel, found, sizes, target) == status, target.cpu
         for name, array in found.items():
             assert_same_bits(array, expected[name], f"{name} for {target.cpu}")
+    return expected
 
 
-def assert_same_bits(found: np.ndarray, expected: np.ndarray, what: str = "") -> None:
-    """Equal in every bit, all NaNs counting as equal."""
-    if found.dtype.kind == "f":
-        both_nan = np.isnan(found) & np.isnan(expected)
-        bits = f"u{found.dtype.itemsize}"
-        same = (found.view(bits) == expected.view(bits)) | both_nan
-    else:
-        same = found == expected
-    bad = np.flatnonzero(~same)
-    assert not len(bad), f"{what}: {len(bad)} differ, first at {bad[0]}: {found.flat[bad[0]]!r}, expected {expected.flat[bad[0]]!r}"
+def pointwise(opdef: OpDef, dtypes: Sequence[DType], result: DType, **attrs: Attr) -> Kernel:
+    """y[i] = opdef(x0[i], x1[i], ...) for i < n."""
+    i, n = symbol("i"), symbol("n")
+    operands = tuple(Scalar(str(k), dtype) for k, dtype in enumerate(dtypes))
+    value = Scalar("r", result)
+    loads = [Load(operand, f"x{k}", i) for k, operand in enumerate(operands)]
+    compute = Compute(value, opdef, operands, tuple(attrs.items()))
+    loop = Loop(Axis("i", n), "vector", (*loads, compute, Store("y", i, value)))
+    buffers = [Buffer(f"x{k}", dtype, n, "in") for k, dtype in enumerate(dtypes)]
+    return Kernel(opdef.name, (*buffers, Buffer("y", result, n, "out")), ("n",), (loop,))
+
+
+def apply_native(kernel: Kernel, *operands: np.ndarray, target: Target | None = None) -> np.ndarray:
+    """The y of a `pointwise` kernel, in an array whose next elements must stay as they are."""
+    n = len(operands[0])
+    room = np.full(n + 32, 77, kernel.buffers[-1].dtype.numpy)
+    buffers = {f"x{k}": np.ascontiguousarray(x) for k, x in enumerate(operands)}
+    assert run_native(kernel, {**buffers, "y": room}, {"n": n}, target) == 0
+    assert (room[n:] == np.full(32, 77).astype(room.dtype)).all()
+    return room[:n]

@@ -1,0 +1,266 @@
+"""Contractions as native code: the same bits as the interpreter's exact FMA chains, for every CPU level, layout
+and size; and the same bits whatever the tiles."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from vitrify.codegen.contract_tile import Tile, choose_tile
+from vitrify.codegen.target import LEVELS
+from vitrify.ir import dtypes
+from vitrify.ir.errors import IRError
+from vitrify.ir.expr import parse_expr
+from vitrify.ir.kernel_interpreter import run_kernel
+from vitrify.ir.kernel_text import parse_kernel
+
+from .harness import check_kernel, run_native, text_of
+
+LAYOUTS = ["mk,kn", "mk,nk", "km,kn", "km,nk"]
+SHAPES = [
+    (1, 1, 1), (2, 3, 4), (5, 16, 7), (12, 32, 9), (13, 33, 10), (30, 70, 40), (7, 100, 33), (64, 10, 51),
+    (3, 1, 70), (40, 1, 33), (1, 50, 33), (40, 3, 20), (25, 48, 17), (4, 0, 3), (0, 4, 4), (3, 20, 0),
+]  # fmt: skip
+
+
+def matmul(m: object, n: object, k: object, layout: str, dtype: str = "f32", sizes: str = "") -> str:
+    """The text of a kernel for c = a * b; sizes: names of those of m, n, k that are known at run time."""
+    left, right = layout.split(",")
+    a = f"i*({k}) + p" if left == "mk" else f"i + p*({m})"
+    b = f"p*({n}) + j" if right == "kn" else f"p + j*({k})"
+    sizes = f"; {sizes}" if sizes else ""
+
+    def e(text: str) -> str:
+        return str(parse_expr(text))
+
+    return f"""kernel matmul(%a: {dtype}[{e(f"({m})*({k})")}] in, %b: {dtype}[{e(f"({k})*({n})")}] in, %c: {dtype}[{e(f"({m})*({n})")}] out{sizes}) {{
+  %r = contract %a[{e(a)}] * %b[{e(b)}] over p < {k} for i < {m}, j < {n} : {dtype} {{
+    store %c[{e(f"i*({n}) + j")}], %r
+  }}
+}}
+"""
+
+
+def data(*sizes: int, dtype: dtypes.DType = dtypes.float32, seed: int = 0) -> list[np.ndarray]:
+    """Arrays of these sizes; the values reach over many magnitudes, so that the order of arithmetic shows."""
+    rng = np.random.default_rng(seed)
+    if dtype.is_floating_point:
+        return [(rng.standard_normal(n) * 10.0 ** rng.integers(-3, 4, n)).astype(dtype.numpy) for n in sizes]
+    low = -100 if dtype.is_signed else 0
+    return [rng.integers(low, 100, n).astype(dtype.numpy) for n in sizes]
+
+
+def check(m: int, n: int, k: int, layout: str, dtype: dtypes.DType = dtypes.float32) -> None:
+    a, b = data(m * k, k * n, dtype=dtype)
+    check_kernel(matmul(m, n, k, layout, dtype.short), {"a": a, "b": b, "c": np.zeros(m * n, dtype.numpy)})
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_static_sizes(shape: tuple[int, int, int], layout: str) -> None:
+    check(*shape, layout)
+
+
+@pytest.mark.parametrize("layout", ["mk,kn", "mk,nk"])
+@pytest.mark.parametrize("dtype", [d for d in dtypes.WITH_KERNELS if d is not dtypes.bool_], ids=str)
+def test_dtypes(dtype: dtypes.DType, layout: str) -> None:
+    check(13, 37, 21, layout, dtype)
+    check(2, 3, 40, layout, dtype)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(5, 20, 33), (1, 1, 1), (29, 64, 17), (0, 3, 3), (3, 0, 2), (4, 5, 0)], ids=str)
+def test_run_time_sizes(shape: tuple[int, int, int], layout: str) -> None:
+    m, n, k = shape
+    a, b = data(m * k, k * n)
+    buffers = {"a": a, "b": b, "c": np.zeros(m * n, np.float32)}
+    check_kernel(matmul("m", "n", "k", layout, sizes="m, n, k"), buffers, {"m": m, "n": n, "k": k})
+
+
+@pytest.mark.parametrize("rows", [0, 1, 4, 5, 12, 13, 39])
+def test_rows_known_at_run_time(rows: int) -> None:
+    a, b = data(rows * 30, 30 * 40)
+    buffers = {"a": a, "b": b, "c": np.zeros(rows * 40, np.float32)}
+    check_kernel(matmul("m", 40, 30, "mk,kn", sizes="m"), buffers, {"m": rows})
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(3, 20, 4097), (2, 5, 8192), (3, 40, 1500), (245, 3, 1030)], ids=str)
+def test_long_sums(shape: tuple[int, int, int], layout: str) -> None:
+    """Superblocks of 4096 steps; panels packed piece by piece; chains that go on from memory."""
+    check(*shape, layout)
+
+
+@pytest.mark.parametrize("layout", ["mk,kn", "mk,nk"])
+def test_long_sums_known_at_run_time(layout: str) -> None:
+    a, b = data(3 * 4500, 4500 * 20)
+    buffers = {"a": a, "b": b, "c": np.zeros(60, np.float32)}
+    check_kernel(matmul("m", "n", "k", layout, sizes="m, n, k"), buffers, {"m": 3, "n": 20, "k": 4500})
+
+
+_CONVOLUTION = """kernel conv(%x: f32[{x}] in, %w: f32[{w}] in, %y: f32[{y}] out) {{
+  parallel b < {n} {{
+    parallel oh < {o} {{
+      %r = contract %x[{place}] * %w[{weight}] over kh < 3, kw < 3, ci < {ci} for ow < {o}, co < {co} : f32 {{
+        store %y[{out}], %r
+      }}
+    }}
+  }}
+}}
+"""
+
+
+@pytest.mark.parametrize("ci", [1, 3, 500])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("weights", ["last", "first"])
+def test_convolutions(ci: int, stride: int, weights: str) -> None:
+    """Channels last, sums over three axes of which two or three merge; output channels contiguous or not."""
+    n, o, co, h = 2, 3, 20, 3 * stride + 2
+    steps = f"(({h}*b + {stride}*oh + kh)*{h} + {stride}*ow + kw)*{ci} + ci"
+    tap = "(kh*3 + kw)"
+    weight = f"({tap}*{ci} + ci)*{co} + co" if weights == "last" else f"co*{9 * ci} + {tap}*{ci} + ci"
+    text = _CONVOLUTION.format(
+        x=n * h * h * ci, w=9 * ci * co, y=n * o * o * co, n=n, o=o, ci=ci, co=co, place=parse_expr(steps),
+        weight=parse_expr(weight), out=parse_expr(f"((b*{o} + oh)*{o} + ow)*{co} + co"),
+    )  # fmt: skip
+    x, w = data(n * h * h * ci, 9 * ci * co)
+    check_kernel(text, {"x": x, "w": w, "y": np.zeros(n * o * o * co, np.float32)})
+
+
+@pytest.mark.parametrize("extents", [(3, 40, 41), (5, 70, 70), (2, 3, 5000), (4500, 1, 2), (2, 0, 3)], ids=str)
+@pytest.mark.parametrize("contiguous", [True, False])
+@pytest.mark.parametrize("static", [True, False])
+def test_superblocks_of_several_axes(extents: tuple[int, int, int], contiguous: bool, static: bool) -> None:
+    """Cut where inner axes no longer fit in 4096 steps; the operands' layouts keep the axes from merging."""
+    m, n = 3, 18
+    p, q, r = extents
+    names = [str(e) for e in extents] if static else ["p", "q", "r"]
+    lhs = f"i + {m}*(k2 + ({names[2]} + 1)*(k1 + ({names[1]} + 1)*k0))"
+    step = f"(k2 + ({names[2]} + 1)*(k1 + {names[1]}*k0))"
+    rhs = f"{n}*{step} + j" if contiguous else f"{step} + j*5*{max(p * q * (r + 1), 1)}"
+    a, b = data(m * p * (q + 1) * (r + 1), (n * 5 if not contiguous else n) * max(p * q * (r + 1), 1))
+    tail = "" if static else "; p, q, r"
+    over = ", ".join(f"k{i} < {name}" for i, name in enumerate(names))
+    text = f"""kernel sums(%a: f32[{len(a)}] in, %b: f32[{len(b)}] in, %c: f32[{m * n}] out{tail}) {{
+  %r = contract %a[{parse_expr(lhs)}] * %b[{parse_expr(rhs)}] over {over} for i < {m}, j < {n} : f32 {{
+    store %c[18*i + j], %r
+  }}
+}}
+"""
+    sizes = None if static else {"p": p, "q": q, "r": r}
+    check_kernel(text, {"a": a, "b": b, "c": np.zeros(m * n, np.float32)}, sizes)
+
+
+def test_a_panel_neither_of_whose_axes_is_contiguous() -> None:
+    text = """kernel gathered(%a: f32[60] in, %b: f32[1200] in, %c: f32[60] out) {
+  %r = contract %a[12*i + k] * %b[2*k + 60*j] over k < 12 for i < 5, j < 12 : f32 {
+    store %c[12*i + j], %r
+  }
+}
+"""
+    a, b = data(60, 1200)
+    check_kernel(text, {"a": a, "b": b, "c": np.zeros(60, np.float32)})
+
+
+def test_the_epilogue_sees_rows_columns_and_what_is_around() -> None:
+    """A bias per column, a residual, a scale from outside, a store that leaves gaps, two buffers written."""
+    text = """kernel fused(%a: f32[320] in, %b: f32[360] in, %bias: f32[20] in, %res: f32[1600] in, %y: f32[3000] inout, %z: f32[400] out) {
+  parallel g < 2 {
+    %s = load %bias[g] : f32
+    %r = contract %a[160*g + 8*i + k] * %b[k + 18*j] over k < 8 for i < 20, j < 20 : f32 {
+      %0 = load %bias[j] : f32
+      %1 = add %r, %0 : f32
+      %2 = load %res[i + 40*j + 20*g] : f32
+      %3 = mul %1, %2 : f32
+      %4 = mul %3, %s : f32
+      store %y[1500*g + 75*i + 3*j], %4
+      store %z[20*i + j], %1 if 1 <= g < 2
+    }
+  }
+}
+"""
+    a, b, bias, res, y = data(320, 360, 20, 1600, 3000)
+    check_kernel(text, {"a": a, "b": b, "bias": bias, "res": res, "y": y, "z": np.zeros(400, np.float32)})
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.0, 1e-42, 3e38])
+def test_special_values(value: float) -> None:
+    a, b = data(13 * 20, 20 * 33)
+    a[5] = a[100] = b[7] = b[300] = value
+    for layout in ("mk,kn", "mk,nk"):
+        check_kernel(matmul(13, 33, 20, layout), {"a": a, "b": b, "c": np.zeros(13 * 33, np.float32)})
+
+
+def test_an_operand_may_be_both_sides() -> None:
+    text = """kernel gram(%a: f32[300] in, %c: f32[225] out) {
+  %r = contract %a[20*i + k] * %a[20*j + k] over k < 20 for i < 15, j < 15 : f32 {
+    store %c[15*i + j], %r
+  }
+}
+"""
+    (a,) = data(300)
+    check_kernel(text, {"a": a, "c": np.zeros(225, np.float32)})
+
+
+def test_a_row_alone_has_the_bits_it_has_in_a_batch() -> None:
+    m, n, k = 37, 70, 300
+    a, b = data(m * k, k * n)
+    batch = np.zeros(m * n, np.float32)
+    run_native(parse_kernel(matmul(m, n, k, "mk,nk")), {"a": a, "b": b, "c": batch})
+    for row in (0, 11, 36):
+        alone = np.zeros(n, np.float32)
+        part = np.ascontiguousarray(a[row * k : (row + 1) * k])
+        run_native(parse_kernel(matmul(1, n, k, "mk,nk")), {"a": part, "b": b, "c": alone})
+        assert np.array_equal(alone, batch[row * n : (row + 1) * n])
+
+
+def test_large_operands_with_aliasing_rows_are_packed_with_the_same_bits() -> None:
+    m, n, k = 56, 1024, 300
+    a, b = data(m * k, k * n)
+    found, expected = np.zeros(m * n, np.float32), np.zeros(m * n, np.float32)
+    kernel = parse_kernel(matmul(m, n, k, "mk,kn"))
+    run_native(kernel, {"a": a, "b": b, "c": found})
+    run_kernel(kernel, {"a": a, "b": b, "c": expected}, {})
+    assert np.array_equal(found, expected)
+
+
+def test_an_index_that_is_not_linear_is_refused() -> None:
+    text = """kernel odd(%a: f32[100] in, %b: f32[100] in, %c: f32[100] out) {
+  %r = contract %a[(i // 2) + k] * %b[10*k + j] over k < 4 for i < 6, j < 6 : f32 {
+    store %c[6*i + j], %r
+  }
+}
+"""
+    with pytest.raises(IRError, match="not linear in i"):
+        text_of(parse_kernel(text))
+
+
+@pytest.mark.parametrize(
+    ("level", "dtype", "tile"),
+    [("x86-64-v4", "f32", Tile(12, 2)), ("x86-64-v3", "f32", Tile(6, 1)), ("x86-64-v2", "f32", Tile(2, 1)),
+     ("x86-64-v4", "f64", Tile(12, 1)), ("x86-64-v3", "f64", Tile(2, 1))],
+)  # fmt: skip
+def test_the_tile_for_large_products(level: str, dtype: str, tile: Tile) -> None:
+    assert choose_tile(LEVELS[level], dtypes.dtype_of(dtype), 600, 960, 784) == tile
+
+
+@pytest.mark.parametrize("m", [1, 3, 12, 64, 1000])
+@pytest.mark.parametrize("n", [1, 10, 64, 500])
+def test_tiles_fit_the_registers(m: int, n: int) -> None:
+    for target in LEVELS.values():
+        for dtype in (dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64, dtypes.uint8):
+            tile = choose_tile(target, dtype, m, n, 512)
+            width = max(1, 16 * dtype.itemsize // target.vector_bytes)
+            registers = tile.rows * tile.vectors * width + tile.vectors * width + 1
+            assert registers <= (32 if target.vector_bytes == 64 else 16) or tile == Tile(1, 1)
+
+
+def test_emitted_code_is_exact_and_shares_micro_kernels() -> None:
+    two = matmul(24, 64, 30, "mk,kn").replace("}\n}\n", "}\n").rstrip()
+    text = text_of(parse_kernel(matmul(24, 64, 30, "mk,kn")), LEVELS["x86-64-v4"])
+    assert "fmuladd" not in text and not re.search(r"f(add|mul) (fast|reassoc|contract)", text)
+    assert "call <16 x float> @llvm.fma.v16f32" in text
+    assert len(re.findall(r"define internal void @tile_", text)) == 1
+    assert two.count("contract") == 1
