@@ -198,9 +198,7 @@ TIES = [
 
 
 @pytest.mark.parametrize(("opdef", "operands", "want"), TIES, ids=lambda v: getattr(v, "name", ""))
-def test_subgradients_are_those_of_pytorch(
-    opdef: OpDef, operands: list[list[float]], want: object
-) -> None:
+def test_subgradients_are_those_of_pytorch(opdef: OpDef, operands: list[list[float]], want: object) -> None:
     arrays = [np.array(x) for x in operands]
     types = tuple(TensorType(float32, x.shape) for x in arrays)
     program = derivative(bind(opdef), types, (True,) * len(types))
@@ -312,3 +310,37 @@ def test_partition_leaves_errors_to_the_forward_part() -> None:
     verify_graph(split.backward)
     assert [op.opdef for op in split.forward.operations] == [ops.check, ops.gather]
     assert ops.gather not in [op.opdef for op in split.backward.operations]
+
+
+SYMBOLIC = """
+    graph f(%x: f32[s0, 7], %w: f32[5, 7], %b: f32[5], %i: i64[s1]) {
+      %0 = contract %x, %w {spec=<[m, k] * [n, k] -> [m, n] over k>} : f32[s0, 5]
+      %1 = reshape %b {shape=(1, 5)} : f32[1, 5]
+      %2 = expand %1 {shape=(s0, 5)} : f32[s0, 5]
+      %3 = add %0, %2 : f32[s0, 5]
+      %4 = reduce_max %3 {axes=(1,), order="lanes"} : f32[s0]
+      %5 = reshape %4 {shape=(s0, 1)} : f32[s0, 1]
+      %6 = expand %5 {shape=(s0, 5)} : f32[s0, 5]
+      %7 = sub %3, %6 : f32[s0, 5]
+      %8 = exp %7 : f32[s0, 5]
+      %9 = gather %8, %i {axes=(0,)} : f32[s1, 5]
+      %10 = concat %9, %8 {axis=0} : f32[s0 + s1, 5]
+      %11 = slice %10 {starts=(1, 0), steps=(1, 2), stops=(s0 + s1, 5)} : f32[s0 + s1 - 1, 3]
+      %12 = reduce_sum %11 {axes=(0,), order="rows"} : f32[3]
+      return %12
+    }"""
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_symbolic_sizes_give_the_bits_of_known_ones(rows: int) -> None:
+    known = SYMBOLIC.replace("s0 + s1 - 1", str(rows + 3)).replace("s0 + s1", str(rows + 4))
+    known = known.replace("s0", str(rows)).replace("s1", "4")
+    joints = [joint_of(text, 0, 1, 2) for text in (SYMBOLIC, known)]
+    rng = np.random.default_rng(3)
+    inputs = [random_array(v.type, rng) for v in joints[1].graph.inputs]
+    inputs[3] = np.array([0, rows - 1, -1, 0])
+    want, _ = interpret(joints[1].graph, inputs)
+    for graph in (joints[0].graph, optimize(joints[0].graph, verify=True)):
+        got, _ = interpret(graph, inputs)
+        for number, (g, w) in enumerate(zip(got, want, strict=True)):
+            assert_same_bits(g, w, f"result {number}")
