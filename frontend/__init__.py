@@ -51,6 +51,7 @@ float, double, half = float32, float64, float16
 int, long, short = int32, int64, int16
 
 from . import nn, optim, utils, vision
+from ._compile import compile
 from ._save import load, save
 
 from math import e, inf, nan, pi
