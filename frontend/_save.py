@@ -120,7 +120,7 @@ def _below(path: str, key: Any) -> str:
 
 def _array(tensor: Tensor) -> np.ndarray:
     if tensor.dtype not in _NAMES:
-        raise TypeError(f"can't save {tensor.dtype}: the safetensors format has no such type")
+        raise TypeError(f"can't save {tensor.dtype!r}: the safetensors format has no such type")
     return np.ascontiguousarray(tensor.detach().numpy())
 
 
