@@ -3,7 +3,6 @@ explicitly."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -92,19 +91,19 @@ trunc = _unary("trunc", np.trunc, exact=True)
 round_ = _unary("round", np.round, exact=True)
 
 # Elementary functions, each with one kernel of at most 1 ULP in float32.
-exp = _unary("exp", numeric.in_double(np.exp))
-log = _unary("log", numeric.in_double(np.log))
-sin = _unary("sin", numeric.in_double(np.sin))
-cos = _unary("cos", numeric.in_double(np.cos))
-tanh = _unary("tanh", numeric.in_double(np.tanh))
-erf = _unary("erf", numeric.in_double(np.vectorize(math.erf, otypes=[np.float64])))
+exp = _unary("exp", numeric.in_wider(np.exp))
+log = _unary("log", numeric.in_wider(np.log))
+sin = _unary("sin", numeric.in_wider(np.sin))
+cos = _unary("cos", numeric.in_wider(np.cos))
+tanh = _unary("tanh", numeric.in_wider(np.tanh))
+erf = _unary("erf", numeric.in_wider(numeric.erf))
 sqrt = _unary("sqrt", np.sqrt, exact=True)
-rsqrt = _unary("rsqrt", numeric.in_double(numeric.rsqrt))
-sigmoid = _unary("sigmoid", numeric.in_double(numeric.sigmoid))
-softplus = _unary("softplus", numeric.in_double(numeric.softplus))
-silu = _unary("silu", numeric.in_double(numeric.silu))
-gelu = _unary("gelu", numeric.in_double(numeric.gelu))
-gelu_tanh = _unary("gelu_tanh", numeric.in_double(numeric.gelu_tanh))
+rsqrt = _unary("rsqrt", numeric.in_wider(numeric.rsqrt))
+sigmoid = _unary("sigmoid", numeric.in_wider(numeric.sigmoid))
+softplus = _unary("softplus", numeric.in_wider(numeric.softplus))
+silu = _unary("silu", numeric.in_wider(numeric.silu))
+gelu = _unary("gelu", numeric.in_wider(numeric.gelu))
+gelu_tanh = _unary("gelu_tanh", numeric.in_wider(numeric.gelu_tanh))
 
 # Comparison and choice.
 eq = define("eq", 2, compared, np.equal, elementwise=True, commutative=True)

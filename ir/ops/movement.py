@@ -115,7 +115,9 @@ def windowed(
     trailing axes, in order. f32[1, 8] with axes=(1,), sizes=(3,), strides=(2,), dilations=(1,) -> f32[1, 3,
     3]."""
     if not len(axes) == len(set(axes)) == len(sizes) == len(strides) == len(dilations):
-        raise IRTypeError(f"window needs distinct axes with a size, stride and dilation each, got axes {axes}")
+        raise IRTypeError(
+            f"window needs distinct axes with a size, stride and dilation each, got axes {axes}"
+        )
     if bad := [v for v in (*sizes, *strides, *dilations) if isinstance(v, int) and v < 1]:
         raise IRTypeError(f"window sizes, strides and dilations must be at least 1, got {bad[0]}")
     shape = list(x.shape)

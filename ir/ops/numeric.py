@@ -9,14 +9,17 @@ import numpy as np
 
 from ..dtypes import DType, bfloat16
 
+_PI = "3.14159265358979323846264338327950288"
+#: In which type an elementary function of each type is computed, before it is rounded once.
+WIDER = {"f2": "f8", "f4": "f8", "f8": "g", "c8": "c16", "c16": "G"}
 
-def in_double(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """The function computed in float64 (complex128) and rounded once to the argument's type."""
+
+def in_wider(function: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """The function computed in float64 for float32, in extended precision for float64, and rounded once."""
 
     def rounded(x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
-        wide = np.complex128 if x.dtype.kind == "c" else np.float64
-        return np.asarray(function(x.astype(wide))).astype(x.dtype)
+        return np.asarray(function(x.astype(WIDER[x.dtype.str[1:]]))).astype(x.dtype)
 
     return rounded
 
@@ -34,15 +37,29 @@ def silu(x: np.ndarray) -> np.ndarray:
     return np.where(np.isneginf(x), -0.0, x * sigmoid(x))
 
 
+def erf(x: np.ndarray) -> np.ndarray:
+    return _by_libm(math.erf, x, 2 / math.sqrt(math.pi))
+
+
 def gelu(x: np.ndarray) -> np.ndarray:
     """x * Phi(x), by erfc so that the far negative tail keeps its digits."""
-    tail = np.vectorize(math.erfc, otypes=[np.float64])(-x / math.sqrt(2))
-    return np.where(np.isneginf(x), -0.0, 0.5 * x * tail)
+    tail = _by_libm(math.erfc, -x / np.sqrt(x.dtype.type(2)), -2 / math.sqrt(math.pi))
+    return np.where(np.isneginf(x), -0.0, x * tail / 2)
+
+
+def _by_libm(function: Callable[[float], float], x: np.ndarray, slope: float) -> np.ndarray:
+    """A function of float64 whose derivative is slope * exp(-x^2), by which is added what float64 can't hold
+    of x."""
+    near = x.astype(np.float64)
+    rest = np.where(np.isfinite(near), x - near, 0)
+    value = np.vectorize(function, otypes=[np.float64])(near)
+    return np.where(rest == 0, value, value + slope * np.exp(-near * near) * rest)  # a zero keeps its sign
 
 
 def gelu_tanh(x: np.ndarray) -> np.ndarray:
     """Hendrycks and Gimpel 2016: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), as x * sigmoid(2 u)."""
-    u = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
+    real = x.dtype.type
+    u = np.sqrt(2 / real(_PI)) * (x + real("0.044715") * x * x * x)
     return np.where(np.isneginf(x), -0.0, x * sigmoid(2 * u))
 
 
@@ -95,7 +112,8 @@ def power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """x ** y; for integers by repeated multiplication with wrap-around, a negative exponent giving 1 / x."""
     x, y = np.asarray(x), np.asarray(y)
     if x.dtype.kind == "f":
-        return np.power(x.astype(np.float64), y.astype(np.float64)).astype(x.dtype)
+        wider = WIDER[x.dtype.str[1:]]
+        return np.asarray(np.power(x.astype(wider), y.astype(wider)).astype(x.dtype))
     result, base, left = np.ones_like(x), x.copy(), np.where(y < 0, 0, y)
     while np.any(left):
         result = np.where(left & 1, result * base, result)
