@@ -77,14 +77,16 @@ def check_kernel(
     return expected
 
 
-def pointwise(opdef: OpDef, dtypes: Sequence[DType], result: DType, **attrs: Attr) -> Kernel:
-    """y[i] = opdef(x0[i], x1[i], ...) for i < n."""
+def pointwise(
+    opdef: OpDef, dtypes: Sequence[DType], result: DType, kind: str = "vector", **attrs: Attr
+) -> Kernel:
+    """y[i] = opdef(x0[i], x1[i], ...) for i < n, in a loop of the given kind."""
     i, n = symbol("i"), symbol("n")
     operands = tuple(Scalar(str(k), dtype) for k, dtype in enumerate(dtypes))
     value = Scalar("r", result)
     loads = [Load(operand, f"x{k}", i) for k, operand in enumerate(operands)]
     compute = Compute(value, opdef, operands, tuple(attrs.items()))
-    loop = Loop(Axis("i", n), "vector", (*loads, compute, Store("y", i, value)))
+    loop = Loop(Axis("i", n), kind, (*loads, compute, Store("y", i, value)))
     buffers = [Buffer(f"x{k}", dtype, n, "in") for k, dtype in enumerate(dtypes)]
     return Kernel(opdef.name, (*buffers, Buffer("y", result, n, "out")), ("n",), (loop,))
 

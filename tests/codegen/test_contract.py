@@ -1,5 +1,5 @@
-"""Contractions as native code: the same bits as the interpreter's exact FMA chains, for every CPU level, layout
-and size; and the same bits whatever the tiles."""
+"""Contractions as native code: the same bits as the interpreter's exact FMA chains, for every CPU level,
+layout and size; and the same bits whatever the tiles."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 
 import numpy as np
 import pytest
-
 from vitrify.codegen.contract_tile import Tile, choose_tile
 from vitrify.codegen.target import LEVELS
 from vitrify.ir import dtypes
@@ -35,7 +34,11 @@ def matmul(m: object, n: object, k: object, layout: str, dtype: str = "f32", siz
     def e(text: str) -> str:
         return str(parse_expr(text))
 
-    return f"""kernel matmul(%a: {dtype}[{e(f"({m})*({k})")}] in, %b: {dtype}[{e(f"({k})*({n})")}] in, %c: {dtype}[{e(f"({m})*({n})")}] out{sizes}) {{
+    counts = {name: e(f"({x})*({y})") for name, x, y in (("a", m, k), ("b", k, n), ("c", m, n))}
+    buffers = ", ".join(
+        f"%{name}: {dtype}[{n}] {'out' if name == 'c' else 'in'}" for name, n in counts.items()
+    )
+    return f"""kernel matmul({buffers}{sizes}) {{
   %r = contract %a[{e(a)}] * %b[{e(b)}] over p < {k} for i < {m}, j < {n} : {dtype} {{
     store %c[{e(f"i*({n}) + j")}], %r
   }}
@@ -71,7 +74,9 @@ def test_dtypes(dtype: dtypes.DType, layout: str) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("shape", [(5, 20, 33), (1, 1, 1), (29, 64, 17), (0, 3, 3), (3, 0, 2), (4, 5, 0)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(5, 20, 33), (1, 1, 1), (29, 64, 17), (0, 3, 3), (3, 0, 2), (4, 5, 0)], ids=str
+)
 def test_run_time_sizes(shape: tuple[int, int, int], layout: str) -> None:
     m, n, k = shape
     a, b = data(m * k, k * n)
@@ -129,7 +134,9 @@ def test_convolutions(ci: int, stride: int, weights: str) -> None:
     check_kernel(text, {"x": x, "w": w, "y": np.zeros(n * o * o * co, np.float32)})
 
 
-@pytest.mark.parametrize("extents", [(3, 40, 41), (5, 70, 70), (2, 3, 5000), (4500, 1, 2), (2, 0, 3)], ids=str)
+@pytest.mark.parametrize(
+    "extents", [(3, 40, 41), (5, 70, 70), (2, 3, 5000), (4500, 1, 2), (2, 0, 3)], ids=str
+)
 @pytest.mark.parametrize("contiguous", [True, False])
 @pytest.mark.parametrize("static", [True, False])
 def test_superblocks_of_several_axes(extents: tuple[int, int, int], contiguous: bool, static: bool) -> None:
@@ -166,7 +173,8 @@ def test_a_panel_neither_of_whose_axes_is_contiguous() -> None:
 
 def test_the_epilogue_sees_rows_columns_and_what_is_around() -> None:
     """A bias per column, a residual, a scale from outside, a store that leaves gaps, two buffers written."""
-    text = """kernel fused(%a: f32[320] in, %b: f32[360] in, %bias: f32[20] in, %res: f32[1600] in, %y: f32[3000] inout, %z: f32[400] out) {
+    text = """kernel fused(%a: f32[320] in, %b: f32[360] in, %bias: f32[20] in, %res: f32[1600] in, %y: f32[3000] inout,
+             %z: f32[400] out) {
   parallel g < 2 {
     %s = load %bias[g] : f32
     %r = contract %a[160*g + 8*i + k] * %b[k + 18*j] over k < 8 for i < 20, j < 20 : f32 {
@@ -176,7 +184,7 @@ def test_the_epilogue_sees_rows_columns_and_what_is_around() -> None:
       %3 = mul %1, %2 : f32
       %4 = mul %3, %s : f32
       store %y[1500*g + 75*i + 3*j], %4
-      store %z[20*i + j], %1 if 1 <= g < 2
+      store %z[20*i + j], %1 when 1 <= g < 2
     }
   }
 }
@@ -240,7 +248,7 @@ def test_an_index_that_is_not_linear_is_refused() -> None:
 @pytest.mark.parametrize(
     ("level", "dtype", "tile"),
     [("x86-64-v4", "f32", Tile(12, 2)), ("x86-64-v3", "f32", Tile(6, 1)), ("x86-64-v2", "f32", Tile(2, 1)),
-     ("x86-64-v4", "f64", Tile(12, 1)), ("x86-64-v3", "f64", Tile(2, 1))],
+     ("x86-64-v4", "f64", Tile(6, 2)), ("x86-64-v3", "f64", Tile(2, 1))],
 )  # fmt: skip
 def test_the_tile_for_large_products(level: str, dtype: str, tile: Tile) -> None:
     assert choose_tile(LEVELS[level], dtypes.dtype_of(dtype), 600, 960, 784) == tile
@@ -258,9 +266,7 @@ def test_tiles_fit_the_registers(m: int, n: int) -> None:
 
 
 def test_emitted_code_is_exact_and_shares_micro_kernels() -> None:
-    two = matmul(24, 64, 30, "mk,kn").replace("}\n}\n", "}\n").rstrip()
     text = text_of(parse_kernel(matmul(24, 64, 30, "mk,kn")), LEVELS["x86-64-v4"])
     assert "fmuladd" not in text and not re.search(r"f(add|mul) (fast|reassoc|contract)", text)
     assert "call <16 x float> @llvm.fma.v16f32" in text
     assert len(re.findall(r"define internal void @tile_", text)) == 1
-    assert two.count("contract") == 1
