@@ -133,7 +133,7 @@ def progress(batches: DataLoader, label: str) -> Iterable[Any]:
 def predict(model: nn.Module, data: TensorDataset) -> list[int]:
     """The most likely class of each image."""
     model.eval()
-    batches = DataLoader(data, batch_size=1000)
+    batches = DataLoader(data, batch_size=250)
     return [label for images, _ in batches for label in model(images).argmax(1).tolist()]
 
 
