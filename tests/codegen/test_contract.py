@@ -173,8 +173,8 @@ def test_a_panel_neither_of_whose_axes_is_contiguous() -> None:
 
 def test_the_epilogue_sees_rows_columns_and_what_is_around() -> None:
     """A bias per column, a residual, a scale from outside, a store that leaves gaps, two buffers written."""
-    text = """kernel fused(%a: f32[320] in, %b: f32[360] in, %bias: f32[20] in, %res: f32[1600] in, %y: f32[3000] inout,
-             %z: f32[400] out) {
+    text = """kernel fused(%a: f32[320] in, %b: f32[360] in, %bias: f32[20] in, %res: f32[1600] in,
+             %y: f32[3000] inout, %z: f32[400] out) {
   parallel g < 2 {
     %s = load %bias[g] : f32
     %r = contract %a[160*g + 8*i + k] * %b[k + 18*j] over k < 8 for i < 20, j < 20 : f32 {
