@@ -29,7 +29,7 @@ from vitrify.tracer.recorder import Reason, Recorder
 
 from . import _dispatch
 from ._capture import FrontendWorld, RuntimeBackend
-from ._region import Region, attach_freed, freed
+from ._region import Region, attach_freed, freed, storages_saved
 from ._replay import MISS, NotReplayable, ReplayBuilder, Specialization
 from ._signature import Signature, call_key
 from ._tape import next_number
@@ -92,14 +92,13 @@ class Program:
                                 "run in segments")  # fmt: skip
             return self._segments(args, kwargs)
 
-    def text(self, stage: str, specialization: int = -1) -> str:
-        """The program at a stage of its compilation: of a replay, or if there is none of the last call's segments."""
+    def graphs(self, specialization: int = -1) -> list[CompiledGraph]:
+        """What is compiled of a replay, or, if there is none, what the last call ran in its segments."""
         if self.specializations:
             made = self.specializations[specialization]
-            graphs = [g for g in (made.executable, *made.more()) if g is not None]
-        else:
-            graphs = [self._backend.executables[s.key] for s in self.last_segments if s.key in self._backend.executables]
-        return "\n".join(graph.text(stage) for graph in graphs)
+            return [g for g in (made.executable, *made.more()) if g is not None]
+        known = self._backend.executables
+        return [known[s.key] for s in self.last_segments if s.key in known]
 
     # Capture.
 
@@ -175,6 +174,8 @@ class Program:
             executable = self._backend.executable(segment.graph, segment.key) if needed else None
             return builder.build(segment, executable, text)
         region = Region(recorder, segment, [x for _, x in live])
+        if recorder.blocked:
+            raise NotReplayable(f"its backward can't be replayed: {recorder.blocked[0].what}")
         executable = self._backend.executable(region.forward, ("forward", segment.key))
         return builder.build_region(segment, executable, text, region, [name for name, _ in live])
 
@@ -205,7 +206,10 @@ class Program:
 
     @staticmethod
     def _leaked(recorder: Recorder, builder: ReplayBuilder) -> bool:
-        return any(s not in builder.results for s in recorder.live())
+        """Whether anything but the results, and the tape that leads to them, holds what the call computed."""
+        roots = [edge for _, x in builder.requiring_grad() if (edge := edge_of(x)) is not None]
+        held = {*builder.results, *storages_saved(roots, recorder.first_node)}
+        return any(s not in held for s in recorder.live())
 
     def _choose(self) -> None:
         """The function that tries all replays, the newest first."""
@@ -320,7 +324,7 @@ class CompiledFunction:
         """The program as text: captured, optimized, kernels, plan, llvm or asm. ValueError for another stage."""
         if stage not in STAGES:
             raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
-        return self.program.text(stage, specialization)
+        return "\n".join(graph.text(stage) for graph in self.program.graphs(specialization))
 
     @property
     def compile_seconds(self) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from vitrify.ir.graph import Graph, Value
-from vitrify.ir.strided import strided_type
+from vitrify.ir.strided import StridedType, strided_type
 from vitrify.passes.autodiff.joint import JointGraph
 from vitrify.passes.autodiff.partition import extract, partition
 from vitrify.runtime import storage as memory
@@ -21,10 +21,11 @@ from vitrify.runtime.compiler import CompiledGraph, compile_graph
 from vitrify.runtime.executable import CheckFailed
 from vitrify.tracer.recorder import Recorder
 from vitrify.tracer.segment import PlaceholderSlot, Segment
+from vitrify.tracer.traced import TracedStorage, TracedValue
 
 from . import _dispatch
 from ._autograd import FREED, Engine, written_over
-from ._tape import Edge, Leaf, MultiNode, Node, OutputOf, is_grad_enabled, no_grad
+from ._tape import Edge, MultiNode, Node, OutputOf, is_grad_enabled, no_grad
 from ._tensor import Tensor, edge_of, track
 
 #: Which outputs have a cotangent, and which edges have a partial one.
@@ -41,6 +42,8 @@ class Region:
         self._roots = [edge for x in outputs if (edge := edge_of(x)) is not None]
         self.nodes = list(_inside(self._roots, recorder.first_node))
         self.edges = _border(self._roots, self.nodes)
+        #: Of the tensors at the edges.
+        self.types: dict[Edge, StridedType] = {}
         self._lock = threading.Lock()
         self._backwards: dict[Pattern, Backward] = {}
         everything = (True,) * len(outputs), (False,) * len(self.edges)
@@ -104,7 +107,7 @@ class Region:
         return slot, made
 
     def _partial(self, edge: Edge) -> tuple[PlaceholderSlot, Tensor]:
-        return self._placeholder(Tensor(None, _type_at(edge, self.nodes)))
+        return self._placeholder(Tensor(None, self.types[edge]))
 
 
 class Backward:
@@ -206,16 +209,21 @@ def _border(roots: Sequence[Edge], nodes: Sequence[Edge]) -> list[Edge]:
     return list(dict.fromkeys(ends))
 
 
-def _type_at(edge: Edge, nodes: Sequence[Edge]) -> Any:
-    """The type of the tensor whose cotangent goes to an edge."""
-    if isinstance(edge, Leaf) and edge.tensor() is not None:
-        return edge.tensor()._type  # type: ignore[union-attr]
-    for node in nodes:
-        if isinstance(node, Node):
-            for successor, type in zip(node.edges, node.types, strict=False):
-                if successor is edge:
-                    return type
-    raise RuntimeError("the type of a gradient from outside the compiled function is not known")
+def storages_saved(roots: Sequence[Edge], first: int) -> set[TracedStorage]:
+    """The traced storages that the tape made since holds for its backward."""
+    saved: list[Any] = []
+    for edge in _inside(roots, first):
+        if isinstance(edge, Node):
+            saved += edge.saved or ()
+        elif isinstance(edge, MultiNode) and edge.context is not None:
+            saved += _tensors_of(edge.context)
+    return {x._storage.storage for x in saved if isinstance(x._storage, TracedValue)}
+
+
+def _tensors_of(context: Any) -> list[Tensor]:
+    """What a `Function` has kept for its backward."""
+    kept = (*(entry[0] for entry in context._saved_as or ()), *vars(context).values())
+    return [x for x in kept if isinstance(x, Tensor)]
 
 
 def freed(roots: Sequence[Edge], first: int) -> bool:

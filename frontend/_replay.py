@@ -58,6 +58,10 @@ class Found:
     read: Expression
     is_argument: bool
 
+    def edge(self) -> Expression:
+        """The expression of its place in the tape."""
+        return Expression(f"edge_of({self.read.template})", self.read.constants)
+
 
 class ReplayBuilder:
     """Collects the parts of a replay from a capture that has just been run and not been forced."""
@@ -67,9 +71,8 @@ class ReplayBuilder:
         self.recorder: Recorder = capture.recorder
         self.signature = signature
         self.names = Namespace()
-        self.guards = [*signature.guards, *capture.guards.values()]
+        self.guards = list(signature.guards)
         self.guards.append(value_guard(Expression("mode.grad"), mode.grad, f"grad mode is {mode.grad}"))
-        self.before: list[str] = []  # statements between the guards and the call
         self.after: list[str] = []  # statements after the call
         self.results: list[TracedStorage] = []  # the outputs of the graph
         self.found = self._outside()
@@ -78,7 +81,8 @@ class ReplayBuilder:
         self._made_tensors: list[tuple[str, Tensor]] = []
         self._count = itertools.count()
         self.names.names.update(
-            MISS=MISS, mode=mode, Tensor=Tensor, view=memory.view, base=memory.base, scalar=scalar_storage
+            MISS=MISS, mode=mode, Tensor=Tensor, view=memory.view, base=memory.base, scalar=scalar_storage,
+            edge_of=edge_of,
         )
 
     # Tensors from outside.
@@ -260,13 +264,12 @@ class ReplayBuilder:
         """The tensors made by a replay that require grad, by name."""
         return [(name, x) for name, x in self._made_tensors if x.requires_grad]
 
-    def edge(self, edge: Edge) -> str:
-        """Source for a place in the tape outside of the capture."""
-        for f in self.found:
-            if edge_of(f.tensor) is edge:
-                self.names.names["edge_of"] = edge_of
-                return f"edge_of({self.names.source(f.read)})"
-        raise NotReplayable("its result depends on a tensor that requires grad and can't be found again")
+    def at_edge(self, edge: Edge) -> Found:
+        """The tensor from outside with this place in the tape."""
+        found = next((f for f in self.found if edge_of(f.tensor) is edge), None)
+        if found is None:
+            raise NotReplayable("its result depends on a tensor that requires grad and can't be found again")
+        return found
 
     # The function.
 
@@ -276,7 +279,8 @@ class ReplayBuilder:
         """A replay whose results `names` are the outputs of one node of the tape."""
         first, count = len(self.results), len(region.saved)
         saved = _tuple(f"o{i}" for i in range(first, first + count))
-        edges = _tuple(map(self.edge, region.edges))
+        edges = _tuple(self.names.source(self.at_edge(e).edge()) for e in region.edges)
+        region.types = {e: self.at_edge(e).tensor._type for e in region.edges}
         places = self.inputs(segment)
         kept = _tuple(places[i] for i in region.kept)
         self.names.names["region"] = region
@@ -299,12 +303,13 @@ class ReplayBuilder:
             call += self._unshared(executable)
         lines = ["def replay(args, kwargs):", "    try:"]
         lines += [f"        {line}" for line in self.signature.unpacking()]
-        lines += [f"        if not ({condition(self.guards, self.names)}): return MISS", *_indented(self.before, 8)]
+        guards = [*self.guards, *self.capture.guards.values()]
+        lines += [f"        if not ({condition(guards, self.names)}): return MISS"]
         lines += ["    except Exception:", "        return MISS", *_indented([*call, *self.after, *self.late], 4)]
         source = "\n".join([*lines, f"    return {results}", ""])
         environment = dict(self.names.names)
         exec(compile(source, "<vitrify replay>", "exec"), environment)  # noqa: S102 - our own source
-        return Specialization(environment["replay"], source, self.guards, executable)
+        return Specialization(environment["replay"], source, guards, executable)
 
     def _unshared(self, executable: CompiledGraph) -> list[str]:
         lines = []
