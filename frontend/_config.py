@@ -2,7 +2,7 @@
 
     VITRIFY_DUMP=folder       write every stage of everything that is compiled to this folder
     VITRIFY_VERIFY=1          verify graphs between passes, and let LLVM verify its input
-    VITRIFY_CACHE=folder      where object code is kept between processes; empty: nowhere
+    VITRIFY_CACHE_DIR=folder  where object code is kept between processes; empty: nowhere
     VITRIFY_TARGET=name       generate code for this x86-64 level instead of the host
     VITRIFY_NATIVE=0          storages and calls in plain Python instead of native builtins
     VITRIFY_NUM_THREADS=n     what `get_num_threads` gives at first
@@ -38,8 +38,8 @@ def read(environment: Mapping[str, str]) -> tuple[Config, dict[str, Any]]:
         config.dump = Path(folder)
     config.verify = _truth(environment.get("VITRIFY_VERIFY", ""))
     runtime["verify"] = config.verify
-    if "VITRIFY_CACHE" in environment:
-        runtime["cache_dir"] = environment["VITRIFY_CACHE"] or None
+    if "VITRIFY_CACHE_DIR" in environment:
+        runtime["cache_dir"] = environment["VITRIFY_CACHE_DIR"] or None
     elif home := environment.get("XDG_CACHE_HOME"):
         runtime["cache_dir"] = Path(home) / "vitrify"
     else:
