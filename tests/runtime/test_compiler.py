@@ -1,4 +1,5 @@
-"""From graphs to executables: results, updates, checks, texts of all stages, caching, two processes at once."""
+"""From graphs to executables: results, updates, checks, texts of all stages, caching, two processes at
+once."""
 
 from __future__ import annotations
 
@@ -9,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from vitrify.ir import dtypes, ops
 from vitrify.ir.interpreter import interpret
 from vitrify.ir.kernel_text import parse_kernel
