@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from ...ir import ops
 from ...ir.expr import Dim
+from ...ir.graph import Operation
 from .build_contract import build_contract
 from .build_parts import build_parts
 from .build_pointwise import build_pointwise, needed
 from .build_rows import build_rows
 from .collapse import collapse_loops
-from .groups import CONTRACT, PARTS, ROWS, Group
+from .groups import CONTRACT, PARTS, ROWS, Group, is_free
 from .stores import Stores, cost
 from .writer import Built, Checks, KernelWriter
 
@@ -41,18 +42,25 @@ def build_kernel(groups: Sequence[Group], stores: Stores, checks: Checks) -> Bui
 def kernel_name(groups: Sequence[Group], stores: Stores) -> str:
     """What the kernel computes, over which axes: `contract_add_gelu_64x512`."""
     group = groups[0]
-    members = [op for op in needed(group, stores, stores.of_group(group)) or group.members]
-    named = sorted(range(len(members)), key=lambda at: -_weight(members[at].opdef, members[at]))[:NAMED]
-    words = [members[at].opdef.name.removeprefix("reduce_") for at in sorted(named)]
-    words = [w for at, w in enumerate(words) if w not in words[:at]]
-    sizes = "x".join(_size_word(d) for d in group.axes.shape) or "1"
+    members = needed(group, stores, stores.of_group(group)) or group.members
+    telling = sorted(range(len(members)), key=lambda at: -_weight(members[at]))[:NAMED]
+    words = dict.fromkeys(_word(members[at]) for at in sorted(telling))
+    sizes = "x".join(map(_size_word, group.axes.shape)) or "1"
     more = f"_and_{len(groups) - 1}_more" if len(groups) > 1 else ""
     return f"{'_'.join(words)}_{sizes}{more}"
 
 
-def _weight(opdef: object, op: object) -> int:
-    """How much an op says about a kernel."""
-    return 100 if op.opdef in (ops.contract, ops.gather) or op.opdef.reduction else cost(op)  # type: ignore[attr-defined, arg-type]
+def _weight(op: Operation) -> int:
+    """How much an operation says about a kernel."""
+    return 100 if op.opdef in (ops.contract, ops.gather) or op.opdef.reduction else cost(op)
+
+
+def _word(op: Operation) -> str:
+    """What an operation does; for a copy in memory, how the elements are moved."""
+    if op.opdef is ops.permute and op.attrs["perm"] == tuple(range(op.result.type.rank)):
+        source = op.operands[0].operation
+        return source.opdef.name if source is not None and is_free(source) else "copy"
+    return op.opdef.name.removeprefix("reduce_")
 
 
 def _size_word(dim: Dim) -> str:
