@@ -7,7 +7,7 @@ lanes (its value in lane 0), and a vector of *offsets*.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -90,7 +90,7 @@ class Indices:
         key: tuple[object, ...] = ()
         for depth in sorted(by_depth):
             terms, before = by_depth[depth], total
-            key = (*key, *terms)
+            key = (*key, *terms, *self._known_values(m for m, _ in terms))
             total = self._once(depth, key, lambda: self._sum(before, terms, depth))  # noqa: B023
         return total
 
@@ -124,6 +124,13 @@ class Indices:
                 found = scope.memo[key] = make()
         return found
 
+    def _known_values(self, monomials: Iterable[Monomial]) -> Iterator[tuple[str, int]]:
+        """Symbols that stand for ints, with their values: these may change from one part of a scope to the next."""
+        for monomial in monomials:
+            for name in sorted(symbols_of(Expr({monomial: 1}) if monomial else 0)):
+                if isinstance(value := self._symbols[name].value, int):
+                    yield name, value
+
     def _depth(self, monomial: Monomial) -> int:
         return max((self.depth(Expr({(f,): 1})) for f in monomial), default=0)
 
@@ -138,7 +145,8 @@ class Indices:
     def _factor(self, factor: str | Quotient, depth: int) -> Value:
         if isinstance(factor, str):
             return self._symbols[factor].value
-        return self._once(depth, str(factor), lambda: self._quotient(factor))
+        key = (str(factor), *self._known_values([(factor,)]))
+        return self._once(depth, key, lambda: self._quotient(factor))
 
     def _binary(self, op: str, a: Value, b: Value) -> Value:
         if isinstance(a, int) and isinstance(b, int):
@@ -244,21 +252,38 @@ class Indices:
         return total
 
     def _is_steady(self, q: Quotient, align: int) -> bool:
-        if not isinstance(q.b, int) or q.b <= 0 or q.b % align or not isinstance(q.a, Expr) or not self.varies(q.a):
+        if (
+            not isinstance(q.b, int)
+            or q.b <= 0
+            or q.b % align
+            or not isinstance(q.a, Expr)
+            or not self.varies(q.a)
+        ):
             return False
         lanes = [(m, c) for m, c in q.a.terms.items() if self.varies(Expr({m: 1}))]
         rest = [c for m, c in q.a.terms.items() if not self.varies(Expr({m: 1}) if m else 0)]
         if len(lanes) != 1 or any(c % align for c in rest):
             return False
-        (monomial, c), = lanes
-        return c == 1 and len(monomial) == 1 and isinstance(monomial[0], str) and self._symbols[monomial[0]].steps == 1
+        ((monomial, c),) = lanes
+        return (
+            c == 1
+            and len(monomial) == 1
+            and isinstance(monomial[0], str)
+            and self._symbols[monomial[0]].steps == 1
+        )
 
     def _settled(self, q: Quotient) -> Dim:
         name = str(q)
         if name not in self._symbols:
             value = self.value(Expr({(q,): 1}))
             extent = self._factor_range(q)
-            self.bind(name, value, extent[1] + 1 if extent else None, steps=int(q.op == "%"), natural=self._natural_factor(q))
+            self.bind(
+                name,
+                value,
+                extent[1] + 1 if extent else None,
+                steps=int(q.op == "%"),
+                natural=self._natural_factor(q),
+            )
         return symbol(name)
 
     def split(self, dim: Dim, part: int) -> tuple[Value, str]:
@@ -308,7 +333,9 @@ class Indices:
         if isinstance(stride, int):
             steps = ", ".join(f"{kind} {stride * (lane + VECTOR * part)}" for lane in range(VECTOR))
             return f"<{steps}>"
-        return self._f(f"mul <{VECTOR} x {kind}> {self._splat(self.value(stride), kind)}, {self._ramp(1, part, kind)}")
+        return self._f(
+            f"mul <{VECTOR} x {kind}> {self._splat(self.value(stride), kind)}, {self._ramp(1, part, kind)}"
+        )
 
     def _product(self, monomial: Monomial, c: int, part: int, kind: str) -> str:
         vector = f"<{VECTOR} x {kind}>"
@@ -323,10 +350,13 @@ class Indices:
             known = self._symbols[factor]
             if known.parts:
                 full = known.parts[part]
-                return full if kind == "i64" else self._f(f"trunc <{VECTOR} x i64> {full} to <{VECTOR} x i32>")
+                return (
+                    full if kind == "i64" else self._f(f"trunc <{VECTOR} x i64> {full} to <{VECTOR} x i32>")
+                )
             return self._full(symbol(factor), part, kind)
+        key = (str(factor), part, kind, *self._known_values([(factor,)]))
         return self._once(
-            self.depth(Expr({(factor,): 1})), (str(factor), part, kind), lambda: self._lane_quotient(factor, part, kind)
+            self.depth(Expr({(factor,): 1})), key, lambda: self._lane_quotient(factor, part, kind)
         )  # type: ignore[return-value]
 
     def _lane_quotient(self, q: Quotient, part: int, kind: str) -> str:
@@ -363,11 +393,19 @@ class Indices:
         for term in terms:
             zero = "zeroinitializer"
             both = total != zero and term != zero
-            total = self._f(f"add <{VECTOR} x {kind}> {total}, {term}") if both else term if total == zero else total
+            total = (
+                self._f(f"add <{VECTOR} x {kind}> {total}, {term}")
+                if both
+                else term
+                if total == zero
+                else total
+            )
         return total
 
 
 def splat(f: Function, element: str, value: str) -> str:
     """A <16 x element> with the value in every lane."""
     first = f(f"insertelement <{VECTOR} x {element}> poison, {element} {value}, i64 0")
-    return f(f"shufflevector <{VECTOR} x {element}> {first}, <{VECTOR} x {element}> poison, <{VECTOR} x i32> zeroinitializer")
+    return f(
+        f"shufflevector <{VECTOR} x {element}> {first}, <{VECTOR} x {element}> poison, <{VECTOR} x i32> zeroinitializer"
+    )
