@@ -17,7 +17,7 @@ USER_CACHE = "user"
 class Options:
     """cache_dir: where object code is kept; USER_CACHE, a path, or None for nowhere. verify: let LLVM check
     every module. native: storages and calls as CPython builtins made of native code; False: the same in
-    plain Python (read once, when `runtime.storage` is imported). target: "native" or an x86-64 level to
+    plain Python (read once, when a storage is first used). target: "native" or an x86-64 level to
     generate code for."""
 
     cache_dir: str | os.PathLike[str] | None = USER_CACHE

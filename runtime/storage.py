@@ -16,80 +16,63 @@ says.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from ..ir.strided import StridedType
+from .call import CallSpec
 from .options import options
 
+Storage = Any
 
-def _implementation() -> ModuleType:
+is_native: bool
+allocate: Callable[[int], Storage]
+view: Callable[[Storage, int], Storage]
+foreign: Callable[[int, int, object], Storage]
+address: Callable[[Storage], int]
+base: Callable[[Storage], Storage]
+offset: Callable[[Storage], int]
+nbytes: Callable[[Storage], int]
+version: Callable[[Storage], int]
+bump: Callable[[Storage], None]
+is_storage: Callable[[object], bool]
+make_call: Callable[[CallSpec], Callable[..., Any]]
+pooled_bytes: Callable[[], int]
+release_pool: Callable[[], None]
+to_array: Callable[[Storage, StridedType], np.ndarray]
+from_array: Callable[[np.ndarray], Storage]
+
+_CHOSEN = (
+    "allocate", "view", "foreign", "address", "base", "offset", "nbytes", "version", "bump", "is_storage",
+    "make_call", "pooled_bytes", "release_pool",
+)  # fmt: skip
+_ARRAYS = ("to_array", "from_array")
+
+
+def __getattr__(name: str) -> Any:
+    """The implementation is chosen, and llvmlite loaded, when the first of its functions is asked for."""
+    if name not in (*_CHOSEN, *_ARRAYS, "is_native"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import storage_arrays
+
+    chosen, native = _implementation()
+    globals().update({each: getattr(chosen, each) for each in _CHOSEN})
+    globals().update({each: getattr(storage_arrays, each) for each in _ARRAYS}, is_native=native)
+    return globals()[name]
+
+
+def _implementation() -> tuple[ModuleType, bool]:
+    """The module that has the functions, and whether it is the native one."""
     if options.native:
         try:
             from . import storage_native
-
-            return storage_native
         except ImportError:
             pass
+        else:
+            return storage_native, True
     from . import storage_python
 
-    return storage_python
-
-
-_chosen = _implementation()
-
-Storage = Any
-is_native = _chosen.__name__.endswith("native")
-allocate, view, foreign = _chosen.allocate, _chosen.view, _chosen.foreign
-address, base, offset, nbytes = _chosen.address, _chosen.base, _chosen.offset, _chosen.nbytes
-version, bump, is_storage = _chosen.version, _chosen.bump, _chosen.is_storage
-make_call, pooled_bytes, release_pool = _chosen.make_call, _chosen.pooled_bytes, _chosen.release_pool
-
-
-class _Exported:
-    """What numpy makes an array on a storage from; the array keeps it, and so the storage, alive."""
-
-    __slots__ = ("__array_interface__", "storage")
-
-    def __init__(self, storage: Storage, type: StridedType) -> None:
-        self.storage = storage
-        self.__array_interface__ = {
-            "version": 3,
-            "shape": type.shape,
-            "strides": tuple(s * type.dtype.itemsize for s in type.strides),
-            "typestr": type.dtype.numpy.str,
-            "data": (address(storage), False),
-        }
-
-
-def to_array(storage: Storage, type: StridedType) -> np.ndarray:
-    """A numpy array on the storage's memory (bfloat16 as uint16 bits)."""
-    return np.asarray(_Exported(storage, type))
-
-
-def from_array(array: np.ndarray) -> Storage:
-    """A storage on the array's memory, which stays shared; an array from `to_array` gives its storage's
-    block back.
-
-    Raises ValueError for negative strides or strides that are no multiple of the item size.
-    """
-    if any(s < 0 or s % array.itemsize for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
-        raise ValueError(
-            "At least one of the strides in the given numpy array is negative, or not a multiple of the "
-            "element byte size. You can fix this by making a copy of it with array.copy()"
-        )
-    start = array.__array_interface__["data"][0]
-    root: Any = array
-    while isinstance(root, np.ndarray):
-        root = root.base
-    if isinstance(root, _Exported):
-        return view(root.storage, start - address(root.storage))
-    return foreign(start, _extent_bytes(array), array)
-
-
-def _extent_bytes(array: np.ndarray) -> int:
-    if array.size == 0:
-        return 0
-    return int(array.itemsize + sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)))
+    return storage_python, False

@@ -1,0 +1,59 @@
+"""Storages and numpy arrays on the same memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..ir.strided import StridedType
+from . import storage as memory
+
+Storage = Any
+
+
+class _Exported:
+    """What numpy makes an array on a storage from; the array keeps it, and so the storage, alive."""
+
+    __slots__ = ("__array_interface__", "storage")
+
+    def __init__(self, storage: Storage, type: StridedType) -> None:
+        self.storage = storage
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": type.shape,
+            "strides": tuple(s * type.dtype.itemsize for s in type.strides),
+            "typestr": type.dtype.numpy.str,
+            "data": (memory.address(storage), False),
+        }
+
+
+def to_array(storage: Storage, type: StridedType) -> np.ndarray:
+    """A numpy array on the storage's memory (bfloat16 as uint16 bits)."""
+    return np.asarray(_Exported(storage, type))
+
+
+def from_array(array: np.ndarray) -> Storage:
+    """A storage on the array's memory, which stays shared; an array from `to_array` gives its storage's
+    block back.
+
+    Raises ValueError for negative strides or strides that are no multiple of the item size.
+    """
+    if any(s < 0 or s % array.itemsize for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
+        raise ValueError(
+            "At least one of the strides in the given numpy array is negative, or not a multiple of the "
+            "element byte size. You can fix this by making a copy of it with array.copy()"
+        )
+    start = array.__array_interface__["data"][0]
+    root: Any = array
+    while isinstance(root, np.ndarray):
+        root = root.base
+    if isinstance(root, _Exported):
+        return memory.view(root.storage, start - memory.address(root.storage))
+    return memory.foreign(start, _extent_bytes(array), array)
+
+
+def _extent_bytes(array: np.ndarray) -> int:
+    if array.size == 0:
+        return 0
+    return int(array.itemsize + sum((n - 1) * s for n, s in zip(array.shape, array.strides, strict=True)))
