@@ -17,7 +17,7 @@ from vitrify.ir.builder import broadcast
 from vitrify.ir.dtypes import DType
 from vitrify.ir.errors import IRTypeError
 from vitrify.ir.opdef import BoundOp, OpDef, bind
-from vitrify.ir.strided import StridedType
+from vitrify.ir.strided import StridedType, strided_type
 from vitrify.ir.types import Literal, TensorType
 from vitrify.passes.autodiff import VJP, Derivative, derivative
 from vitrify.runtime import eager
@@ -138,26 +138,41 @@ def _miss(op: BoundOp, operands: tuple[Tensor, ...]) -> Entry:
         raise RuntimeError(f"{op.opdef.name}: {error}") from error
     with _LOCK:
         if len(_ENTRIES) >= MOST_ENTRIES:
-            _ENTRIES.clear()
-            _CONSTANTS.clear()
+            _forget()
         return _ENTRIES.setdefault((op, *types), entry)
 
 
 def _compiled(entry: Entry) -> Callable[..., Any]:
-    run = eager.kernel(entry.op, entry.types)
     if entry.op.opdef is ops.constant:
-        run = _remembered(run())
-    entry.run = run
-    return run
+        storage = _storage_of(entry.op.attrs["value"])
+        entry.run = lambda: storage
+    else:
+        entry.run = eager.kernel(entry.op, entry.types)
+    return entry.run
 
 
-#: Storages of constants: read by many, so never to be written to.
+#: The storages of constants by value, and their blocks: read by many, so never to be written to.
+_LITERALS: dict[Literal, Any] = {}
 _CONSTANTS: set[Any] = set()
 
 
-def _remembered(storage: Any) -> Callable[[], Any]:
-    _CONSTANTS.add(memory.base(storage))
-    return lambda: storage
+def _storage_of(literal: Literal) -> Any:
+    """The one storage of a constant; there is nothing to compute, so no kernel."""
+    found = _LITERALS.get(literal)
+    if found is None:
+        with _LOCK:
+            if len(_LITERALS) >= MOST_ENTRIES:
+                _forget()
+            found = _LITERALS[literal] = memory.from_array(literal.array().copy())
+            _CONSTANTS.add(memory.base(found))
+    return found
+
+
+def _forget() -> None:
+    """Drop all entries, and with them all constants that an entry may hold."""
+    _ENTRIES.clear()
+    _LITERALS.clear()
+    _CONSTANTS.clear()
 
 
 def is_shared(x: Tensor) -> bool:
@@ -180,7 +195,10 @@ build = EagerBuilder()
 
 def constant(value: Any, dtype: DType) -> Tensor:
     """A read-only tensor of rank 0."""
-    return apply(bind(ops.constant, value=Literal.of(value, dtype)))
+    literal = Literal.of(value, dtype)
+    if captures and active() is not None:
+        return apply(bind(ops.constant, value=literal))
+    return Tensor(_storage_of(literal), strided_type(dtype, ()))
 
 
 def full(value: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:

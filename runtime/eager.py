@@ -62,7 +62,10 @@ def kernel(op: BoundOp, types: Types) -> Kernel:
     result = signature(op, types).result
     if result.numel == 0:
         return lambda *_: storage.allocate(0)
+    if op.opdef is ops.iota:  # exact, and made once: not worth a kernel for every size
+        return _reference(op, types, result)
     if any(t.dtype not in dtypes.WITH_KERNELS for t in (*types, result)):
+        _warn_of_reference(op, types)
         return _reference(op, types, result)
     if op.opdef is ops.reshape:  # a copy, as strides don't allow a view
         op = bind(ops.cast, dtype=result.dtype)
@@ -145,15 +148,18 @@ def _meaning_of(op: BoundOp, types: Types, storages: Sequence[Any]) -> np.ndarra
 _warned: set[OpDef] = set()
 
 
-def _reference(op: BoundOp, types: Types, result: StridedType) -> Kernel:
-    """The numpy meaning, for dtypes that have no kernels yet."""
+def _warn_of_reference(op: BoundOp, types: Types) -> None:
     if op.opdef not in _warned and not op.opdef.exact:
         _warned.add(op.opdef)
         warnings.warn(
             f"{op.opdef.name} of {', '.join(str(t.ir) for t in types)} has no kernel yet and runs in numpy: compiled code "
             "may differ in the last bits",
-            stacklevel=4,
+            stacklevel=5,
         )
+
+
+def _reference(op: BoundOp, types: Types, result: StridedType) -> Kernel:
+    """The numpy meaning."""
 
     def run(*storages: Any) -> Any:
         value = _meaning_of(op, types, storages).astype(result.dtype.numpy, copy=False)
