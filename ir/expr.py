@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Union
 
 from .errors import ParseError
@@ -46,7 +47,7 @@ class Expr:
 
     def __init__(self, terms: Mapping[Monomial, int]) -> None:
         """terms: monomial (factors sorted by text, `()` for the constant) to non-zero coefficient."""
-        self.terms = dict(sorted(terms.items(), key=lambda t: (-len(t[0]), [str(f) for f in t[0]])))
+        self.terms = dict(sorted(terms.items(), key=_place_in_text)) if len(terms) > 1 else terms
         self._text = _text_of(self.terms)
 
     def __add__(self, other: Dim) -> Dim:
@@ -56,6 +57,8 @@ class Expr:
         return _normal(sums)
 
     def __mul__(self, other: Dim) -> Dim:
+        if isinstance(other, int):
+            return _normal({monomial: c * other for monomial, c in self.terms.items()})
         products: dict[Monomial, int] = {}
         for m0, c0 in self.terms.items():
             for m1, c1 in _terms(other).items():
@@ -99,6 +102,7 @@ class Expr:
         return f"Expr({self._text})"
 
 
+@lru_cache(maxsize=4096)
 def symbol(name: str) -> Expr:
     """The expression that is just this symbol."""
     return Expr({(name,): 1})
@@ -146,13 +150,24 @@ def substitute(dim: Dim, values: Mapping[str, Dim]) -> Dim:
     """The expression with each named symbol replaced (all at once)."""
     if isinstance(dim, int):
         return dim
-    total: Dim = 0
+    total: dict[Monomial, int] = {}
     for monomial, c in dim.terms.items():
-        term: Dim = c
+        kept: list[Factor] = []
+        others: list[Expr] = []
         for factor in monomial:
-            term = term * _substituted(factor, values)
-        total = total + term
-    return total
+            new = _substituted(factor, values)
+            if isinstance(new, int):
+                c *= new
+            elif new is factor:
+                kept.append(factor)
+            else:
+                others.append(new)  # type: ignore[arg-type]
+        term: Mapping[Monomial, int] = {tuple(kept): c}
+        if others and c:
+            term = _terms(product([_normal(term), *others]))
+        for m, k in term.items():
+            total[m] = total.get(m, 0) + k
+    return _normal(total)
 
 
 def evaluate(dim: Dim, values: Mapping[str, int]) -> int:
@@ -256,21 +271,32 @@ def _without(monomial: Monomial, factors: Monomial) -> Monomial | None:
     return tuple(left)
 
 
-def _substituted(factor: Factor, values: Mapping[str, Dim]) -> Dim:
+def _substituted(factor: Factor, values: Mapping[str, Dim]) -> Dim | Factor:
+    """The factor's new value; the factor itself if it stays."""
     if isinstance(factor, str):
-        return values.get(factor, symbol(factor))
-    return _QUOTIENTS[factor.op](substitute(factor.a, values), substitute(factor.b, values))
+        return values.get(factor, factor)
+    a, b = substitute(factor.a, values), substitute(factor.b, values)
+    if a == factor.a and b == factor.b:
+        return factor
+    return _QUOTIENTS[factor.op](a, b)
+
+
+def _place_in_text(term: tuple[Monomial, int]) -> tuple[int, tuple[str, ...]]:
+    """Products of more factors come first, then in the order of the factors' text."""
+    monomial = term[0]
+    return -len(monomial), tuple(f if isinstance(f, str) else str(f) for f in monomial)
 
 
 def _text_of(terms: Mapping[Monomial, int]) -> str:
-    parts: list[str] = []
+    text = ""
     for monomial, c in terms.items():
-        factors = [str(f) for f in monomial]
-        if abs(c) != 1 or not factors:
-            factors.insert(0, str(abs(c)))
-        sign = ("-" if c < 0 else "") if not parts else (" - " if c < 0 else " + ")
-        parts.append(sign + "*".join(factors))
-    return "".join(parts)
+        body = "*".join(f if isinstance(f, str) else str(f) for f in monomial)
+        if not body:
+            body = str(abs(c))
+        elif c != 1 and c != -1:
+            body = f"{abs(c)}*{body}"
+        text += (" - " if c < 0 else " + ") + body if text else ("-" if c < 0 else "") + body
+    return text
 
 
 def _wrapped(dim: Dim) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...ir.expr import Dim, floordiv
-from .aliasing import accesses, may_share
+from .aliasing import may_share
 from .writer import Built, Memory
 
 #: Bytes: one cache line.
@@ -58,10 +58,9 @@ def reuse_inputs(
         pairs = list(zip(built.memory, built.kernel.buffers, strict=True))
         new = [(holder(m), b) for m, b in pairs if b.access == "out" and holder(m) in live and live[holder(m)].first == at]
         dying = [(holder(m), b) for m, b in pairs if b.access == "in" and holder(m) in live and live[holder(m)].last == at]
-        found = accesses(built.kernel) if new and dying else []
         for block, written in new:
             for place, (old, read) in enumerate(dying):
-                if live[old].nbytes == live[block].nbytes and may_share(found, read.name, written.name):
+                if live[old].nbytes == live[block].nbytes and may_share(built.accesses, read.name, written.name):
                     taken[block] = old
                     live[old].last = live.pop(block).last
                     del dying[place]

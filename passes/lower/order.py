@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
 from ...ir.graph import Value
-from .aliasing import accesses, may_share
+from .aliasing import may_share
 from .writer import Built
 
 
@@ -88,7 +88,7 @@ class _Scheduler:
         """Whether a kernel that writes `new` may do so over x."""
         built = self.kernels[k]
         names = {m: b.name for m, b in zip(built.memory, built.kernel.buffers, strict=True)}
-        return x not in names or may_share(accesses(built.kernel), names[x], names[new])
+        return x not in names or may_share(built.accesses, names[x], names[new])
 
     def _all_after(self, k: int) -> set[int]:
         found: set[int] = set()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ...ir.dtypes import DType, int64
@@ -22,6 +23,7 @@ from ...ir import ops
 from ...ir.opdef import Attr, OpDef
 from ...ir.plan import CheckPoint
 from ...ir.types import Literal, TensorType, row_major_strides
+from .aliasing import Access, accesses
 from .index import Index as Place
 from .index import Shape, linear, place_of
 
@@ -57,12 +59,17 @@ Memory = Value | Scratch
 
 @dataclass
 class Built:
-    """A kernel and what its buffers stand for, in order."""
+    """A kernel and what its buffers stand for, in order. checks: whether it has checks."""
 
     kernel: Kernel
     memory: tuple[Memory, ...]
     checks: bool
     location: Location | None = None
+
+    @cached_property
+    def accesses(self) -> list[Access]:
+        """All accesses to its buffers."""
+        return accesses(self.kernel)
 
     def memory_with(self, *access: str) -> Iterator[Memory]:
         """What the kernel's buffers with one of these kinds of access stand for."""
