@@ -149,8 +149,9 @@ class Program:
         recorder = capture.recorder
         text = builder.result(result)
         builder.stores()
+        capture.release()
         self._check_leaks(recorder, builder)
-        if (guard := failing([*capture.guards.values()])) is not None:
+        if (guard := failing([*capture.guards.values()], signature.values)) is not None:
             raise NotReplayable(f"the call changed what it had read: it is no longer true that {guard.what}")
         made = self._specialize(builder, recorder, text, builder.requiring_grad())
         outcome = self._run_first(made, recorder, args, kwargs)

@@ -81,7 +81,7 @@ class ReplayBuilder:
         self._made_tensors: list[tuple[str, Tensor]] = []
         self._count = itertools.count()
         self.names.names.update(
-            MISS=MISS, mode=mode, Tensor=Tensor, view=memory.view, base=memory.base, scalar=scalar_storage,
+            MISS=MISS, mode=mode, Tensor=Tensor, view=memory.view, base=memory.base, offset=memory.offset, scalar=scalar_storage,
             edge_of=edge_of,
         )
 
@@ -162,11 +162,10 @@ class ReplayBuilder:
 
     def _guard_together(self, one: Found, other: Found) -> None:
         distance = memory.offset(other.tensor._storage) - memory.offset(one.tensor._storage)
-        template = f"base({one.read.template}._storage) is base({_moved(other.read, one.read)}._storage)"
+        first, second = f"{one.read.template}._storage", f"{_moved(other.read, one.read)}._storage"
+        template = f"base({first}) is base({second}) and offset({second}) - offset({first}) == {distance}"
         constants = (*one.read.constants, *other.read.constants)
         self.guards.append(Guard(Expression(template, constants), "two tensors share their memory"))
-        if distance:
-            raise NotReplayable("tensors overlap in memory at different offsets and one of them is an argument")
 
     def _guard_apart(self, groups: list[list[Found]]) -> None:
         constants = [g for g in groups if not g[0].is_argument]

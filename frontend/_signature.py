@@ -27,6 +27,8 @@ class Signature:
         self.containers: dict[int, str] = {}
         self.names = list(kwargs)
         self.count = len(args)
+        #: What the names in expressions stand for in this call.
+        self.values = {f"a{i}": x for i, x in enumerate(args)} | {f"k{i}": x for i, x in enumerate(kwargs.values())}
         self.args = tuple(self._argument(x, f"a{i}") for i, x in enumerate(args))
         self.kwargs = {name: self._argument(x, f"k{i}") for i, (name, x) in enumerate(kwargs.items())}
 

@@ -159,11 +159,16 @@ class Capture:
     def is_outside(self, obj: object) -> bool:
         """Whether a read of the object's state must be guarded, or a change of it is seen from outside."""
         key = id(obj)
-        if key in self._arguments:
+        if key in self._arguments or isinstance(obj, BaseException):
             return False
         if isinstance(obj, CONTAINERS):
             return key in self._outside
         return key not in self._local
+
+    def release(self) -> None:
+        """Let go of the objects that were only kept to be told apart."""
+        for known in (self._local, self._outside, self._arguments):
+            known.clear()
 
     def was_read(self, obj: object) -> bool:
         """Whether the object itself came out of a read of outside state."""

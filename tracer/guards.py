@@ -117,12 +117,12 @@ def condition(guards: Iterable[Guard], names: Namespace) -> str:
     return " and ".join(dict.fromkeys(names.source(g.holds) for g in guards)) or "True"
 
 
-def failing(guards: Sequence[Guard]) -> Guard | None:
-    """The first guard that does not hold now; a guard that raises does not hold."""
+def failing(guards: Sequence[Guard], arguments: Mapping[str, object]) -> Guard | None:
+    """The first guard that does not hold now; a guard that raises does not hold. arguments: by name in expressions."""
     for guard in guards:
         names = Namespace()
         source = names.source(guard.holds)
-        environment: dict[str, Any] = dict(names.names)
+        environment: dict[str, Any] = {**names.names, **arguments}
         try:
             if not eval(source, environment):  # noqa: S307 - our own source
                 return guard

@@ -324,7 +324,7 @@ def _instance_attribute(capture: Capture, obj: Any, kind: type, name: str) -> An
     if isinstance(raw, property) and owner is not None and raw.fget is not None:
         _guard_class(capture, owner, name, raw)
         return calls.call(capture, raw.fget, (obj,), {})
-    if not watched and ("__getattr__" in _names(kind) or kind.__getattribute__ is not object.__getattribute__):
+    if not watched and ("__getattr__" in _names(kind) or isinstance(kind.__getattribute__, FunctionType)):
         capture.block(f"the class {kind.__name__} computes its attributes")
         return getattr(obj, name)
     value = getattr(obj, name)
