@@ -1,7 +1,9 @@
-"""`Context`: everything that emitting a kernel's statements needs: the function's text, buffers, symbols and values.
+"""`Context`: everything that emitting a kernel's statements needs: the function's text, buffers, symbols
+and values.
 
-Values of kernel IR are `Reg`s. Inside a vector loop the context has a `Group`: the lane axis runs over `parts` vectors of 16 at a
-time. A value defined outside, or from such values only, stays a scalar until a vector needs it.
+Values of kernel IR are `Reg`s. Inside a vector loop the context has a `Group`: the lane axis runs over
+`parts` vectors of 16 at a time. A value defined outside, or from such values only, stays a scalar until a
+vector needs it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from .walk import index_symbols
 
 @dataclass(frozen=True)
 class Reg:
-    """A value in registers. parts: one scalar, or for a vector a <16 x T> per part of the group. depth: the scope that defines it."""
+    """A value in registers. parts: one scalar, or for a vector a <16 x T> per part of the group. depth: the
+    scope that defines it.
+    """
 
     parts: tuple[str, ...]
     dtype: DType
@@ -41,7 +45,9 @@ class Reg:
 
 @dataclass(frozen=True)
 class Group:
-    """What runs together in a vector loop: `parts` vectors of 16 lanes. masks: per part, the lanes that count; None if all do."""
+    """What runs together in a vector loop: `parts` vectors of 16 lanes. masks: per part, the lanes that
+    count; None if all do.
+    """
 
     parts: int
     masks: tuple[str, ...] | None = None
@@ -109,7 +115,9 @@ class Context:
         else:
             how = "sext" if reg.dtype.is_signed else "zext"
             to = type_text("i64", VECTOR if reg.vector else 1)
-            wide = tuple(self.f(f"{how} {kind} {p} to {to}") for kind, p in zip(reg.types, reg.parts, strict=True))
+            wide = tuple(
+                self.f(f"{how} {kind} {p} to {to}") for kind, p in zip(reg.types, reg.parts, strict=True)
+            )
         parts = wide if reg.vector else ()
         self.indices.bind(name, "" if reg.vector else wide[0], parts=parts, natural=False)
 
@@ -149,8 +157,10 @@ class Context:
         extent: Dim | None = None,
         lanes: bool = False,
     ) -> list[str]:
-        """A loop whose index is known to index expressions as `axis`; see Function.loop. A loop of one turn is written out, one of
-        none vanishes. lanes: the index is a lane axis, of which `step` lanes run together."""
+        """A loop whose index is known to index expressions as `axis`; see Function.loop. A loop of one turn
+        is written out, one of none vanishes. lanes: the index is a lane axis, of which `step` lanes run
+        together.
+        """
 
         def inner(index: Value, values: list[str]) -> Sequence[str]:
             if axis is not None:
@@ -197,9 +207,11 @@ class Context:
         self, body: Sequence[Statement], m: Axis, row: Value, n: Axis, column: Value, result: Scalar,
         parts: Sequence[str], masks: Sequence[str] | None = None,
     ) -> None:  # fmt: skip
-        """Emit the body of a contraction for row `m` = row and columns `n` = column ..., 16 per part, with `result` known.
+        """Emit the body of a contraction for row `m` = row and columns `n` = column ..., 16 per part, with
+        `result` known.
 
-        column: a multiple of 16 * len(parts), an int or i64. masks: <16 x i1> per part where not all lanes count.
+        column: a multiple of 16 * len(parts), an int or i64. masks: <16 x i1> per part where not all lanes
+        count.
         """
         with self.scope(), self.vectors(Group(len(parts), tuple(masks) if masks is not None else None)):
             self.bind(m.name, row, m.extent)
@@ -214,7 +226,9 @@ class Context:
         return self.indices.text(dim)
 
     def address(self, buffer: str, dim: Dim, more: int = 0) -> str:
-        """The address of buffer[dim + more]: what the loop leaves unchanged is added outside of it, constants last."""
+        """The address of buffer[dim + more]: what the loop leaves unchanged is added outside of it,
+        constants last.
+        """
         memory = self.buffers[buffer]
         outer: Dim = 0
         inner: Dim = 0
@@ -237,7 +251,6 @@ class Context:
 
     def _offset(self, memory: Memory, pointer: str, by: Value) -> str:
         return pointer if by == 0 else self.f(f"getelementptr {memory.element}, ptr {pointer}, i64 {by}")
-
 
 
 def tail_mask(ctx: Context, count: Value) -> str:

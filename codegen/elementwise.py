@@ -1,7 +1,9 @@
-"""`EMIT`: how each elementwise primitive becomes instructions; one rule per OpDef, for scalars and vectors alike.
+"""`EMIT`: how each elementwise primitive becomes instructions; one rule per OpDef, for scalars and vectors
+alike.
 
-A rule is (lanes, *operands, **attributes) -> value; `lanes` is the type of the last operand. No instruction has a fast-math
-flag, and no rule calls an elementary function of LLVM's: those would become calls into libm.
+A rule is (lanes, *operands, **attributes) -> value; `lanes` is the type of the last operand. No instruction
+has a fast-math flag, and no rule calls an elementary function of LLVM's: those would become calls into
+libm.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ def _comparison(ordered: str, order: str) -> Rule:
 
 
 def _extremum(name: str) -> Rule:
-    """maximum or minimum: NaN if either operand is, and -0 below +0, so that the order of operands never matters."""
+    """maximum or minimum: NaN if either operand is, and -0 below +0, so that the order of operands never
+    matters.
+    """
 
     def rule(x: Lanes, a: str, b: str) -> str:
         if x.is_float:

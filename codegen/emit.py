@@ -2,8 +2,9 @@
 
     i64 @run(ptr buffers, ptr sizes, ptr arena)
 
-buffers: the addresses of the plan's external buffers, in their order; sizes: the run-time sizes (i64); arena: scratch memory. The status is 0, or
-the code of the first check that failed; kernels after it have not run then.
+buffers: the addresses of the plan's external buffers, in their order; sizes: the run-time sizes (i64);
+arena: scratch memory. The status is 0, or the code of the first check that failed; kernels after it have
+not run then.
 """
 
 from __future__ import annotations

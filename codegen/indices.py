@@ -1,8 +1,9 @@
 """Index expressions as i64 instructions, each computed once and as far out as its symbols allow.
 
-A scope is the inside of a loop or branch. A sum over symbols of several scopes is built from the outside in, so what does not change in a loop
-stands in the place before it. In a vector loop the axis has a value per lane: an index is then a *base*, the same for all
-lanes (its value in lane 0), and a vector of *offsets*.
+A scope is the inside of a loop or branch. A sum over symbols of several scopes is built from the outside
+in, so what does not change in a loop stands in the place before it. In a vector loop the axis has a value
+per lane: an index is then a *base*, the same for all lanes (its value in lane 0), and a vector of
+*offsets*.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ _LIMIT = 1 << 31
 
 @dataclass
 class Symbol:
-    """What a name stands for. value: an int, or an i64 value of the function; of a lane axis, its value in lane 0 of part 0.
+    """What a name stands for. value: an int, or an i64 value of the function; of a lane axis, its value in
+    lane 0 of part 0.
 
-    depth: the scope that defines it. extent: it is below this and not negative, where known.
-    steps: 0 if it is the same in all lanes, 1 for a lane axis. parts: where lanes differ arbitrarily, a <16 x i64> per part.
+    depth: the scope that defines it. extent: it is below this and not negative, where known. steps: 0 if it
+    is the same in all lanes, 1 for a lane axis. parts: where lanes differ arbitrarily, a <16 x i64> per
+    part.
     """
 
     value: Value
@@ -56,7 +59,9 @@ class Indices:
 
     @contextmanager
     def scope(self, before: Place) -> Iterator[None]:
-        """The inside of a loop or branch; `before` is the place that precedes it. Bindings made inside end with it."""
+        """The inside of a loop or branch; `before` is the place that precedes it. Bindings made inside end
+        with it.
+        """
         self._scopes.append(_Scope(before))
         yield
         for name, old in self._scopes.pop().shadowed.items():
@@ -125,7 +130,9 @@ class Indices:
         return found
 
     def _known_values(self, monomials: Iterable[Monomial]) -> Iterator[tuple[str, int]]:
-        """Symbols that stand for ints, with their values: these may change from one part of a scope to the next."""
+        """Symbols that stand for ints, with their values: these may change from one part of a scope to the
+        next.
+        """
         for monomial in monomials:
             for name in sorted(symbols_of(Expr({monomial: 1}) if monomial else 0)):
                 if isinstance(value := self._symbols[name].value, int):
@@ -157,7 +164,9 @@ class Indices:
         return self._f(f"{op} i64 {a}, {b}")
 
     def _quotient(self, q: Quotient) -> Value:
-        """Floor division or its remainder. A divisor that isn't known may be 0 where no element is ever touched."""
+        """Floor division or its remainder. A divisor that isn't known may be 0 where no element is ever
+        touched.
+        """
         f, a, b = self._f, self.value(q.a), self.value(q.b)
         if isinstance(a, int) and isinstance(b, int):
             return a // b if q.op == "//" else a % b
@@ -222,7 +231,9 @@ class Indices:
         return any(self._symbols[s].varies for s in symbols_of(dim))
 
     def stride(self, dim: Dim) -> Dim | None:
-        """The difference between neighbouring lanes, if it is one number for all; give it what `settle` gave."""
+        """The difference between neighbouring lanes, if it is one number for all; give it what `settle`
+        gave.
+        """
         if isinstance(dim, int):
             return 0
         total: Dim = 0
@@ -238,8 +249,10 @@ class Indices:
         return total
 
     def settle(self, dim: Dim, align: int) -> Dim:
-        """The expression with quotients by a multiple of `align` made simple: where the lane axis starts at multiples of
-        `align` and `align` lanes run together, `j // 768` is the same in all lanes and `j % 768` is a lane axis."""
+        """The expression with quotients by a multiple of `align` made simple: where the lane axis starts at
+        multiples of `align` and `align` lanes run together, `j // 768` is the same in all lanes and `j %
+        768` is a lane axis.
+        """
         if isinstance(dim, int) or not self.varies(dim):
             return dim
         total: Dim = 0
@@ -405,7 +418,6 @@ class Indices:
 
 def splat(f: Function, element: str, value: str) -> str:
     """A <16 x element> with the value in every lane."""
-    first = f(f"insertelement <{VECTOR} x {element}> poison, {element} {value}, i64 0")
-    return f(
-        f"shufflevector <{VECTOR} x {element}> {first}, <{VECTOR} x {element}> poison, <{VECTOR} x i32> zeroinitializer"
-    )
+    kind = f"<{VECTOR} x {element}>"
+    first = f(f"insertelement {kind} poison, {element} {value}, i64 0")
+    return f(f"shufflevector {kind} {first}, {kind} poison, <{VECTOR} x i32> zeroinitializer")

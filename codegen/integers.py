@@ -1,4 +1,6 @@
-"""Integer arithmetic that LLVM leaves undefined somewhere, by Python's rules; integer powers; Philox. Nothing here can trap."""
+"""Integer arithmetic that LLVM leaves undefined somewhere, by Python's rules; integer powers; Philox.
+Nothing here can trap.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ from .lanes import Lanes
 
 
 def floor_div(x: Lanes, a: str, b: str) -> str:
-    """a // b towards minus infinity; b == 0 gives some number (a Check has noted the error), least // -1 wraps round."""
+    """a // b towards minus infinity; b == 0 gives some number (a Check has noted the error), least // -1
+    wraps round.
+    """
     if x.unsigned:
         return x("udiv", a, _nonzero(x, b))
     quotient = _truncated(x, a, b)
@@ -46,7 +50,9 @@ def _has_wrong_sign(x: Lanes, rest: str, b: str) -> str:
 
 
 def power(x: Lanes, a: str, b: str) -> str:
-    """a ** b by repeated multiplication with wrap-around; a negative exponent gives the integer part of 1 / a."""
+    """a ** b by repeated multiplication with wrap-around; a negative exponent gives the integer part of 1 /
+    a.
+    """
     zero, one = x.const(0), x.const(1)
     negative = x.compare("slt", b, zero) if not x.unsigned else None
     left = x.select(negative, zero, b) if negative else b

@@ -1,6 +1,7 @@
 """A kernel as an LLVM function, statement by statement.
 
-    define internal i64 @kernel(ptr %b.x, ptr %b.y, i64 %s.s0)      returns the status: 0, or the code of a failed Check
+    define internal i64 @kernel(ptr %b.x, ptr %b.y, i64 %s.s0)      returns the status: 0, or the code of a
+    failed Check
 
 Buffers may alias where the plan reuses one in place, so pointers promise nothing about that.
 """
@@ -8,11 +9,24 @@ Buffers may alias where the plan reuses one in place, so pointers promise nothin
 from __future__ import annotations
 
 from ..ir.expr import Dim
-from ..ir.kernel import VECTOR, Check, Compute, Const, Contract, Index, Kernel, Load, Loop, Reduce, Statement, Store
+from ..ir.kernel import (
+    VECTOR,
+    Check,
+    Compute,
+    Const,
+    Contract,
+    Index,
+    Kernel,
+    Load,
+    Loop,
+    Reduce,
+    Statement,
+    Store,
+)
 from .context import Context, Group, tail_mask
 from .contract import emit_contract
 from .elementwise import EMIT
-from .lanes import lane_mask, literal_text
+from .lanes import literal_text
 from .memory import emit_check, emit_load, emit_store
 from .reduce import emit_reduce
 from .target import Target
@@ -93,7 +107,9 @@ def _index(ctx: Context, s: Index) -> None:
 
 
 def _loop(ctx: Context, loop: Loop) -> None:
-    """A parallel or serial loop, one turn after the other. In a vector loop what it carries has a value per lane."""
+    """A parallel or serial loop, one turn after the other. In a vector loop what it carries has a value per
+    lane.
+    """
     if is_transposing_copy(loop) and ctx.group is None:
         emit_transposing_copy(ctx, loop, ctx.body)
         return
@@ -110,7 +126,9 @@ def _loop(ctx: Context, loop: Loop) -> None:
         regs = [ctx.get(y) for y in loop.yields]
         return [p for r in regs for p in (ctx.spread(r) if vector else r.parts)]
 
-    last = ctx.loop(loop.axis.name, 0, ctx.indices.value(loop.axis.extent), 1, carried, body, extent=loop.axis.extent)
+    last = ctx.loop(
+        loop.axis.name, 0, ctx.indices.value(loop.axis.extent), 1, carried, body, extent=loop.axis.extent
+    )
     for number, final in enumerate(loop.finals):
         ctx.set(final, last[number * width : (number + 1) * width], vector)
 
@@ -141,7 +159,9 @@ def _whole_vectors(ctx: Context, loop: Loop, start: int | str, parts: int) -> in
     """The groups of `parts` vectors that fit from `start` on; returns where they end."""
     step = parts * VECTOR
     extent = loop.axis.extent
-    stop = extent // step * step if isinstance(extent, int) else ctx.f(f"and i64 {ctx.index(extent)}, {-step}")
+    stop = (
+        extent // step * step if isinstance(extent, int) else ctx.f(f"and i64 {ctx.index(extent)}, {-step}")
+    )
 
     def body(_: object, __: list[str]) -> list[str]:
         with ctx.vectors(Group(parts)):

@@ -1,4 +1,5 @@
-"""`Lanes`: arithmetic on values of one LLVM type, a scalar or 16 lanes, for the tables and functions that compute elements.
+"""`Lanes`: arithmetic on values of one LLVM type, a scalar or 16 lanes, for the tables and functions that
+compute elements.
 
 The same code serves both widths, so a scalar tail and a vector body have the same bits.
 """
@@ -16,7 +17,8 @@ from .text import Function, float_text
 
 #: How an element is held in registers, and in memory.
 REGISTER: dict[DType, str] = {
-    float32: "float", float64: "double", int64: "i64", int32: "i32", int16_: "i16", int8_: "i8", uint8: "i8", bool_: "i1",
+    float32: "float", float64: "double", int64: "i64", int32: "i32", int16_: "i16", int8_: "i8",
+    uint8: "i8", bool_: "i1",
 }  # fmt: skip
 MEMORY: dict[DType, str] = {**REGISTER, bool_: "i8"}
 _SUFFIX = {"float": "f32", "double": "f64"}
@@ -57,8 +59,8 @@ def literal_text(value: Literal, element: str) -> str:
 class Lanes:
     """One type and the function that its arithmetic is written into.
 
-    element: `float`, `double`, `i32`, ...; width: 1 or 16 (less within a reduction's tree). unsigned: how integers are
-    read. Values are LLVM texts, masks are i1 or <16 x i1>.
+    element: `float`, `double`, `i32`, ...; width: 1 or 16 (less within a reduction's tree). unsigned: how
+    integers are read. Values are LLVM texts, masks are i1 or <16 x i1>.
     """
 
     __slots__ = ("f", "element", "width", "unsigned", "type", "suffix", "mask")

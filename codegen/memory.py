@@ -1,7 +1,7 @@
 """Loads and stores. In a vector loop the stride of an index from lane to lane decides how memory is accessed:
 
-0 a scalar for all lanes; 1 a run; -1 a reversed run; anything else a gather or scatter. Lanes that are masked off or guarded
-away never touch memory.
+0 a scalar for all lanes; 1 a run; -1 a reversed run; anything else a gather or scatter. Lanes that are
+masked off or guarded away never touch memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ _REVERSED = "<" + ", ".join(f"i32 {VECTOR - 1 - lane}" for lane in range(VECTOR)
 
 @dataclass(frozen=True)
 class _Access:
-    """Where a group accesses memory. stride: from lane to lane, None if it is not one number. masks: per part, or None for all."""
+    """Where a group accesses memory. stride: from lane to lane, None if it is not one number. masks: per
+    part, or None for all.
+    """
 
     memory: Memory
     buffer: str
@@ -34,7 +36,9 @@ def emit_load(ctx: Context, load: Load) -> None:
     """Set the result of a load; `otherwise` where a guard fails."""
     dtype = load.result.dtype
     element = MEMORY[dtype]
-    otherwise = literal_text(load.otherwise, element) if load.otherwise is not None else scalar_text(0, element)
+    otherwise = (
+        literal_text(load.otherwise, element) if load.otherwise is not None else scalar_text(0, element)
+    )
     whole, lanewise = _sorted_guards(ctx, load.guards)
     access = _access(ctx, load.buffer, load.index, lanewise)
     vector = ctx.group is not None and (access.stride != 0 or bool(lanewise))
@@ -195,7 +199,8 @@ def _read_run(ctx: Context, access: _Access, part: int, otherwise: str) -> str:
     else:
         mask = _mirrored(ctx, "i1", access.masks[part]) if access.stride == -1 else access.masks[part]
         loaded = f.call(
-            kind, f"llvm.masked.load.{type_suffix(element, VECTOR)}.p0", ("ptr", pointer), ("i32", str(align)),
+            kind, f"llvm.masked.load.{type_suffix(element, VECTOR)}.p0", ("ptr", pointer),
+            ("i32", str(align)),
             (f"<{VECTOR} x i1>", mask), (kind, constant_text(otherwise, element, VECTOR)),
         )  # fmt: skip
     return _mirrored(ctx, element, loaded) if access.stride == -1 else loaded
@@ -237,7 +242,8 @@ def _gather(ctx: Context, access: _Access, part: int, otherwise: str) -> str:
     pointers = _lane_pointers(ctx, access, part)
     mask = access.masks[part] if access.masks is not None else ALL
     return ctx.f.call(
-        kind, f"llvm.masked.gather.{type_suffix(element, VECTOR)}.v{VECTOR}p0", (f"<{VECTOR} x ptr>", pointers),
+        kind, f"llvm.masked.gather.{type_suffix(element, VECTOR)}.v{VECTOR}p0",
+        (f"<{VECTOR} x ptr>", pointers),
         ("i32", str(access.memory.align)), (f"<{VECTOR} x i1>", mask),
         (kind, constant_text(otherwise, element, VECTOR)),
     )  # fmt: skip

@@ -1,9 +1,11 @@
-"""`Real`: a floating point value being computed, with Python's operators. Each operator is one rounded instruction.
+"""`Real`: a floating point value being computed, with Python's operators. Each operator is one rounded
+instruction.
 
     r = n.fma(-LN2, x)          r = round(x - n * LN2)
     y = (r * r).fma(p, r)       numbers become constants in every lane
 
-No operator ever contracts, reassociates or drops a sign: what is written is what is computed, on every target.
+No operator ever contracts, reassociates or drops a sign: what is written is what is computed, on every
+target.
 """
 
 from __future__ import annotations

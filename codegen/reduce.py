@@ -1,8 +1,8 @@
 """Reductions in their canonical orders (docs/numerics.md; `ir.ops.ordered` is the meaning).
 
-lanes: 16 running values over blocks of 4096, each block's joined in a fixed tree, block results in order. The reduction is the vector loop.
-rows: runs of 128 in order, run results pairwise. sequential: in order. These two run element after element; inside a
-vector loop every lane for itself.
+lanes: 16 running values over blocks of 4096, each block's joined in a fixed tree, block results in order.
+The reduction is the vector loop. rows: runs of 128 in order, run results pairwise. sequential: in order.
+These two run element after element; inside a vector loop every lane for itself.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def _joined(how: Reducer, lanes: Lanes, states: Sequence[State]) -> State:
 
 
 def _start(how: Reducer, lanes: Lanes) -> State:
-    """The state of no values; positions start at the lane's number, so that an untouched lane loses every tie."""
+    """The state of no values; positions start at the lane's number, so that an untouched lane loses every
+    tie.
+    """
     first = how.first(lanes)
     if not how.indexed:
         return first
@@ -118,7 +120,9 @@ def _whole(
     return end, _plus(ctx, length, done, -1), states
 
 
-def _tail(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, state: State, start: Value, length: Value) -> State:
+def _tail(
+    ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, state: State, start: Value, length: Value
+) -> State:
     """The last elements, less than a vector: lanes without one keep their state."""
 
     def masked() -> Sequence[str]:
@@ -135,7 +139,9 @@ def _tail(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, state: State, sta
 
 
 def _values(ctx: Context, s: Reduce, how: Reducer, index: Value) -> list[State]:
-    """Run the body for a group of lanes from linear position `index` on; the state of each part's values alone."""
+    """Run the body for a group of lanes from linear position `index` on; the state of each part's values
+    alone.
+    """
     assert ctx.group is not None
     _bind_axes(ctx, s)
     ctx.body(s.body)
@@ -170,7 +176,13 @@ def _sequential(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes) -> list[Sta
 
 
 def _nest(
-    ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, axes: tuple[Axis, ...], states: list[State], position: Dim
+    ctx: Context,
+    s: Reduce,
+    how: Reducer,
+    lanes: Lanes,
+    axes: tuple[Axis, ...],
+    states: list[State],
+    position: Dim,
 ) -> list[State]:
     if not axes:
         return _step(ctx, s, how, lanes, states, position)
@@ -181,10 +193,14 @@ def _nest(
 
     axis = axes[0]
     stop = ctx.indices.value(axis.extent)
-    return _unflat(how, ctx.loop(axis.name, 0, stop, 1, _carried(how, lanes, states), body, extent=axis.extent))
+    return _unflat(
+        how, ctx.loop(axis.name, 0, stop, 1, _carried(how, lanes, states), body, extent=axis.extent)
+    )
 
 
-def _step(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, states: list[State], position: Dim) -> list[State]:
+def _step(
+    ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, states: list[State], position: Dim
+) -> list[State]:
     """Each state joined with the value of the body at the current position."""
     ctx.body(s.body)
     value = ctx.get(s.value)
@@ -192,7 +208,13 @@ def _step(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, states: list[Stat
     if not how.indexed:
         return [how.join(lanes, a, (v,)) for a, v in zip(states, values, strict=True)]
     index = ctx.index(position)
-    at = index if ctx.group is None else splat(ctx.f, "i64", index) if index.startswith("%") else f"splat (i64 {index})"
+    at = (
+        index
+        if ctx.group is None
+        else splat(ctx.f, "i64", index)
+        if index.startswith("%")
+        else f"splat (i64 {index})"
+    )
     return [how.join(lanes, a, (v, at)) for a, v in zip(states, values, strict=True)]
 
 
@@ -224,7 +246,9 @@ def _run(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, at: Value, size: V
     return _unflat(how, ctx.loop(_linear(s), at, end, 1, carried, body, extent=_extent(s)))
 
 
-def _push(ctx: Context, how: Reducer, lanes: Lanes, stacks: list[str], states: list[State], at: Value) -> None:
+def _push(
+    ctx: Context, how: Reducer, lanes: Lanes, stacks: list[str], states: list[State], at: Value
+) -> None:
     """Join the result of the run at `at` with those of equal length on the stack, then push it."""
     f = ctx.f
     before = f(f"lshr i64 {at}, {ROW_BLOCK.bit_length() - 1}")
@@ -234,7 +258,8 @@ def _push(ctx: Context, how: Reducer, lanes: Lanes, stacks: list[str], states: l
     states = _popped(ctx, how, lanes, stacks, states, height, joins)
     top = f(f"sub i64 {height}, {joins}")
     for stack, state in zip(stacks, states, strict=True):
-        f.do(f"store {lanes.type} {state[0]}, ptr {f(f'getelementptr {lanes.type}, ptr {stack}, i64 {top}')}, align 8")
+        place = f(f"getelementptr {lanes.type}, ptr {stack}, i64 {top}")
+        f.do(f"store {lanes.type} {state[0]}, ptr {place}, align 8")
 
 
 def _popped(
@@ -245,7 +270,7 @@ def _popped(
 
     def body(turn: str, values: list[str]) -> Sequence[str]:
         at = f(f"sub i64 {f(f'sub i64 {height}, 1')}, {turn}")
-        joined = []
+        joined: list[str] = []
         for stack, value in zip(stacks, values, strict=True):
             pointer = f(f"getelementptr {lanes.type}, ptr {stack}, i64 {at}")
             below = f(f"load {lanes.type}, ptr {pointer}, align 8")

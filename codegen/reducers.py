@@ -1,4 +1,6 @@
-"""What a reduction does with its values: a state of one or two registers, how it starts, takes a value, and joins another state."""
+"""What a reduction does with its values: a state of one or two registers, how it starts, takes a value, and
+joins another state.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,11 @@ Join = Callable[[Lanes, State, State], State]
 
 @dataclass(frozen=True)
 class Reducer:
-    """elements: LLVM element types of the state's registers, the value's first. start: their first values, scalar.
+    """elements: LLVM element types of the state's registers, the value's first. start: their first values,
+    scalar.
 
-    join(lanes, a, b): the state of a's values followed by b's; `lanes` is the value's type. indexed: the second register is the
-    position of the value. exact: any order of arithmetic gives the same bits.
+    join(lanes, a, b): the state of a's values followed by b's; `lanes` is the value's type. indexed: the
+    second register is the position of the value. exact: any order of arithmetic gives the same bits.
     """
 
     elements: tuple[str, ...]
@@ -69,7 +72,9 @@ def reducer(opdef: OpDef, dtype: DType, element: str) -> Reducer:
 
 
 def _first_better(largest: bool) -> Join:
-    """Keep the better value, of equal ones the one at the smaller position. A NaN is better than any number."""
+    """Keep the better value, of equal ones the one at the smaller position. A NaN is better than any
+    number.
+    """
 
     def join(lanes: Lanes, a: State, b: State) -> State:
         better, tie = _ordered(lanes, a[0], b[0], largest)
@@ -97,7 +102,8 @@ def _half(lanes: Lanes, elements: Sequence[str], state: State, upper: bool) -> S
     if width == 2:
         at = int(upper)
         return tuple(
-            lanes.f(f"extractelement {_of(lanes, e).type} {x}, i64 {at}") for e, x in zip(elements, state, strict=True)
+            lanes.f(f"extractelement {_of(lanes, e).type} {x}, i64 {at}")
+            for e, x in zip(elements, state, strict=True)
         )
     half = ", ".join(f"i32 {i}" for i in range(width // 2 * upper, width // 2 * (1 + upper)))
     picked = []

@@ -1,7 +1,8 @@
 """LLVM IR as text: a `Module` of functions, a `Function` written one instruction at a time.
 
-Values are named `%v1`, `%v2`, ... ; with a prefix, after the value of the IR they compute (`%v3.exp.17`). A *place* is a hole left in the text
-and filled later: loop-invariant code goes to the place before a loop while its body is being written.
+Values are named `%v1`, `%v2`, ... ; with a prefix, after the value of the IR they compute (`%v3.exp.17`). A
+*place* is a hole left in the text and filled later: loop-invariant code goes to the place before a loop
+while its body is being written.
 """
 
 from __future__ import annotations
@@ -48,7 +49,13 @@ class Module:
 
     def text(self) -> str:
         """The whole module."""
-        parts = [*self._globals.values(), *self._declared.values(), *self._functions.values(), ATTRIBUTES, METADATA]
+        parts = [
+            *self._globals.values(),
+            *self._declared.values(),
+            *self._functions.values(),
+            ATTRIBUTES,
+            METADATA,
+        ]
         return "\n".join(parts) + "\n"
 
 
@@ -90,7 +97,9 @@ class Function:
         self._out.append(f"  {instruction}")
 
     def call(self, result: str, name: str, *arguments: tuple[str, str]) -> str:
-        """Call an external function, declaring it; arguments: (type, value). Returns "" if `result` is void."""
+        """Call an external function, declaring it; arguments: (type, value). Returns "" if `result` is
+        void.
+        """
         self.module.declare(name, result, [kind for kind, _ in arguments])
         listed = ", ".join(f"{kind} {value}" for kind, value in arguments)
         if result == "void":
@@ -134,7 +143,9 @@ class Function:
 
     # Control flow.
 
-    def when(self, condition: str, then: Callable[[], Sequence[str]], otherwise: Sequence[tuple[str, str]] = ()) -> list[str]:
+    def when(
+        self, condition: str, then: Callable[[], Sequence[str]], otherwise: Sequence[tuple[str, str]] = ()
+    ) -> list[str]:
         """if (condition) then(). otherwise: (type, value) of each result where the condition is false."""
         yes, done, before = self.label("then"), self.label("done"), self.current
         self.do(f"br i1 {condition}, label %{yes}, label %{done}")
@@ -154,8 +165,10 @@ class Function:
         carried: Sequence[tuple[str, str]],
         body: Callable[[str, list[str]], Sequence[str]],
     ) -> list[str]:
-        """for (i = start; i < stop; i += step), tested at the bottom; i: i64. carried: (type, first value) of each value
-        that goes from one turn to the next; body(i, values) returns the next ones. Returns the last ones."""
+        """for (i = start; i < stop; i += step), tested at the bottom; i: i64. carried: (type, first value)
+        of each value that goes from one turn to the next; body(i, values) returns the next ones. Returns
+        the last ones.
+        """
         head, done, before = self.label("loop"), self.label("done"), self.current
         runs = isinstance(start, int) and isinstance(stop, int) and start < stop
         if runs:
@@ -183,7 +196,9 @@ class Function:
     def repeat(
         self, carried: Sequence[tuple[str, str]], body: Callable[[list[str]], tuple[str, Sequence[str]]]
     ) -> list[str]:
-        """do { } while: body(values) returns the condition (i1) to go on and the next values. Returns the last ones."""
+        """do { } while: body(values) returns the condition (i1) to go on and the next values. Returns the
+        last ones.
+        """
         head, done, before = self.label("repeat"), self.label("done"), self.current
         self.do(f"br label %{head}")
         self.block(head)
@@ -207,5 +222,7 @@ def _flat(lines: Place) -> Iterator[str]:
 
 
 def float_text(value: float) -> str:
-    """A float or double constant: the bits of the double, which LLVM wants to be exactly a float for `float`."""
+    """A float or double constant: the bits of the double, which LLVM wants to be exactly a float for
+    `float`.
+    """
     return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"

@@ -1,7 +1,8 @@
 """Copies that transpose: what one loop reads in runs the other writes in runs.
 
-A `parallel i` directly around a `vector j` whose body is a load in runs along i and a store in runs along j is copied in square tiles, transposed in
-registers: full vectors read and written, where a gather would touch a cache line for each element. Measured: 60-75 GB/s in the caches.
+A `parallel i` directly around a `vector j` whose body is a load in runs along i and a store in runs along j
+is copied in square tiles, transposed in registers: full vectors read and written, where a gather would
+touch a cache line for each element. Measured: 60-75 GB/s in the caches.
 """
 
 from __future__ import annotations
@@ -27,8 +28,14 @@ def is_transposing_copy(loop: Loop) -> bool:
     inner, load, store = copy
     i, j = loop.axis.name, inner.axis.name
     runs = coefficient(load.index, i) == 1 and coefficient(store.index, j) == 1
-    strided = coefficient(load.index, j) not in (None, 0, 1) and coefficient(store.index, i) not in (None, 0, 1)
-    large = all(not isinstance(a.extent, int) or a.extent >= _side(load.result.dtype) for a in (loop.axis, inner.axis))
+    strided = coefficient(load.index, j) not in (None, 0, 1) and coefficient(store.index, i) not in (
+        None,
+        0,
+        1,
+    )
+    large = all(
+        not isinstance(a.extent, int) or a.extent >= _side(load.result.dtype) for a in (loop.axis, inner.axis)
+    )
     return runs and strided and large and load.result.dtype.itemsize in (4, 8)
 
 
@@ -50,25 +57,40 @@ def emit_transposing_copy(ctx: Context, loop: Loop, body: Body) -> None:
 
     ctx.loop(loop.axis.name, 0, rows, side, [], tile_row, extent=loop.axis.extent)
     _plain(ctx, loop, inner, body, (0, rows), (columns, ctx.indices.value(inner.axis.extent)))
-    _plain(ctx, loop, inner, body, (rows, ctx.indices.value(loop.axis.extent)), (0, ctx.indices.value(inner.axis.extent)))
+    _plain(
+        ctx,
+        loop,
+        inner,
+        body,
+        (rows, ctx.indices.value(loop.axis.extent)),
+        (0, ctx.indices.value(inner.axis.extent)),
+    )
 
 
 def _copy(loop: Loop) -> tuple[Loop, Load, Store] | None:
     """(vector loop, load, store) if that is all there is."""
     match loop:
-        case Loop(kind="parallel", carries=(), body=(Loop(kind="vector", body=(Load() as load, Store() as store)) as inner,)):
+        case Loop(
+            kind="parallel",
+            carries=(),
+            body=(Loop(kind="vector", body=(Load() as load, Store() as store)) as inner,),
+        ):
             plain = not load.guards and not store.guards and store.value is load.result
             return (inner, load, store) if plain and load.buffer != store.buffer else None
     return None
 
 
 def _side(dtype: DType) -> int:
-    """Tiles have the side of one 64-byte vector, but 16 even so for elements of 4 bytes or more on every target."""
+    """Tiles have the side of one 64-byte vector, but 16 even so for elements of 4 bytes or more on every
+    target.
+    """
     return VECTOR * 4 // dtype.itemsize
 
 
 def _whole(ctx: Context, extent: Dim, side: int) -> Value:
-    return extent // side * side if isinstance(extent, int) else ctx.f(f"and i64 {ctx.index(extent)}, {-side}")
+    return (
+        extent // side * side if isinstance(extent, int) else ctx.f(f"and i64 {ctx.index(extent)}, {-side}")
+    )
 
 
 def _plain(

@@ -1,7 +1,8 @@
-"""Unevaluated sums of two floating point numbers, the second at most half a unit in the last place of the first.
+"""Unevaluated sums of two floating point numbers, the second at most half a unit in the last place of the
+first.
 
-They carry an intermediate result with about twice the precision to the one rounding at the end.
-Sources: Dekker 1971 (fast two-sum), Knuth (two-sum), Joldes, Muller and Popescu 2017 (products and quotients).
+They carry an intermediate result with about twice the precision to the one rounding at the end. Sources:
+Dekker 1971 (fast two-sum), Knuth (two-sum), Joldes, Muller and Popescu 2017 (products and quotients).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The error function, and gelu(x) = x Phi(x) with the normal distribution's Phi.
 
-For a >= 0, Phi(-a) = e^(-a^2 / 2) G(a) with a smooth G, approximated in t = (a - k) / (a + k); so the far negative tail of gelu keeps
-its digits. float32 computes in double lanes to 2^-30 and rounds once; float64 keeps twofold numbers to the last rounding.
+For a >= 0, Phi(-a) = e^(-a^2 / 2) G(a) with a smooth G, approximated in t = (a - k) / (a + k); so the far
+negative tail of gelu keeps its digits. float32 computes in double lanes to 2^-30 and rounds once; float64
+keeps twofold numbers to the last rounding.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from .vmath_exp import exp_short, exp_sum, exp_twofold, power_of_two, scaled
 
 # erf(x) / x in x^2, |x| < 3.93, to 2^-30.
 _ERF_SHORT = (
-    1.1283791659388882, -0.37612634509631826, 0.11283763094646723, -0.026865417041569237, 0.005222909551436308,
+    1.1283791659388882, -0.37612634509631826, 0.11283763094646723, -0.026865417041569237,
+    0.005222909551436308,
     -0.0008538959414773248, 0.00012000046016909607, -1.4693704829444351e-05, 1.5743514739165758e-06,
     -1.4675247787359672e-07, 1.1721264549416994e-08, -7.8410706178658e-10, 4.268844227793339e-11,
     -1.8260713831823677e-12, 5.86339057574624e-14, -1.3212259739229872e-15, 1.8552739245611238e-17,
@@ -22,7 +24,8 @@ _ERF_SHORT = (
 _ERF_LIMIT = 3.93
 # (erf(x) / x - 2 / sqrt(pi)) / x^2 in x^2, |x| < 1, to 2^-68.
 _ERF_SMALL = (
-    -0.37612638903183754, 0.1128379167095512, -0.026866170645129778, 0.005223977625422071, -0.0008548327021826805,
+    -0.37612638903183754, 0.1128379167095512, -0.026866170645129778, 0.005223977625422071,
+    -0.0008548327021826805,
     0.00012055332897353892, -1.4925647386204655e-05, 1.6462041483122954e-06, -1.6364583825536741e-07,
     1.4791827507986519e-08, -1.2160950122790402e-09, 8.695898355553556e-11, -4.209866183260944e-12,
 )  # fmt: skip
@@ -39,8 +42,10 @@ _TAIL_SHORT = (
 _SHORT_PIVOT, _SHORT_LIMIT = 4.5, 15.0
 # (a + 0.8) G in t, k = 5, 0 <= a <= 39, to 2^-62: nearly flat, so that an error of t hardly counts.
 _TAIL_FULL = (
-    0.44613196885503653, -0.06286077078120653, 0.007816606048762246, 0.026179127838043038, -0.03597211342310477,
-    0.029219743341588052, -0.016968689513309383, 0.006997769533710937, -0.001719982485926848, -1.9063726951930632e-05,
+    0.44613196885503653, -0.06286077078120653, 0.007816606048762246, 0.026179127838043038,
+    -0.03597211342310477,
+    0.029219743341588052, -0.016968689513309383, 0.006997769533710937, -0.001719982485926848,
+    -1.9063726951930632e-05,
     0.00019441961010414343, -5.380006708865327e-05, -1.1224888432504364e-05, 9.314584124892465e-06,
     6.45267479455123e-08, -1.3577646861735176e-06, 1.1247292999709656e-07, 2.0653815860840125e-07,
     -2.3738510392582765e-08, -3.4386588416810325e-08, 2.62537818901631e-09, 5.783716222558533e-09,
@@ -81,7 +86,9 @@ def _erf_double(x: Real) -> Real:
 def _gelu_double(x: Real) -> Real:
     size = abs(x).at_most(_FULL_LIMIT)
     half_square = two_product(size, size).scaled(0.5)
-    odd = _centre(half_square.high, size * _ROOT_HALF, constant(x, *_ROOT_TWO_OVER_PI).times(size)).scaled(0.5)
+    odd = _centre(half_square.high, size * _ROOT_HALF, constant(x, *_ROOT_TWO_OVER_PI).times(size)).scaled(
+        0.5
+    )
     half = constant(x, 0.5)
     negative = x.compare("olt", 0.0)
     centre = (half + (-odd).where(negative, odd)).times(x)
@@ -107,4 +114,3 @@ def _tail(a: Twofold, exponent: Twofold) -> tuple[Twofold, str]:
     r, tail, n = exp_twofold(-exponent)
     rest = Twofold(offset.high, offset.low + a.low)
     return exp_sum(r, tail) * flat / rest, n
-

@@ -1,7 +1,8 @@
 """The exponential and its family: exp, tanh, sigmoid, silu, softplus, gelu_tanh.
 
-float32: exp works in floats; the others compute in double lanes to about 2^-32 and round once. float64: twofold
-arithmetic up to the last rounding. exp(x) = 2^n (1 + q), q = r + r^2 p(r), r = x - n ln 2 in [-ln2/2, ln2/2]; polynomials are minimax (Remez).
+float32: exp works in floats; the others compute in double lanes to about 2^-32 and round once. float64:
+twofold arithmetic up to the last rounding. exp(x) = 2^n (1 + q), q = r + r^2 p(r), r = x - n ln 2 in
+[-ln2/2, ln2/2]; polynomials are minimax (Remez).
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ _MANTISSA = {"float": 23, "double": 52}
 _BIAS = {"float": 127, "double": 1023}
 
 # (e^r - 1 - r) / r^2, with errors of 2^-28, 2^-34 and 2^-58 of e^r.
-_FLOAT = (0.5000000100957024, 0.16666512893261703, 0.041666187360100394, 0.008369598016977198, 0.0013951712704588363)
+_FLOAT = (
+    0.5000000100957024,
+    0.16666512893261703,
+    0.041666187360100394,
+    0.008369598016977198,
+    0.0013951712704588363,
+)
 _SHORT = (
     0.5000000082619407, 0.16666666872774105, 0.04166625400086603, 0.008333261554792038, 0.001394721368099442,
     0.00019919925744547867,
@@ -64,7 +71,9 @@ def power_of_two(like: Real, n: str) -> Real:
 
 
 def scaled(x: Real, n: str) -> Real:
-    """x * 2^n rounded once, also where the result is subnormal or infinite: the first of two steps is exact."""
+    """x * 2^n rounded once, also where the result is subnormal or infinite: the first of two steps is
+    exact.
+    """
     integers = x.lanes.integers
     half = integers("ashr", n, integers.const(1))
     return x * power_of_two(x, half) * power_of_two(x, integers("sub", n, half))
@@ -98,7 +107,9 @@ def exp_double(x: Real) -> Real:
 
 
 def exp_short(x: Real) -> tuple[Real, Real]:
-    """(s, q): e^x = s (1 + q) to 2^-34, s a power of two, in doubles; |x| <= 700. Small x leave q ~ x with its digits."""
+    """(s, q): e^x = s (1 + q) to 2^-34, s a power of two, in doubles; |x| <= 700. Small x leave q ~ x with
+    its digits.
+    """
     z = x.fma(LOG2E, MAGIC["double"])
     n = z - MAGIC["double"]
     r = n.fma(-LN2, x)
@@ -114,7 +125,9 @@ def _exp_rounded(x: Real) -> Real:
 
 
 def exp_twofold(x: Twofold) -> tuple[Real, Real, str]:
-    """(r, t, n): e^x = 2^n (1 + (r + t)) with the sum exact to 2^-57, |r| < 0.35, |t| < 0.07; for |x| < 2000 in doubles."""
+    """(r, t, n): e^x = 2^n (1 + (r + t)) with the sum exact to 2^-57, |r| < 0.35, |t| < 0.07; for |x| <
+    2000 in doubles.
+    """
     z = x.high.fma(LOG2E, MAGIC["double"])
     n = z - MAGIC["double"]
     near = n.fma(-_LN2_DOUBLE[0], x.high)
@@ -183,7 +196,9 @@ def silu(lanes: Lanes, x: str) -> str:
 
 
 def gelu_tanh(lanes: Lanes, x: str) -> str:
-    """x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3); -0 at minus infinity. Source: Hendrycks and Gimpel 2016."""
+    """x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3); -0 at minus infinity. Source: Hendrycks and
+    Gimpel 2016.
+    """
     if lanes.element == "double":
         return _gelu_tanh_double(Real(lanes, x)).text
     wide = widened(lanes, x).at_least(-20.0)
@@ -202,7 +217,9 @@ def _gelu_tanh_double(x: Real) -> Real:
 
 
 def _sigmoid_parts(x: Twofold) -> tuple[Twofold, str]:
-    """(y, n) with sigmoid(x) = 2^n y, so that tails keep their digits when y is multiplied before it is scaled."""
+    """(y, n) with sigmoid(x) = 2^n y, so that tails keep their digits when y is multiplied before it is
+    scaled.
+    """
     positive = x.high.compare("oge", 0.0)
     sized = Twofold((-abs(x.high)), (-x.low).where(positive, x.low))
     far = sized.high.compare("olt", -1400.0)  # e^-1400 is 0 after scaling, and 2^(n/2) still a number
@@ -249,4 +266,8 @@ def _softplus_double(x: Real) -> Real:
     total = fast_two_sum(x.at_least(0.0), log1p.high)
     positive = x.compare("ogt", 0.0)
     infinite = x.compare("oeq", float("inf"))
-    return (total.high + (total.low + log1p.low)).where(positive, log1p.high + log1p.low).unless(infinite, float("inf"))
+    return (
+        (total.high + (total.low + log1p.low))
+        .where(positive, log1p.high + log1p.low)
+        .unless(infinite, float("inf"))
+    )

@@ -1,7 +1,8 @@
 """Logarithm, power and reciprocal square root.
 
-log(x) = k ln 2 + log(m), m in [sqrt(1/2), sqrt(2)); log(1 + f) by s = f / (2 + f) for doubles (fdlibm's arrangement), by a
-polynomial in f for floats. pow(x, y) = exp(y log|x|): in double lanes for floats, with a twofold logarithm for doubles.
+log(x) = k ln 2 + log(m), m in [sqrt(1/2), sqrt(2)); log(1 + f) by s = f / (2 + f) for doubles (fdlibm's
+arrangement), by a polynomial in f for floats. pow(x, y) = exp(y log|x|): in double lanes for floats, with a
+twofold logarithm for doubles.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _LN2_FLOAT = (0.693359375, -2.12194440054690582e-4)
 _LN2_DOUBLE = (0.6931471803691238, 1.9082149292705877e-10)
 _LN2_TWOFOLD = (LN2, 2.3190468138462996e-17)
 
-#: Per type: bits of sqrt(1/2), mantissa bits, least normal number, and the power of two that makes subnormals normal.
+#: Per type: bits of sqrt(1/2), mantissa bits, least normal number, and the power of two that makes
+#: subnormals normal.
 _LAYOUT = {
     "float": (0x3F3504F3, 23, 2.0**-126, 23),
     "double": (0x3FE6A09E667F3BCD, 52, 2.0**-1022, 54),

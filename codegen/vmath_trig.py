@@ -1,7 +1,8 @@
 """Sine and cosine, for arguments of any size.
 
-x = n pi/2 + r, |r| <= pi/4. Up to a limit n pi/2 is subtracted in two or three parts (Cody and Waite). Where a lane is beyond it, a
-branch that is hardly ever taken reduces lane by lane with the bits of 2/pi that matter for the exponent (Payne and Hanek 1983).
+x = n pi/2 + r, |r| <= pi/4. Up to a limit n pi/2 is subtracted in two or three parts (Cody and Waite).
+Where a lane is beyond it, a branch that is hardly ever taken reduces lane by lane with the bits of 2/pi
+that matter for the exponent (Payne and Hanek 1983).
 """
 
 from __future__ import annotations
@@ -167,7 +168,9 @@ def _reduced_far(x: Real) -> tuple[str, str, str]:
 
 
 def _define_reduce(module: Module) -> None:
-    """i64 @vitrify.reduce(double x, ptr r, ptr rest): the quadrant of a finite x, |x| >= 1; any other x gives some number."""
+    """i64 @vitrify.reduce(double x, ptr r, ptr rest): the quadrant of a finite x, |x| >= 1; any other x
+    gives some number.
+    """
     if module.defined(_REDUCE):
         return
     f = Function(module, _REDUCE, [("double", "x"), ("ptr", "r"), ("ptr", "rest")], attributes="noinline")
@@ -203,7 +206,8 @@ def _product_with_bits(f: Function) -> str:
         pointer = f(f"getelementptr i64, ptr {table}, i64 {f(f'add i64 {first}, {i}')}")
         words.append(f(f"load i64, ptr {pointer}, align 8"))
     window = [
-        f.call("i64", "llvm.fshl.i64", ("i64", words[i]), ("i64", words[i + 1]), ("i64", shift)) for i in range(3)
+        f.call("i64", "llvm.fshl.i64", ("i64", words[i]), ("i64", words[i + 1]), ("i64", shift))
+        for i in range(3)
     ]
     wide = f(f"zext i64 {mantissa} to i128")
     top, middle, low = (f(f"mul i128 {wide}, {f(f'zext i64 {w} to i128')}") for w in window)

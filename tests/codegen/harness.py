@@ -26,7 +26,9 @@ Native = Callable[..., int]
 
 def plan_of(kernel: Kernel) -> Plan:
     """A plan that only calls the kernel, with every buffer handed in."""
-    buffers = tuple(PlanBuffer(b.name, "input", b.dtype, b.size, index=i) for i, b in enumerate(kernel.buffers))
+    buffers = tuple(
+        PlanBuffer(b.name, "input", b.dtype, b.size, index=i) for i, b in enumerate(kernel.buffers)
+    )
     call = Call(kernel.name, tuple(b.name for b in kernel.buffers), tuple(symbol(s) for s in kernel.sizes))
     return Plan("test", (kernel,), buffers, (call,), (), (), kernel.sizes, 0)
 
@@ -63,8 +65,9 @@ def runnable_targets() -> list[Target]:
 def check_kernel(
     text: str, buffers: Mapping[str, np.ndarray], sizes: Mapping[str, int] | None = None
 ) -> dict[str, np.ndarray]:
-    """Run the kernel natively, for every level that this CPU can run, and in the interpreter: the same bits and
-    status. Returns the buffers afterwards."""
+    """Run the kernel natively, for every level that this CPU can run, and in the interpreter: the same bits
+    and status. Returns the buffers afterwards.
+    """
     kernel = parse_kernel(text)
     verify_kernel(kernel)
     expected = {name: array.copy() for name, array in buffers.items()}

@@ -17,7 +17,18 @@ from tests.support import assert_same_bits, assert_within_ulp
 SIZES = (0, 1, 15, 16, 17, 33, 1000)
 ELEMENTWISE = [op for op in ops.ALL.values() if op.elementwise]
 # The functions that round differently from numpy; test_vmath measures how far they are off.
-INEXACT = {ops.exp, ops.log, ops.sin, ops.cos, ops.tanh, ops.erf, ops.rsqrt, ops.sigmoid, ops.softplus, ops.silu}
+INEXACT = {
+    ops.exp,
+    ops.log,
+    ops.sin,
+    ops.cos,
+    ops.tanh,
+    ops.erf,
+    ops.rsqrt,
+    ops.sigmoid,
+    ops.softplus,
+    ops.silu,
+}
 INEXACT |= {ops.gelu, ops.gelu_tanh, ops.pow_}
 
 # numpy's meaning of gelu in float64 rounds the argument of erfc, which the far tail amplifies by x^2 <= 1500.
@@ -72,7 +83,12 @@ def signatures() -> list[tuple[OpDef, tuple[DType, ...], DType, dict[str, DType]
 
 
 CASES = {
-    f"{op.name}-{'-'.join(map(str, dtypes))}" + (f"-to-{result}" if op is ops.cast else ""): (op, dtypes, result, attrs)
+    f"{op.name}-{'-'.join(map(str, dtypes))}" + (f"-to-{result}" if op is ops.cast else ""): (
+        op,
+        dtypes,
+        result,
+        attrs,
+    )
     for op, dtypes, result, attrs in signatures()
 }
 
@@ -111,4 +127,3 @@ def test_integer_division_never_traps(opdef: OpDef, dtype: DType) -> None:
     found = apply_native(pointwise(opdef, [dtype, dtype], dtype), x, y)
     wanted = {ops.floor_div: [least, 1], ops.rem: [0, 2]}[opdef]
     assert found[3:5].tolist() == wanted
-

@@ -13,6 +13,7 @@ from vitrify.codegen.text import Function, Module, float_text
 from vitrify.ir import ops
 from vitrify.ir.dtypes import float32
 from vitrify.ir.expr import parse_expr
+from vitrify.ir.kernel import Kernel
 from vitrify.ir.kernel_text import parse_kernel
 from vitrify.ir.plan import Call, Plan, PlanBuffer
 
@@ -81,25 +82,32 @@ def test_emission_is_a_pure_function() -> None:
     assert emit_plan(chain(*TWICE), target) == emit_plan(chain(*TWICE), target)
 
 
+def static_copy(n: int) -> Kernel:
+    return parse_kernel(f"""
+        kernel copy(%x: f32[{n}] in, %y: f32[{n}] out) {{
+          vector i < {n} {{
+            %0 = load %x[i] : f32
+            store %y[i], %0
+          }}
+        }}""")
+
+
 def test_whole_vectors_need_no_mask() -> None:
-    text = text_of(parse_kernel(
-        "kernel k(%x: f32[48] in, %y: f32[48] out) { vector i < 48 {\n %0 = load %x[i] : f32\n store %y[i], %0\n } }"
-    ))  # fmt: skip
+    text = text_of(static_copy(48))
     assert "load <16 x float>" in text
     assert "masked" not in text
 
 
 def test_a_short_loop_is_one_masked_vector_without_a_branch() -> None:
-    text = text_of(parse_kernel(
-        "kernel k(%x: f32[10] in, %y: f32[10] out) { vector i < 10 {\n %0 = load %x[i] : f32\n store %y[i], %0\n } }"
-    ))  # fmt: skip
+    text = text_of(static_copy(10))
     body = text.split("define")[1]
     assert body.count("@llvm.masked.load") == body.count("@llvm.masked.store") == 1
     assert "br " not in body
 
 
 def test_invariant_index_arithmetic_stands_outside_the_loop() -> None:
-    text = text_of(parse_kernel("""
+    text = text_of(
+        parse_kernel("""
         kernel k(%x: f32[m*n] in, %y: f32[m*n] out; m, n) {
           parallel i < m {
             vector j < n {
@@ -107,8 +115,11 @@ def test_invariant_index_arithmetic_stands_outside_the_loop() -> None:
               store %y[i*n + j], %0
             }
           }
-        }"""))
-    inner = re.search(r"\n(loop\d+):[^:]*?load <16 x float>.*?br i1[^\n]*", text.split("define")[1], re.DOTALL)
+        }""")
+    )
+    inner = re.search(
+        r"\n(loop\d+):[^:]*?load <16 x float>.*?br i1[^\n]*", text.split("define")[1], re.DOTALL
+    )
     assert inner is not None
     assert "mul" not in inner[0].rsplit("loop", 2)[-1]
 
@@ -139,5 +150,3 @@ def test_targets_by_name() -> None:
     assert len({t.key for t in LEVELS.values()}) == len(LEVELS)
     with pytest.raises(ValueError, match="unknown target 'z80'"):
         named_target("z80")
-
-

@@ -1,4 +1,6 @@
-"""How exact the elementary functions are: float32 against float64 over all exponents, float64 against a table."""
+"""How exact the elementary functions are: float32 against float64 over all exponents, float64 against a
+table.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,21 @@ REFERENCES = Path(__file__).with_name("references.txt")
 
 def sample() -> np.ndarray:
     """float32 values over all exponents, and those where something changes."""
-    special = [0.0, 1e-45, 1e-40, 1.17549435e-38, 0.5, 1.0, 2.0, 3.1415927, 88.72283, 88.72284, 103.97, 104.0, 3.4e38]
+    special = [
+        0.0,
+        1e-45,
+        1e-40,
+        1.17549435e-38,
+        0.5,
+        1.0,
+        2.0,
+        3.1415927,
+        88.72283,
+        88.72284,
+        103.97,
+        104.0,
+        3.4e38,
+    ]
     edges = np.array([*special, np.inf, np.nan], np.float32)
     spread = np.arange(0, 2**32, STEP, dtype=np.uint64).astype(np.uint32).view(np.float32)
     near = np.random.default_rng(0).normal(size=20_000).astype(np.float32) * 4
@@ -81,11 +97,15 @@ def test_float64_is_within_two_ulp(name: str) -> None:
 def test_pow_has_the_special_cases_of_c(dtype: DType) -> None:
     inf, nan = math.inf, math.nan
     cases = [
-        (0.0, 0.0, 1.0), (nan, 0.0, 1.0), (1.0, nan, 1.0), (1.0, inf, 1.0), (-1.0, inf, 1.0), (-1.0, -inf, 1.0),
-        (nan, 1.0, nan), (2.0, nan, nan), (-1.0, nan, nan), (-8.0, 1 / 3, nan), (-2.0, 3.0, -8.0), (-2.0, 2.0, 4.0),
+        (0.0, 0.0, 1.0), (nan, 0.0, 1.0), (1.0, nan, 1.0), (1.0, inf, 1.0), (-1.0, inf, 1.0),
+        (-1.0, -inf, 1.0),
+        (nan, 1.0, nan), (2.0, nan, nan), (-1.0, nan, nan), (-8.0, 1 / 3, nan), (-2.0, 3.0, -8.0),
+        (-2.0, 2.0, 4.0),
         (-2.0, -1.0, -0.5), (0.0, -1.0, inf), (-0.0, -1.0, -inf), (-0.0, -2.0, inf), (0.0, 2.0, 0.0),
-        (-0.0, 3.0, -0.0), (-0.0, 0.5, 0.0), (inf, 2.0, inf), (inf, -2.0, 0.0), (-inf, 3.0, -inf), (-inf, 2.0, inf),
-        (-inf, -3.0, -0.0), (-inf, 0.5, inf), (0.5, inf, 0.0), (0.5, -inf, inf), (2.0, inf, inf), (2.0, -inf, 0.0),
+        (-0.0, 3.0, -0.0), (-0.0, 0.5, 0.0), (inf, 2.0, inf), (inf, -2.0, 0.0), (-inf, 3.0, -inf),
+        (-inf, 2.0, inf),
+        (-inf, -3.0, -0.0), (-inf, 0.5, inf), (0.5, inf, 0.0), (0.5, -inf, inf), (2.0, inf, inf),
+        (2.0, -inf, 0.0),
         (2.0, 2000.0, inf), (2.0, -2000.0, 0.0), (-2.0, 1e30, inf), (0.0, inf, 0.0), (0.0, -inf, inf),
     ]  # fmt: skip
     x, y, wanted = (np.array(column).astype(dtype.numpy) for column in zip(*cases, strict=True))
@@ -105,6 +125,7 @@ def test_no_elementary_function_of_llvm_is_called(name: str) -> None:
 @pytest.mark.parametrize("dtype", [float32, float64])
 @pytest.mark.parametrize("name", FLOAT32)
 def test_vector_and_scalar_code_have_the_same_bits(name: str, dtype: DType) -> None:
-    x = sample()[::10].astype(dtype.numpy)
+    with np.errstate(invalid="ignore"):
+        x = sample()[::10].astype(dtype.numpy)
     vector, scalar = (pointwise(ops.ALL[name], [dtype], dtype, kind) for kind in ("vector", "parallel"))
     assert_same_bits(apply_native(scalar, x), apply_native(vector, x), name)
