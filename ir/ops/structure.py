@@ -78,14 +78,15 @@ def called(*types: TensorType, name: str) -> tuple[TensorType, ...]:
 contract = define("contract", 2, contracted, ordered.contract)
 # Indices -n <= i < n, a negative one counting from the end; any other raises IndexError.
 gather = define("gather", None, gathered, indexed.gather, may_raise=True)
-# In row-major order of the values: with equal indices `scatter` keeps the last, `scatter_add` adds in that
-# order.
+# In row-major order of the indices: with equal ones `scatter` keeps the last value, `scatter_add` adds them
+# in that order.
 scatter = define("scatter", None, scattered, indexed.scatter, may_raise=True)
 scatter_add = define("scatter_add", None, scattered, indexed.scatter_add, may_raise=True)
 iota = define("iota", 0, counted, indexed.iota)
 constant = define("constant", 0, literal_type, lambda *, value: value.array())
-# Raises `error` with `message` if the first operand is False. Has no result. Two further operands (fine, values),
-# of one shape, are there for the message only: its "{}" becomes the first value that is not fine.
+# Raises `error` with `message` if the first operand is False. Has no result. Two further operands
+# (fine, values), of one shape, are there for the message only: its "{}" becomes the first value that is not
+# fine.
 check = define("check", None, _checked, indexed.check, pure=False, may_raise=True)
 # A named composite; its one region is the body. Passes treat it whole or inline it.
 call = define("call", None, called, None)
