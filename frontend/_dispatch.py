@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from vitrify.ir import dtypes, ops
+from vitrify.ir import ops
 from vitrify.ir.builder import broadcast
 from vitrify.ir.dtypes import DType
 from vitrify.ir.errors import IRTypeError
@@ -261,7 +261,7 @@ def _rebase(target: Tensor, edge: Edge | None) -> None:
     """Give the written-to tensor, and the base that it is a view of, their new place in the tape."""
     before = edge_of(target)
     if target._view is None:
-        target._node = Node(_CUT, _NOTHING, (None,)) if edge is None and before is not None else edge
+        target._node = _overwritten(target, before) if edge is None and before is not None else edge
         return
     base, offset, _ = target._view
     if edge is None and base._node is None:
@@ -274,6 +274,8 @@ def _rebase(target: Tensor, edge: Edge | None) -> None:
     target._node = view_node(base, offset, target._type)
 
 
-#: The op of a node that passes nothing on: the tensor still requires grad, as in PyTorch.
-_CUT = bind(ops.cast, dtype=dtypes.bool_)
-_NOTHING = derivative(_CUT, (TensorType(dtypes.bool_),), (False,))
+def _overwritten(target: Tensor, before: Edge) -> Node:
+    """The node of a tensor filled with constants: it still requires grad, and passes zeros on."""
+    rank = len(target._type.shape)
+    op = bind(ops.update_slice, starts=(0,) * rank, steps=(1,) * rank)
+    return Node(op, derivative(op, (target._type.ir,) * 2, (True, False)), (before, None))

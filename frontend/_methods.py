@@ -20,7 +20,7 @@ from ._functions import (
     casting, compare, creation, gathering, indexing, joining, linalg, movement, pointwise, random, reductions, softmaxes,
 )  # fmt: skip
 from ._promotion import broadcast_shapes, can_cast
-from ._tape import Leaf, Node, RemovableHandle
+from ._tape import Edge, Leaf, Node, RemovableHandle, mode, next_number, no_grad
 from ._tensor import Tensor, edge_of
 
 #: Functions of a module that are methods under their own name.
@@ -78,28 +78,43 @@ def overwrite(target: Tensor, value: Tensor) -> Tensor:
             f"output with shape {list(shape)} doesn't match the broadcast shape "
             f"{list(broadcast_shapes(value._type.shape, shape))}"
         )
-    value = movement.expand(casting.cast(value, target._type.dtype), *shape)
-    _keep_what_was_saved(target, value)
-    return assign(target, value)
+    return assign(target, movement.expand(casting.cast(value, target._type.dtype), *shape))
 
 
-def _keep_what_was_saved(target: Tensor, value: Tensor) -> None:
-    """If the derivative of the op just done reads the old elements, give it a copy: they are about to go."""
-    node = edge_of(value)
-    if not isinstance(node, Node) or node.saved is None or not any(x is target for x in node.saved):
-        return
-    with _autograd.no_grad():
-        old = casting.clone(target.detach())
-    old._node = target._node
-    node.saved = tuple(old if x is target else x for x in node.saved)
-    node.versions = tuple(0 if x is old else v for x, v in zip(node.saved, node.versions, strict=True))
+def _keep_what_was_saved(target: Tensor, value: Tensor, start: int) -> None:
+    """The elements of target are about to go: where a derivative recorded after `start` reads them, keep a copy."""
+    old: Tensor | None = None
+    for node in _recorded_since(start, edge_of(value)):
+        if not any(x is target for x in node.saved or ()):
+            continue
+        if old is None:
+            with no_grad():
+                old = casting.clone(target)
+            old._node = target._node
+        node.saved = tuple(old if x is target else x for x in node.saved or ())
+        node.versions = tuple(0 if x is old else v for x, v in zip(node.saved, node.versions, strict=True))
+
+
+def _recorded_since(start: int, edge: Edge | None) -> Iterator[Node]:
+    seen: set[Edge] = set()
+    stack = [edge]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Node) and node.number > start and node not in seen:
+            seen.add(node)
+            stack.extend(node.edges)
+            yield node
 
 
 def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     @functools.wraps(function)
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         check_writable(self)
-        return overwrite(self, function(self, *args, **kwargs))
+        start = next_number()
+        value = function(self, *args, **kwargs)
+        if mode.grad:
+            _keep_what_was_saved(self, value, start)
+        return overwrite(self, value)
 
     method.__name__ = method.__qualname__ = function.__name__ + "_"
     method.__doc__ = f"`{function.__name__}`, overwriting this tensor."
@@ -243,6 +258,12 @@ def _contains(self: Tensor, element: Any) -> bool:
     )
 
 
+def _invert(self: Tensor) -> Tensor:
+    if self._type.dtype.kind not in "iub":
+        raise TypeError("~ (operator.invert) is only implemented on integer and Boolean-type tensors")
+    return pointwise.bitwise_not(self)
+
+
 def _operator(function: Callable[[Any, Any], Tensor], reflected: bool = False) -> Callable[[Tensor, Any], Any]:
     """A binary operator, leaving operands that are neither tensors nor numbers to the other side."""
 
@@ -314,7 +335,7 @@ def _bind_operators() -> None:
             setattr(Tensor, f"__i{name}__", _in_place(function))
     for name, function in _COMPARISONS.items():
         setattr(Tensor, f"__{name}__", _operator(function))
-    unary = {"neg": pointwise.neg, "pos": pointwise.positive, "abs": pointwise.abs, "invert": pointwise.bitwise_not}
+    unary = {"neg": pointwise.neg, "pos": pointwise.positive, "abs": pointwise.abs, "invert": _invert}
     special = {"iter": _iterate, "contains": _contains, "getitem": indexing.getitem, "setitem": indexing.setitem}
     for name, function in (unary | special).items():
         setattr(Tensor, f"__{name}__", function)

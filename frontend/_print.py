@@ -115,7 +115,7 @@ def _nested(items: np.ndarray, indent: int, summarize: bool, form: _Formatter) -
         parts += [_nested(v, indent + 1, summarize, form) for v in items[len(items) - edge :]]
     else:
         parts = [_nested(v, indent + 1, summarize, form) for v in items]
-    return "[" + (",\n" * (items.ndim - 1) + " " * (indent + 1)).join(parts) + "]"
+    return "[" + ("," + "\n" * (items.ndim - 1) + " " * (indent + 1)).join(parts) + "]"
 
 
 def _edges(items: np.ndarray) -> np.ndarray:

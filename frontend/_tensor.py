@@ -163,7 +163,7 @@ class Tensor:
             self._node = None
         elif node is None:
             if not self._type.dtype.is_floating_point:
-                raise RuntimeError("only Tensors of floating point and complex dtype can require gradients")
+                raise RuntimeError("only Tensors of floating point dtype can require gradients")
             self._node = Leaf(self)
         return self
 

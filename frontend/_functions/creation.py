@@ -59,11 +59,10 @@ def _array_of_numbers(data: Any) -> np.ndarray:
         raise ValueError(_ragged(data) or str(error)) from None
     if array.dtype.kind not in "fiubc":
         if array.dtype.kind == "O" and all(isinstance(v, int) for v in array.flat):
-            raise RuntimeError("Overflow when unpacking long long")
-        kind = type(next(iter(array.flat), None)).__name__
+            raise ValueError("Overflow when unpacking long long")
         if array.dtype.kind in "US":
-            raise ValueError(f"too many dimensions '{kind.removesuffix('_')}'")
-        raise RuntimeError(f"Could not infer dtype of {kind}")
+            raise TypeError("new(): invalid data type 'str'")
+        raise RuntimeError(f"Could not infer dtype of {type(next(iter(array.flat), None)).__name__}")
     return array
 
 
@@ -152,7 +151,7 @@ def _finished(x: Tensor, requires_grad: bool) -> Tensor:
 def filled(value: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:
     """A new tensor of its own with `value` everywhere."""
     if any(n < 0 for n in shape):
-        raise RuntimeError(f"Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
+        raise RuntimeError("zeros: Dimension size must be non-negative.")
     return apply(bind(ops.cast, dtype=dtype), as_operand(value, dtype, shape))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from .._dispatch import apply, assign
 from .._promotion import as_operand
 from .._tensor import Tensor, wrap_dim
 from .casting import cast
-from .pointwise import TYPE_NAMES
-from .creation import from_numpy, iota
+from .pointwise import TYPE_NAMES, not_implemented
+from .creation import filled, from_numpy, iota
 from .movement import broadcast_to, flatten, movedim, reshape, slice_dim, squeeze
 from .reductions import _Pairs
 
@@ -22,13 +23,14 @@ from .reductions import _Pairs
 def _along(index: Tensor, dim: int) -> list[Tensor]:
     """For every dimension the place of each element: `index` along `dim`, its own place along the others."""
     shape = index._type.shape
+    index = cast(index, dtypes.int64)
     return [index if a == dim else iota(shape, a) for a in range(len(shape))]
 
 
 def _checked(x: Tensor, dim: int, index: Tensor, name: str, smaller: bool = True) -> int:
     dim = wrap_dim(dim, x.ndim)
-    if index._type.dtype is not dtypes.int64:
-        raise RuntimeError(f"{name}(): Expected dtype int64 for index")
+    if index._type.dtype not in (dtypes.int64, dtypes.int32):
+        raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index")
     if index.ndim != x.ndim:
         raise RuntimeError("Index tensor must have the same number of dimensions as input tensor")
     for a, (n, m) in enumerate(zip(index._type.shape, x._type.shape, strict=True)):
@@ -201,8 +203,10 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any
 
 def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """The lower median of all elements, or (values, indices) along `dim`; nan if there is one."""
+    if input.dtype is dtypes.bool_:
+        raise not_implemented("median_cpu", dtypes.bool_)
     if dim is None:
-        return median(flatten(input), 0).values
+        return median(flatten(input), 0).values if input.numel() else _of_nothing(input)
     array = input._array("median")
     n = array.shape[dim] if array.ndim else 1
     order = argsort(input, dim)._array("median")
@@ -214,6 +218,11 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     index = from_numpy(np.ascontiguousarray(np.where(has_nan, first_nan, middle), np.int64))
     values = gather(input, dim, index)
     return _Pairs["median"](*((values, index) if keepdim else (squeeze(values, dim), squeeze(index, dim))))
+
+
+def _of_nothing(x: Tensor) -> Tensor:
+    """The median of no elements: nan, or the least integer."""
+    return filled(math.nan if x.is_floating_point() else np.iinfo(x.dtype.numpy).min, x.dtype, ())
 
 
 def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,

@@ -125,7 +125,9 @@ def _item(item: Any) -> Any:
         raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     if hasattr(item, "__index__") and not isinstance(item, _types.BuiltinFunctionType):
         return item.__index__()
-    raise TypeError(
+    if isinstance(item, str):
+        raise TypeError("new(): invalid data type 'str'")
+    raise IndexError(
         "only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
         f"(got {type(item).__name__})"
     )

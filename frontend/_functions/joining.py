@@ -22,7 +22,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """
     items = list(tensors)
     if not items:
-        raise RuntimeError("torch.cat(): expected a non-empty list of Tensors")
+        raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     for i, x in enumerate(items):
         if not isinstance(x, Tensor):
             raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(x).__name__}")

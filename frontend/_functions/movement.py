@@ -204,8 +204,7 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
         m = have[i - lead] if i >= lead else 1
         if n == -1 and i < lead:
             raise RuntimeError(
-                f"expand({_type_text(input)}{{{list(have)}}}, size={list(want)}): The expanded size of the tensor (-1) "
-                f"isn't allowed in a leading, non-existing dimension {i}"
+                f"The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension {i}"
             )
         n = m if n == -1 else n
         if m not in (1, n):

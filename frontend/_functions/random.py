@@ -25,6 +25,7 @@ from .._tensor import Tensor, concrete
 from .casting import cast
 from .creation import _finished, iota, tensor
 from .movement import select
+from .pointwise import not_implemented
 
 
 class Generator:
@@ -144,7 +145,7 @@ def _normal(shape: tuple[int, ...], dtype: DType, generator: Generator | None) -
 def _float_dtype(dtype: DType | None, name: str) -> DType:
     dtype = dtype or get_default_dtype()
     if not dtype.is_floating_point:
-        raise RuntimeError(f'"{name}" not implemented for \'{dtype.name.capitalize()}\'')
+        raise not_implemented(name, dtype)
     return dtype
 
 

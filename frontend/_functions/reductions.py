@@ -144,12 +144,12 @@ def std_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepd
     return std(input, dim, unbiased, keepdim, correction=correction), mean(input, dim, keepdim)
 
 
-def _nonempty(x: Tensor, axes: tuple[int, ...], name: str, dim_given: bool) -> None:
+def _nonempty(x: Tensor, axes: tuple[int, ...], name: str, dim_given: bool, error: type[Exception]) -> None:
     for a in axes:
         if x._type.shape[a] == 0:
             if dim_given:
                 raise IndexError(f"{name}(): Expected reduction dim {a} to have non-zero size.")
-            raise RuntimeError(
+            raise error(
                 f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
                 "with the 'dim' argument."
             )
@@ -157,7 +157,7 @@ def _nonempty(x: Tensor, axes: tuple[int, ...], name: str, dim_given: bool) -> N
 
 def _extreme(opdef: OpDef, x: Tensor, dim: Dims, keepdim: bool, name: str) -> Tensor:
     axes = dims_of(dim, x.ndim)
-    _nonempty(x, axes, name, dim is not None)
+    _nonempty(x, axes, name, dim is not None, RuntimeError)
     return _reduce(opdef, x, axes, keepdim)
 
 
@@ -179,9 +179,9 @@ def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> 
 
 def _arg(opdef: OpDef, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     axes = dims_of(dim, x.ndim)
-    _nonempty(x, axes, opdef.name, dim is not None)
     if x._type.dtype is dtypes.bool_:
-        x = cast(x, dtypes.uint8)
+        raise RuntimeError(f"{opdef.name}(): does not support bool input")
+    _nonempty(x, axes, opdef.name, dim is not None, IndexError)
     if not axes:
         return cast(x, dtypes.int64, copy=True) * 0
     return _kept(build(opdef, x, axes=axes, order="lanes" if axes[-1] == x.ndim - 1 else "rows"), x, axes, keepdim)
@@ -202,8 +202,8 @@ def _with_indices(arg: Callable[..., Tensor], name: str, x: Tensor, dim: int, ke
 
     if x.ndim == 0:
         wrap_dim(dim, 0)
-        return _Pairs[name](cast(x, x.dtype, copy=True), arg(x))
-    indices = arg(x, dim, True)
+        return _Pairs[name](cast(x, x.dtype, copy=True), cast(x, dtypes.int64, copy=True) * 0)
+    indices = arg(cast(x, dtypes.uint8) if x._type.dtype is dtypes.bool_ else x, dim, True)
     values = gather(x, dim, indices)
     if not keepdim:
         values, indices = values.squeeze(dim), indices.squeeze(dim)

@@ -6,7 +6,7 @@ from vitrify.ir.dtypes import DType
 
 from .._tensor import Tensor, wrap_dim
 from .casting import cast
-from .pointwise import div, exp, log, sub
+from .pointwise import div, exp, log, not_implemented, sub
 from .reductions import amax
 from .reductions import sum as sum_
 
@@ -37,5 +37,5 @@ def _prepared(x: Tensor, dim: int, dtype: DType | None, name: str) -> tuple[Tens
     if dtype is not None:
         x = cast(x, dtype)
     if not x.is_floating_point():
-        raise NotImplementedError(f'"{name}_lastdim_kernel_impl" not implemented for \'{x.dtype.name.capitalize()}\'')
+        raise not_implemented(f"{name}_lastdim_kernel_impl", x.dtype)
     return x, wrap_dim(dim, x.ndim)
