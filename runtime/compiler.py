@@ -22,6 +22,7 @@ from ..ir.types import TensorType
 from . import storage
 from .executable import CheckFailed, Executable
 from .host import host_target
+from .options import options
 
 #: Called with each executable that was compiled (not found in memory): dumps, progress.
 observers: list[Callable[[CompiledGraph], None]] = []
@@ -33,7 +34,7 @@ _compiled: dict[tuple[str, bool, str], CompiledGraph] = {}
 
 
 class CompiledGraph(Executable):
-    """An executable that remembers where it comes from.
+    """An executable that remembers where it comes from: `captured` is the graph that was compiled.
 
     seconds: time per step of the compilation, by name. compile_seconds: their sum.
     """
@@ -42,7 +43,7 @@ class CompiledGraph(Executable):
         super().__init__(plan, run, len(captured.inputs))
         self.name = captured.name
         self.seconds: dict[str, float] = {}
-        self._captured, self._optimized, self._llvm = captured, optimized, llvm
+        self.captured, self._optimized, self._llvm = captured, optimized, llvm
         self._target = host_target()
 
     @property
@@ -56,7 +57,7 @@ class CompiledGraph(Executable):
         return str(getattr(self, "_text_" + stage)())
 
     def _text_captured(self) -> str:
-        return print_graph(self._captured)
+        return print_graph(self.captured)
 
     def _text_optimized(self) -> str:
         return print_graph(self._optimized)
@@ -83,7 +84,8 @@ class CompiledGraph(Executable):
 def compile_graph(graph: Graph, *, optimized: bool = False, name: str | None = None) -> CompiledGraph:
     """Compile a graph, or find it compiled. optimized: it is not to be changed by passes. name: for dumps.
 
-    Raises IRError if the graph is not valid. Safe to call from any thread.
+    With `options.verify` graph, plan and kernels are verified, and the graph again after each pass; VerifyError
+    says what is wrong. Safe to call from any thread.
     """
     if name is not None and name != graph.name:
         graph = Graph(graph.inputs, graph.operations, graph.outputs, graph.updates, name)
@@ -100,15 +102,21 @@ def compile_graph(graph: Graph, *, optimized: bool = False, name: str | None = N
 
 def _compile(graph: Graph, optimized: bool) -> CompiledGraph:
     from ..codegen.emit import emit_plan
+    from ..ir.plan_verifier import verify_plan
+    from ..ir.verifier import verify_graph
     from ..passes.lower import lower
     from ..passes.pipeline import optimize
     from .jit import load
 
     clock = _Clock()
+    if options.verify:
+        verify_graph(graph)
     with clock("optimize"):
-        ready = graph if optimized else optimize(graph, evaluate=evaluate_op)
+        ready = graph if optimized else optimize(graph, evaluate=evaluate_op, verify=options.verify)
     with clock("lower"):
         plan = lower(ready)
+    if options.verify:
+        verify_plan(plan)
     with clock("emit"):
         text = emit_plan(plan, host_target())
     with clock("load"):

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from vitrify.ir import dtypes, ops
+from vitrify.ir.errors import VerifyError
+from vitrify.ir.graph import Graph, Value
 from vitrify.ir.interpreter import interpret
 from vitrify.ir.kernel_text import parse_kernel
 from vitrify.ir.opdef import bind
@@ -18,6 +20,7 @@ from vitrify.ir.parser import parse_graph
 from vitrify.ir.plan_text import parse_plan
 from vitrify.ir.printer import print_graph
 from vitrify.ir.strided import strided_type
+from vitrify.ir.types import TensorType
 from vitrify.runtime import compiler, storage
 from vitrify.runtime.compiler import STAGES, compile_graph, evaluate_op
 from vitrify.runtime.executable import CheckFailed
@@ -163,3 +166,11 @@ assert len(run.run(one)) == 1
     assert [process.wait(60) for process in running] == [0, 0, 0]
     names = [path.name for path in (tmp_path / "cache").iterdir()]
     assert names and all(name.endswith(".o") for name in names)
+
+
+def test_with_verification_a_bad_graph_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiler.options, "verify", True)
+    x = Value(TensorType(dtypes.float32, (3,)), "x")
+    with pytest.raises(VerifyError):
+        compile_graph(Graph((), (), (x,), name="undefined"))
+    compile_graph(parse_graph(LAYER), name="verified")
