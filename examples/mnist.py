@@ -27,7 +27,9 @@ EPOCHS = {"mlp": 10, "cnn": 5}
 #: Mean and standard deviation of all pixels of the 60,000 training images, in 0..1.
 MEAN, STD = 0.1307, 0.3081
 #: The stages that `--dump` writes, with their files' suffixes.
-STAGES = {"captured": "txt", "optimized": "txt", "kernels": "txt", "llvm": "ll", "asm": "s"}
+STAGES = {
+    "captured": "txt", "optimized": "txt", "kernels": "txt", "plan": "txt", "llvm": "ll", "asm": "s",
+}  # fmt: skip
 
 
 def main() -> None:
@@ -54,8 +56,8 @@ def main() -> None:
     save(model, options.save or Path("out") / f"mnist-{options.model}.safetensors")
     if options.dump and not options.eager:
         dump(run, options.dump)
-    what = "first step" if options.eager else "first step, with its compilation,"
-    print(f"total {total:.2f} s: {what} {first:.2f} s, all other steps {total - first:.2f} s")
+    what = "first step" if options.eager else "compile (capture, code, first step)"
+    print(f"total {total:.2f} s: {what} {first:.2f} s, run {total - first:.2f} s")
 
 
 def parse_arguments() -> argparse.Namespace:
