@@ -228,6 +228,12 @@ def _isinstance(capture: Capture, x: Any, classes: Any) -> bool:
     return isinstance(x.value if type(x) is TracedScalar else x, classes)
 
 
+def _len(capture: Capture, x: Any) -> int:
+    if not capture.proving or isinstance(x, CONTAINERS) or is_ours_or_plain(capture, x):
+        return int(_pure(capture, len, (x,), {}))
+    return int(special(capture, x, ("__len__",), len))
+
+
 def _getattr(capture: Capture, obj: Any, name: str, *default: Any) -> Any:
     from .hooks import _attribute
 
@@ -262,7 +268,7 @@ def _setattr(capture: Capture, obj: Any, name: str, value: Any) -> None:
 
 
 _SPECIAL: dict[Any, Callable[..., Any]] = {
-    isinstance: _isinstance, getattr: _getattr, hasattr: _hasattr, setattr: _setattr,
+    isinstance: _isinstance, getattr: _getattr, hasattr: _hasattr, setattr: _setattr, len: _len,
 }  # fmt: skip
 
 

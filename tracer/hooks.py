@@ -46,11 +46,18 @@ class Hooks:
             namespace = builtins if isinstance(builtins, dict) else vars(builtins)
             if name not in namespace:
                 raise NameError(f"name {name!r} is not defined")
+            self._guard_builtin(name)
             return namespace[name]
         capture = current()
         if capture is None or not capture.proving or isinstance(value, ModuleType) and is_ours(value.__name__):
             return value
         return capture.read(item_of(self._globals, name), value, f"the global {name} is unchanged")
+
+    def _guard_builtin(self, name: str) -> None:
+        capture = current()
+        if capture is not None:
+            absent = Expression("'" + name + "' not in {0}", (self._globals,))
+            capture.guard(("builtin", id(self._globals), name), Guard(absent, f"{name} is the builtin"))
 
     def free(self, name: str, value: Any) -> Any:
         """A variable of an enclosing function."""

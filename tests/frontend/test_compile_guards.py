@@ -1,0 +1,410 @@
+"""What a replay rests on: whatever the Python read and has changed since, the next call sees."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+import sys
+import types
+import warnings
+from typing import Any
+
+import pytest
+
+import vitrify as torch
+
+SCALE = 2.0
+COUNT = 3
+TABLE = {"a": 1, "nested": [1, 2, {"deep": 5}]}
+NAMES = ["a", "b"]
+
+
+class Config:
+    width = 4
+    rate = 0.5
+
+
+def helper(x):
+    return x + COUNT
+
+
+def fresh(function: Any) -> Any:
+    return torch.compile(function, fullgraph=True)
+
+
+ONE = torch.ones(2)
+
+
+def test_globals(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules[__name__]
+    compiled = fresh(lambda x: helper(x) * SCALE)
+    assert compiled(ONE)[0] == 8
+    monkeypatch.setattr(module, "SCALE", 3.0)
+    assert compiled(ONE)[0] == 12 and compiled.captures == 1
+    monkeypatch.setattr(module, "COUNT", 4)
+    assert compiled(ONE)[0] == 15 and compiled.captures == 2
+    monkeypatch.setattr(module, "helper", lambda x: x)
+    assert compiled(ONE)[0] == 3 and compiled.captures == 3
+
+
+def test_a_global_that_hides_a_builtin(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = fresh(lambda x: x + len("abc"))
+    assert compiled(ONE)[0] == 4
+    monkeypatch.setattr(sys.modules[__name__], "len", lambda s: 10, raising=False)
+    assert compiled(ONE)[0] == 11
+
+
+def test_closures() -> None:
+    factor, weight, shape = 2, 0.5, [2]
+
+    def function(x):
+        return (x * factor * weight).reshape(shape)
+
+    compiled = fresh(function)
+    assert compiled(ONE)[0] == 1
+    weight = 0.25
+    assert compiled(ONE)[0] == 0.5 and compiled.captures == 1
+    factor = 4
+    assert compiled(ONE)[0] == 1 and compiled.captures == 2
+    shape.append(1)
+    assert compiled(ONE).shape == (2, 1)
+
+
+def test_items_of_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = fresh(lambda x: x * TABLE["a"] + TABLE["nested"][2]["deep"] + TABLE["nested"][0])
+    assert compiled(ONE)[0] == 7
+    monkeypatch.setitem(TABLE["nested"][2], "deep", 6)
+    assert compiled(ONE)[0] == 8
+    TABLE["nested"][0] = 10
+    assert compiled(ONE)[0] == 17
+    monkeypatch.setitem(TABLE, "unrelated", 1)
+    assert compiled(ONE)[0] == 17 and compiled.captures == 3
+    TABLE["nested"][0] = 1
+
+
+@pytest.mark.parametrize("read", [
+    lambda x: x + len(NAMES),
+    lambda x: x + sum(1 for _ in NAMES),
+    lambda x: x + [n for n in NAMES].count("c"),
+    lambda x: x + ("c" in NAMES),
+    lambda x: x + len(list(enumerate(NAMES))),
+    lambda x: x + len([*NAMES]),
+    lambda x: x + len({k: 1 for k in zip(NAMES, NAMES)}),
+    lambda x: x + len(sorted(NAMES, key=lambda n: n)),
+    lambda x: x + (1 if NAMES[-1] == "c" else 0),
+    lambda x: x + len(NAMES[1:]),
+    lambda x: x + len(NAMES + ["z"]),
+    lambda x: x + len(f"{NAMES}"),
+    lambda x: x + len(",".join(NAMES)),
+    lambda x: x + len(max(NAMES, ["b"])),
+    lambda x: x + NAMES.count("c"),
+    lambda x: x + (NAMES == ["a", "b", "c"]),
+    lambda x: (lambda *names: x + len(names))(*NAMES),
+    lambda x: x + len(NAMES.copy()),
+    lambda x: x + len(tuple(reversed(NAMES))),
+], ids=lambda f: str(f.__code__.co_firstlineno))  # fmt: skip
+def test_contents_of_lists(monkeypatch: pytest.MonkeyPatch, read: Any) -> None:
+    compiled = fresh(read)
+    for names in (["a", "b"], ["a", "b", "c"], ["a", "b"]):
+        NAMES[:] = names
+        assert compiled(ONE).tolist() == read(ONE).tolist()
+    assert compiled.captures == 2
+    NAMES[:] = ["a", "b"]
+
+
+def test_dicts_and_sets() -> None:
+    options = {"x": 1, "y": 2}
+    seen = {1, 2}
+    ordered = collections.OrderedDict(options)
+
+    def function(x):
+        total = x
+        for key, value in options.items():
+            total = total + value * len(key)
+        total = total + len(seen) + (3 in seen) + sum(ordered.values()) + options.get("z", 0)
+        return total + len({**options}) + (lambda **k: len(k))(**options)
+
+    compiled = fresh(function)
+    for change in (lambda: None, lambda: options.update(z=3), lambda: seen.add(3), lambda: ordered.popitem()):
+        change()
+        assert compiled(ONE).tolist() == function(ONE).tolist()
+    assert compiled.captures == 4
+
+
+def test_attributes_of_objects_and_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = types.SimpleNamespace(depth=2, name="a")
+
+    class Slotted:
+        __slots__ = ("size",)
+
+        def __init__(self):
+            self.size = 1
+
+        def grown(self, x):
+            return x + self.size
+
+    slotted = Slotted()
+
+    def function(x):
+        return slotted.grown(x) * config.depth * Config.width * Config.rate + (config.name == "b")
+
+    compiled = fresh(function)
+    want = []
+
+    def check(captures: int) -> None:
+        want.append(0)
+        assert compiled(ONE).tolist() == function(ONE).tolist()
+        assert compiled.captures == captures
+
+    check(1)
+    config.depth = 3
+    check(2)
+    config.name = "b"
+    check(3)
+    slotted.size = 5
+    check(4)
+    monkeypatch.setattr(Config, "rate", 0.75)
+    check(4)
+    monkeypatch.setattr(Config, "width", 5)
+    check(5)
+    monkeypatch.setattr(Slotted, "grown", lambda self, x: x)
+    check(6)
+
+
+def test_properties_and_getattr() -> None:
+    class Base:
+        extra = 1
+
+        @property
+        def size(self):
+            return self._size * 2
+
+        def __len__(self):
+            return self._size
+
+        def __getitem__(self, i):
+            return self._size + i
+
+        def __call__(self, x):
+            return x * self._size
+
+    thing = Base()
+    thing._size = 2
+
+    def function(x):
+        missing = getattr(thing, "absent", 100) + hasattr(thing, "absent")
+        return thing(x) + thing.size + len(thing) + thing[1] + getattr(thing, "extra") + missing  # noqa: B009
+
+    compiled = fresh(function)
+    assert compiled(ONE).tolist() == function(ONE).tolist()
+    thing._size = 5
+    assert compiled(ONE).tolist() == function(ONE).tolist()
+    thing.absent = 7
+    assert compiled(ONE).tolist() == function(ONE).tolist()
+    thing.extra = 9
+    assert compiled(ONE).tolist() == function(ONE).tolist()
+    assert compiled.captures == 4
+
+
+def test_dataclasses_and_tuples() -> None:
+    @dataclasses.dataclass
+    class Options:
+        scale: float
+        steps: int = 1
+
+    options = Options(0.5)
+    settings = ((1, 2), [3])
+
+    def function(x):
+        local = Options(options.scale * 2, steps=options.steps)
+        return x * local.scale + local.steps + settings[0][1] + settings[1][0]
+
+    compiled = fresh(function)
+    assert compiled(ONE).tolist() == function(ONE).tolist()
+    options.scale = 2.0
+    assert compiled(ONE).tolist() == function(ONE).tolist() and compiled.captures == 1
+    options.steps = 4
+    assert compiled(ONE).tolist() == function(ONE).tolist()
+    settings[1][0] = 8
+    assert compiled(ONE).tolist() == function(ONE).tolist() and compiled.captures == 3
+
+
+def test_mutable_defaults() -> None:
+    cache = [1]
+
+    def function(x, items=cache, *, options={"a": 1}):  # noqa: B006
+        return x + len(items) + options["a"]
+
+    compiled = fresh(function)
+    assert compiled(ONE)[0] == 3
+    cache.append(2)
+    assert compiled(ONE)[0] == 4
+    function.__kwdefaults__["options"]["a"] = 5
+    assert compiled(ONE)[0] == 8
+
+
+def test_tensors_from_outside() -> None:
+    weight = torch.ones(2)
+    state = {"w": torch.zeros(2)}
+
+    def function(x):
+        state["w"].add_(x)
+        return x * weight + state["w"]
+
+    compiled = fresh(function)
+    assert compiled(ONE).tolist() == [2, 2] and compiled(ONE).tolist() == [3, 3]
+    weight.fill_(10)
+    assert compiled(ONE).tolist() == [13, 13] and compiled.captures == 1
+    weight = torch.ones(2, dtype=torch.float64)
+    assert compiled(ONE).dtype is torch.float64 and compiled.captures == 2
+    state["w"] = torch.ones(2)
+    assert compiled(ONE).tolist() == [3, 3]
+    assert state["w"].tolist() == [2, 2]
+    weight.data = torch.full((2,), 5.0)
+    assert compiled(ONE).tolist() == [8, 8]
+
+
+def test_argument_facts() -> None:
+    compiled = fresh(lambda x: x * 2)
+    results = [compiled(torch.ones(s, dtype=d)) for s in ((2,), (3,), (2, 1)) for d in (torch.float32, torch.int64)]
+    assert compiled.captures == 6
+    assert [tuple(r.shape) for r in results][::2] == [(2,), (3,), (2, 1)]
+    assert not compiled(torch.ones(2)).requires_grad
+    assert compiled(torch.ones(2, requires_grad=True)).requires_grad
+    with torch.no_grad():
+        assert not compiled(torch.ones(2, requires_grad=True)).requires_grad
+    assert compiled.captures == 8
+
+
+def test_default_dtype() -> None:
+    compiled = fresh(lambda x: torch.zeros(2) + x.long())
+    assert compiled(ONE).dtype is torch.float32
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert compiled(ONE).dtype is torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_module_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = types.ModuleType("settings")
+    fake.factor = 2
+    monkeypatch.setitem(sys.modules, "settings", fake)
+
+    def function(x):
+        from settings import factor
+
+        return x * fake.factor * factor + math.pi
+
+    compiled = fresh(function)
+    assert compiled(ONE)[0] == pytest.approx(4 + math.pi)
+    fake.factor = 3
+    assert compiled(ONE)[0] == pytest.approx(9 + math.pi)
+
+
+def test_too_many_kinds_of_calls_run_in_segments() -> None:
+    compiled = torch.compile(lambda x, n: x + n)
+    with pytest.warns(torch.CaptureWarning, match="compiled for 8 kinds of calls"):
+        for n in range(12):
+            assert compiled(ONE, n)[0] == 1 + n
+    assert compiled.captures == 8 and compiled.specializations == 8
+
+
+@pytest.mark.parametrize("effect,what", [
+    (lambda x, log: log.append(1), "append changes a list"),
+    (lambda x, log: log.clear(), "clear changes a list"),
+    (lambda x, log: log.__setitem__(slice(None), [3]), "list"),
+    (lambda x, log: print(end=""), "print"),
+    (lambda x, log: sys.stdout.flush(), "flush"),
+    (lambda x, log: setattr(Config, "depth", 1), "the attribute depth"),
+    (lambda x, log: next(ITERATOR), "next"),
+    (lambda x, log: torch.manual_seed(1), "manual_seed"),
+    (lambda x, log: id(x), "id"),
+    (lambda x, log: exec("y = 1"), "exec"),
+    (lambda x, log: open(__file__).close(), "open"),
+    (lambda x, log: x.register_hook(print) if x.requires_grad else vars(Config), "vars"),
+], ids=lambda v: v if isinstance(v, str) else "")  # fmt: skip
+def test_effects_block_a_replay(effect: Any, what: str) -> None:
+    log = [0]
+    compiled = torch.compile(lambda x: (effect(x, log), x + 1)[1])
+    with pytest.warns(torch.CaptureWarning, match=what.replace("[", "")) as caught:
+        compiled(ONE)
+    assert caught[0].filename == __file__
+    assert compiled.specializations == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert compiled(ONE)[0] == 2
+
+
+ITERATOR = iter(range(1000))
+TOTAL = 0
+
+
+def test_stores_to_globals_and_closures_block_and_happen() -> None:
+    count = 0
+
+    def function(x):
+        global TOTAL
+        nonlocal count
+        TOTAL += 1
+        count += 1
+        return x + count
+
+    compiled = torch.compile(function)
+    with pytest.warns(torch.CaptureWarning, match="TOTAL is assigned"):
+        assert compiled(ONE)[0] == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert [compiled(ONE)[0].item() for _ in range(3)] == [3, 4, 5]
+    assert TOTAL == 4 and count == 4
+
+
+def test_stores_to_objects_happen_once_per_call() -> None:
+    class Counter:
+        def __init__(self):
+            self.n, self.last, self.items = 0, None, {}
+
+    counter = Counter()
+
+    def function(x):
+        counter.n += 1
+        counter.items[counter.n] = x + counter.n
+        counter.last = x * 2
+        del counter.items[counter.n]
+        return x + counter.n
+
+    compiled = torch.compile(function)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert [compiled(ONE)[0].item() for _ in range(4)] == [2, 3, 4, 5]
+    assert counter.n == 4 and counter.items == {} and counter.last.tolist() == [2, 2]
+
+
+def test_a_transient_effect_does_not_block_for_good() -> None:
+    cache: dict[str, Any] = {}
+
+    def function(x):
+        if "mask" not in cache:
+            cache["mask"] = torch.arange(2.0)
+        return x * cache["mask"]
+
+    compiled = torch.compile(function)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(3):
+            assert compiled(ONE).tolist() == [0, 1]
+    assert compiled.specializations == 1
+
+
+def test_the_state_of_a_replay_does_not_outlive_what_it_guards() -> None:
+    import gc
+    import weakref
+
+    compiled = fresh(lambda x: (x + 1, x[0]))
+    x = torch.ones(2)
+    kept = weakref.ref(x)
+    result = compiled(x)
+    del x, result
+    gc.collect()
+    assert kept() is None
