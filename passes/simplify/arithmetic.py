@@ -103,12 +103,12 @@ def neg_of_neg(op: Operation, build: Rewriter) -> Value | None:
 
 @rewrites(ops.abs_)
 def abs_of_neg_or_abs(op: Operation, build: Rewriter) -> Value | None:
-    """abs(neg(x)) -> abs(x), abs(abs(x)) -> abs(x).  Exact."""
+    """abs(neg(x)) -> abs(x) for signed types, abs(abs(x)) -> abs(x).  Exact."""
     (x,) = op.operands
     if producer(x, ops.abs_) is not None:
         return x
     negated = operand_of(x, ops.neg)
-    return build(ops.abs_, negated) if negated is not None else None
+    return build(ops.abs_, negated) if negated is not None and x.type.dtype.is_signed else None
 
 
 @rewrites(ops.mul)

@@ -55,6 +55,7 @@ TABLE = [
     fires("neg_times_constant", F, "%0 = neg %x : f32[]\n" + _with("3.0", "mul %0, %8"), _with("-3.0", "mul %x, %8")),
     fires("neg_of_neg", F, "%0 = neg %x : f32[]\n%1 = neg %0 : f32[]\n%1", "%x"),
     fires("abs_of_neg", F, "%0 = neg %x : f32[]\n%1 = abs %0 : f32[]\n%1", "%0 = abs %x : f32[]\n%0"),
+    stays("abs_of_unsigned_neg", "%x: u8[]", "%0 = neg %x : u8[]\n%1 = abs %0 : u8[]\n%1"),
     fires("abs_of_abs", F, "%0 = abs %x : f32[]\n%1 = abs %0 : f32[]\n%1", "%0 = abs %x : f32[]\n%0"),
     fires("square_of_abs", F, "%0 = abs %x : f32[]\n%1 = mul %0, %0 : f32[]\n%1", "%0 = mul %x, %x : f32[]\n%0"),
     stays("product_of_abs", F, "%0 = abs %x : f32[]\n%1 = mul %0, %x : f32[]\n%1"),
