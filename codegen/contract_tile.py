@@ -24,6 +24,9 @@ _MAX_ROWS_PAGES = 6
 _MAX_ROWS_DYNAMIC = 8  # a row stride known at run time only takes an address register per row
 _PAGE = 4096
 _COST_OF_A_SHAPE = 0.02  # each shape is a function to compile, 2-3 ms
+_STREAMING = (
+    0.6  # each tile reads the panel of the right operand anew, from the second-level cache if it is long
+)
 _LEAST_CHAINS = 8  # latency 4, two multiply-adds started per cycle
 
 
@@ -73,7 +76,8 @@ def _cost(tile: Tile, width: int, m: int, n: int) -> float:
     def one(rows: int, vectors: int) -> float:
         if rows == 0 or vectors == 0:
             return 0.0
-        return max(rows * vectors * width, rows + vectors * width, _LEAST_CHAINS) + 0.5
+        bound = max(rows * vectors * width, rows + vectors * width, _LEAST_CHAINS)
+        return bound + _STREAMING * vectors * width + 0.5
 
     whole_m, left_m = divmod(m, tile.rows)
     whole_n, left_n = divmod(n, tile.columns)
