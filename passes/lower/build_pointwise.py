@@ -2,17 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
+from math import lcm
+
+from ...ir import ops
+from ...ir.expr import coefficient, floordiv
 from ...ir.graph import Operation, Value
-from .groups import Axes, Group, leaves_of
-from .index import Index, Shape, reshaped
+from .groups import Axes, Group, is_free, leaves_of
+from .index import Index, Shape, moved, reshaped
 from .stores import Stores
 from .writer import KernelWriter
 
+#: An axis is not written out for more phases than this.
+MOST_PHASES = 4
+
 
 def build_pointwise(writer: KernelWriter, group: Group, stores: Stores) -> None:
-    """Write the loop nest of the group."""
-    with writer.loops(group.axes.shape, "vector") as index:
-        write_members(writer, group, stores, index)
+    """Write the loop nest of the group. Where members interleave their operands, each turn of the loops does a whole
+    period, so that it is known which operand counts."""
+    shape = group.axes.shape
+    periods = _periods(group, stores) if group.interleaved else (1,) * len(shape)
+    with writer.loops(tuple(floordiv(d, p) for d, p in zip(shape, periods, strict=True)), "vector") as turn:
+        for phase in product(*map(range, periods)):
+            index = tuple(i * p + k for i, p, k in zip(turn, periods, phase, strict=True))
+            write_members(writer, group, stores, index)
+
+
+def _periods(group: Group, stores: Stores) -> tuple[int, ...]:
+    """For each axis of the group the period of the gaps that members read along it, if it divides the axis."""
+    periods = [1] * len(group.axes.shape)
+    for op in needed(group, stores, stores.of_group(group)):
+        start = group.axes.index_of(op.result.type.shape)
+        for move, index in _moves(op, start, group, stores):
+            if move.opdef is not ops.pad:
+                continue
+            for at, gap in zip(index, move.attrs["interior"], strict=True):  # type: ignore[arg-type]
+                for axis, d in enumerate(group.axes.shape):
+                    if isinstance(gap, int) and isinstance(d, int) and coefficient(at, f"axis{axis}") == 1:
+                        period = lcm(periods[axis], gap + 1)
+                        periods[axis] = period if d % period == 0 and period <= MOST_PHASES else periods[axis]
+    return tuple(periods)
+
+
+def _moves(op: Operation, index: Index | None, group: Group, stores: Stores) -> Iterator[tuple[Operation, Index]]:
+    """The free operations that an operation reads through, with the index of their result over the group's axes."""
+    pending: list[tuple[Operation | None, Index | None]] = [(op, index)]
+    if op.opdef.elementwise:
+        pending = [(x.operation, index) for x in op.operands if x not in stores.home]
+    while pending:
+        move, at = pending.pop()
+        if move is None or at is None or not is_free(move):
+            continue
+        yield move, at
+        below = moved(move, at, group.axes.extents)
+        pending += [(x.operation, below) for x in move.operands if x not in stores.home]
 
 
 def write_members(writer: KernelWriter, group: Group, stores: Stores, index: Index) -> None:

@@ -90,8 +90,7 @@ def _layouts(spec: ContractSpec, sizes: dict[str, Dim], sides: tuple[Side, Side]
             if rhs.stride(n) != 1:
                 along = [label for label in spec.over if sizes[label] != 1][-1:]
                 runs = bool(along) and rhs.stride(along[0]) == 1
-                turns = _product(sizes[label] for label in out if label != m and label not in rhs.labels())
-                strided = turns * rhs.numel * (COPY if runs else GATHER)
+                strided = work / max(height, 1) * (COPY if runs else GATHER)
                 copied = rhs.numel * COPY
                 packed = copied < strided and rhs.numel >= SMALL and can_pack(rhs.maps, n)
                 cycles += copied if packed else strided
@@ -110,6 +109,17 @@ def _product(sizes: Iterable[Dim]) -> float:
 def can_pack(maps: Sequence[Dim], label: str) -> bool:
     """Whether some axis of an operand advances by one with the label, so that making it the last axis helps."""
     return packed_axis(maps, label) is not None
+
+
+def packed_order(spec: ContractSpec, maps: Sequence[Dim], label: str) -> tuple[int, ...]:
+    """The order of an operand's axes in a copy: as the contraction walks over them, the vector label last."""
+    last = packed_axis(maps, label)
+
+    def step(axis: int) -> tuple[bool, int]:
+        walked = [at for at, summed in enumerate(spec.over) if summed in symbols_of(maps[axis])]
+        return axis == last, max(walked, default=-1)
+
+    return tuple(sorted(range(len(maps)), key=step))
 
 
 def packed_axis(maps: Sequence[Dim], label: str) -> int | None:

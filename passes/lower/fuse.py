@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from ...ir import ops
 from ...ir.expr import product
 from ...ir.graph import Graph, Operation, Value
-from .groups import COLUMNS, CONTRACT, PARTS, POINTWISE, ROWS, Axes, Dependences, Group, is_free, joined, kind_of, leaves_of
+from .groups import COLUMNS, CONTRACT, PARTS, POINTWISE, ROWS, Axes, Dependences, Group, interleaves, is_free, joined, kind_of, leaves_of
 from .index import Extents, Index, moved
 
 #: Members of one group at most: code of more than this gains nothing and compiles slowly.
@@ -52,6 +52,7 @@ class Fuser:
         if group is None:
             group = self._begin(op)
         group.members.append(op)
+        group.interleaved |= group.kind == POINTWISE and interleaves(op, self._stands)
         for value in op.results:
             self.home[value] = group
         self._dependences.need(group.number, [g.number for g in producers])
@@ -82,6 +83,8 @@ class Fuser:
         if group.kind == PARTS or kind not in (POINTWISE, ROWS) or len(group.members) >= MOST_MEMBERS:
             return False
         if op in self._update_steps and group.kind not in (POINTWISE, ROWS):
+            return False
+        if group.interleaved and kind == ROWS or group.kind != POINTWISE and interleaves(op, self._stands):
             return False
         if not self._dependences.accepts(group.number, [g.number for g in self._producers(op)]):
             return False
@@ -162,6 +165,7 @@ class Fuser:
             return
         into.kind = max(gone.kind, into.kind, key=lambda kind: kind != POINTWISE)
         into.axes = axes
+        into.interleaved |= gone.interleaved
         into.members = sorted(into.members + gone.members, key=self._position.__getitem__)
         gone.members = []
         for member in into.members:
@@ -175,6 +179,8 @@ class Fuser:
         if PARTS in kinds or len(members) > MOST_MEMBERS:
             return None
         if kinds & {CONTRACT, COLUMNS} and (POINTWISE not in kinds or not self._update_steps.isdisjoint(members)):
+            return None
+        if kinds != {POINTWISE} and (one.interleaved or other.interleaved):
             return None
         fixed = next((g.axes for g in (one, other) if g.kind == CONTRACT), None)
         return joined(one.axes, other.axes) if fixed is None else fixed

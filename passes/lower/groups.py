@@ -6,7 +6,7 @@ one per point of the leading `split` axes ("of a row"). `Axes.index_of` gives a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, KeysView
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -74,12 +74,14 @@ class Axes:
 
 @dataclass(eq=False)
 class Group:
-    """members: operations in program order. number: its place in `Dependences`."""
+    """members: operations in program order. number: its place in `Dependences`. interleaved: a member `interleaves`,
+    so that the loops are written out for each phase; only a pointwise group can be so."""
 
     number: int
     kind: str
     axes: Axes
     members: list[Operation] = field(default_factory=list)
+    interleaved: bool = False
 
     @property
     def anchor(self) -> Operation:
@@ -195,14 +197,35 @@ class Dependences:
         return group
 
 
-def leaves_of(value: Value, stands: frozenset[Value] | set[Value]) -> Iterable[Value]:
+def leaves_of(value: Value, stands: frozenset[Value] | set[Value] | KeysView[Value]) -> Iterable[Value]:
     """The values that a value is moved from: inputs, and those in `stands`, each once."""
+    return [v for v in _sources(value, stands) if v.operation is None or v in stands]
+
+
+def moves_of(op: Operation, stands: frozenset[Value] | set[Value] | KeysView[Value]) -> Iterator[Operation]:
+    """The free operations through which an operation reads its operands, itself if it is one."""
+    if is_free(op):
+        yield op
+    for x in op.operands:
+        for v in _sources(x, stands):
+            if v.operation is not None and v not in stands:
+                yield v.operation
+
+
+def interleaves(op: Operation, stands: frozenset[Value] | set[Value] | KeysView[Value]) -> bool:
+    """Whether an operation reads something with gaps between the elements (the gradient of a strided slice): which of
+    its operands counts then changes from element to element."""
+    return any(m.opdef is ops.pad and any(gap != 0 for gap in m.attrs["interior"]) for m in moves_of(op, stands))  # type: ignore[union-attr]
+
+
+def _sources(value: Value, stands: frozenset[Value] | set[Value] | KeysView[Value]) -> Iterable[Value]:
+    """The value and all that free operations move to it, down to the leaves."""
     seen: dict[Value, None] = {}
     pending = [value]
     while pending:
         v = pending.pop()
-        if v.operation is None or v in stands:
+        if v not in seen:
             seen[v] = None
-        else:
-            pending.extend(v.operation.operands)
+            if v.operation is not None and v not in stands:
+                pending.extend(v.operation.operands)
     return seen

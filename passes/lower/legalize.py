@@ -17,7 +17,7 @@ from ...ir.expr import Dim
 from ...ir.graph import Graph, Operation, Value
 from ...ir.opdef import OpDef
 from ..inline import inline_calls
-from .contraction import choose_layout, packed_axis, side_of
+from .contraction import choose_layout, packed_order, side_of
 from .groups import divides, is_free
 from .index import bounds, place_of
 from .stores import memory_constants
@@ -127,7 +127,9 @@ class _Legalizer:
         layout = choose_layout(shifted, sizes, (left, right))
         if layout.packed and layout.n is not None:
             at = 0 if layout.swapped else 1
-            sides[at] = self.pack(*sides[at], layout.n)
+            x, maps = sides[at]
+            order = packed_order(shifted, maps, layout.n)
+            sides[at] = self.copy(x, order), tuple(maps[a] for a in order)
         shifted = ContractSpec(sides[0][1], sides[1][1], spec.out, spec.over, tuple(sorted(sizes.items())))
         return (self.build(ops.contract, sides[0][0], sides[1][0], spec=shifted),)
 
@@ -151,13 +153,6 @@ class _Legalizer:
         """The operand, or a copy of it if its elements do not lie in memory at an affine place."""
         found = place_of(x, maps, sizes, self.in_memory)
         return x if found is not None and not divides(found[1]) else self.copy(x)
-
-    def pack(self, x: Value, maps: tuple[Dim, ...], label: str) -> tuple[Value, tuple[Dim, ...]]:
-        """A copy with the axis of the label last."""
-        axis = packed_axis(maps, label)
-        assert axis is not None
-        perm = (*(a for a in range(x.type.rank) if a != axis), axis)
-        return self.copy(x, perm), tuple(maps[a] for a in perm)
 
 
 def unreshaped(value: Value) -> Value:

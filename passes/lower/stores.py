@@ -14,7 +14,7 @@ from ...ir import ops
 from ...ir.expr import Dim, evaluate, symbols_of
 from ...ir.graph import Graph, Operation, Value
 from ...ir.opdef import OpDef
-from .groups import ROWS, Group, is_free, leaves_of
+from .groups import ROWS, Group, is_free, leaves_of, moves_of
 from .values import splat
 
 #: Cycles per element of the elementwise ops that take more than one or two.
@@ -24,6 +24,9 @@ COST: dict[OpDef, int] = dict.fromkeys(
 ) | dict.fromkeys((ops.pow_, ops.philox), 40) | dict.fromkeys((ops.div, ops.sqrt, ops.rsqrt), 4) | dict.fromkeys(
     (ops.floor_div, ops.rem), 12
 )  # fmt: skip
+
+#: Cycles per element of movement that has to be decided for each element.
+MOVE_COST: dict[OpDef, int] = {ops.pad: 4, ops.concat: 4}
 
 #: Computing a value anew for several readers, or several times for one, may cost this many cycles per element...
 CHEAP = 6
@@ -158,7 +161,7 @@ def _work(value: Value, chosen: Stores) -> tuple[int, set[Value]] | None:
         raises = op.opdef.may_raise and op.result.type.dtype.is_integer
         if raises or not (op.opdef.elementwise or is_free(op)):
             return None
-        cycles += cost(op)
+        cycles += cost(op) + sum(MOVE_COST.get(m.opdef, 0) for m in moves_of(op, chosen.home.keys()))
         for leaf in chosen.leaves[op]:
             if chosen.in_memory(leaf):
                 leaves.add(leaf)

@@ -105,7 +105,10 @@ def _relinearised(writer: KernelWriter, op: Operation, index: Index, guards: Gua
 @_rule(ops.pad)
 def _pad(writer: KernelWriter, op: Operation, index: Index, guards: Guards) -> Scalar:
     x, value = op.operands
-    inside, below = padding(op, index, writer)
+    found = _padding(op, index, writer)
+    if found is None:
+        return writer.read(value, (), guards)
+    inside, below = found
     if not inside:
         return writer.read(x, below, guards)
     place = writer.place(x, below)
@@ -117,13 +120,15 @@ def _pad(writer: KernelWriter, op: Operation, index: Index, guards: Guards) -> S
     )
 
 
-def padding(op: Operation, index: Index, writer: KernelWriter) -> tuple[Guards, Index]:
-    """(guards that hold inside the padded operand, index into it)."""
+def _padding(op: Operation, index: Index, writer: KernelWriter) -> tuple[Guards, Index] | None:
+    """(guards that hold inside the padded operand, index into it); None if the element surely lies outside."""
     inside: list[Guard] = []
     below: list[Dim] = []
     sides = (op.operands[0].type.shape, op.attrs["lo"], op.attrs["interior"])
     for i, d, lo, interior in zip(index, *sides, strict=True):  # type: ignore[arg-type]
         at, rest = divided(i - lo, interior + 1, writer.extents)
+        if isinstance(rest, int) and rest != 0:
+            return None
         if rest != 0:
             inside.append(Guard(rest, 0, 1))
         if not within(at, 0, d, writer.extents):
