@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from ..ir.expr import evaluate
@@ -77,7 +78,7 @@ class Executable:
         inputs_by_name = {b.name: b.index for b in external if b.kind == "input"}
         return CallSpec(
             run=self._run_address,
-            fail=self._fail,
+            fail=partial(_raise_check, self._checks),
             sizes=sizes,
             template=tuple(
                 storage.address(self._constants[b.name]) if b.kind == "constant" else 0 for b in external
@@ -91,11 +92,12 @@ class Executable:
             updates=plan.updated,
             arena_bytes=evaluate(plan.arena_bytes, values),
             drop_gil=_work(plan, values) > _BIG,
-            keep=self,
+            keep=self._constants,  # not the executable, which holds the call: such a cycle is not collected
         )
 
-    def _fail(self, status: int) -> NoReturn:
-        raise CheckFailed(self._checks[status])
+
+def _raise_check(checks: Mapping[int, CheckPoint], status: int) -> NoReturn:
+    raise CheckFailed(checks[status])
 
 
 def _constant(buffer: PlanBuffer) -> storage.Storage:

@@ -4,9 +4,11 @@ threads."""
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import threading
 import time
+import weakref
 from types import ModuleType
 
 import numpy as np
@@ -283,8 +285,14 @@ def test_many_threads_share_an_executable(s: ModuleType) -> None:
 
 
 def test_a_call_outlives_its_executable(s: ModuleType) -> None:
-    call = Executable(_ADD_PLAN, code(_ADD)).bind()
+    run = Executable(_ADD_PLAN, code(_ADD))
+    call, alive = run.bind(), weakref.ref(run)
+    del run
+    gc.collect()
+    assert alive() is None
     assert array(s, call(of(s, 1)), 1).tolist() == [1.5]
+    with pytest.raises(CheckFailed):
+        call(of(s, 5000))
 
 
 def test_work_decides_about_the_lock() -> None:
