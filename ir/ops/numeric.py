@@ -53,7 +53,8 @@ def _by_libm(function: Callable[[float], float], x: np.ndarray, slope: float) ->
     near = x.astype(np.float64)
     rest = np.where(np.isfinite(near), x - near, 0)
     value = np.vectorize(function, otypes=[np.float64])(near)
-    return np.where(rest == 0, value, value + slope * np.exp(-near * near) * rest)  # a zero keeps its sign
+    held = rest == 0  # adding nothing would change the sign of a zero
+    return np.asarray(np.where(held, value, value + slope * np.exp(-near * near) * rest))
 
 
 def gelu_tanh(x: np.ndarray) -> np.ndarray:

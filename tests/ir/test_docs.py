@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from vitrify.ir.kernel_text import parse_kernel, print_kernel
 from vitrify.ir.kernel_verifier import verify_kernel
 from vitrify.ir.parser import parse_graph
@@ -14,7 +13,8 @@ from vitrify.ir.printer import print_graph
 from vitrify.ir.verifier import verify_graph
 
 DOCS = Path(__file__).parents[2] / "docs"
-BLOCKS = re.findall(r"^```(graph|kernel|plan)\n(.*?)^```$", (DOCS / "ir.md").read_text(), re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(graph|kernel|plan)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = FENCE.findall((DOCS / "ir.md").read_text())
 TOOLS = {
     "graph": (parse_graph, verify_graph, print_graph),
     "kernel": (parse_kernel, verify_kernel, print_kernel),
