@@ -49,17 +49,29 @@ def _comparison(ordered: str, order: str) -> Rule:
 
 def _extremum(name: str) -> Rule:
     """maximum or minimum: NaN if either operand is, and -0 below +0, so that the order of operands never
-    matters.
-    """
+    matters."""
 
     def rule(x: Lanes, a: str, b: str) -> str:
         if x.is_float:
-            return x.intrinsic(name, a, b)
+            return _float_extremum(x, a, b, name == "maximum")
         if x.element == "i1":
             return x("or" if name == "maximum" else "and", a, b)
         return x.intrinsic(("u" if x.unsigned else "s") + name[:3], a, b)
 
     return rule
+
+
+def _float_extremum(x: Lanes, a: str, b: str, largest: bool) -> str:
+    """Compared both ways: the two differ for NaN, where the bits of both make a NaN again, and for zeros, where
+    the larger has the sign bit only if both have it. Half the latency of llvm.maximum."""
+    predicate, bits = "ogt" if largest else "olt", x.integers
+    one = x.bitcast(x.select(x.compare(predicate, a, b), a, b), bits.element)
+    other = x.bitcast(x.select(x.compare(predicate, b, a), b, a), bits.element)
+    either = bits("or", one, other)
+    if largest:
+        unsigned = bits("and", either, bits.const(2 ** (bits.bits - 1) - 1))
+        either = bits("or", bits("and", one, other), unsigned)
+    return bits.bitcast(either, x.element)
 
 
 def _div(x: Lanes, a: str, b: str) -> str:

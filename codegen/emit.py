@@ -20,7 +20,7 @@ from .text import Function, Module
 
 def emit_plan(plan: Plan, target: Target) -> str:
     """The module's text. A pure function of its arguments."""
-    module = Module()
+    module = Module(target)
     kernels = {kernel.name: kernel for kernel in plan.kernels}
     for kernel in plan.kernels:
         emit_kernel(module, kernel, target, _name(kernel.name))

@@ -28,7 +28,7 @@ from .contract import emit_contract
 from .elementwise import EMIT
 from .lanes import literal_text
 from .memory import emit_check, emit_load, emit_store
-from .reduce import emit_reduce
+from .reduce import STRAIGHT, emit_reduce
 from .target import Target
 from .text import Function, Module
 from .transpose import emit_transposing_copy, is_transposing_copy
@@ -137,10 +137,13 @@ def _vector_loop(ctx: Context, loop: Loop) -> None:
     """Whole groups of vectors, then whole vectors, then a masked rest."""
     extent = loop.axis.extent
     has_loops = any(isinstance(s, Loop | Reduce) for s in nested(loop.body))
+    short = isinstance(extent, int) and VECTOR <= extent < (STRAIGHT + 1) * VECTOR
     done: int | str = 0
-    if has_loops and _may_reach(extent, _JOINT * VECTOR):
+    if short:
+        done = _whole_vectors(ctx, loop, done, extent // VECTOR)
+    elif has_loops and _may_reach(extent, _JOINT * VECTOR):
         done = _whole_vectors(ctx, loop, done, _JOINT)
-    if _may_reach(extent, VECTOR):
+    if not short and _may_reach(extent, VECTOR):
         done = _whole_vectors(ctx, loop, done, 1)
     if isinstance(extent, int):
         if extent % VECTOR:

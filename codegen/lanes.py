@@ -84,6 +84,12 @@ class Lanes:
         return self.element in _SUFFIX
 
     @property
+    def has_scaling(self) -> bool:
+        """Whether vectors of 16 floats have an instruction for x * 2^n."""
+        target = self.f.module.target
+        return target is not None and target.vector_bytes == 64
+
+    @property
     def bits(self) -> int:
         """Width of an element."""
         return {"float": 32, "double": 64}.get(self.element) or int(self.element[1:])

@@ -17,8 +17,8 @@ from .indices import Value, splat
 from .lanes import Lanes
 from .reducers import Reducer, State, reducer
 
-#: Vectors that run together where the order is free: enough to hide the latency of a maximum.
-_FREE = 4
+#: So many whole vectors are written out, without a loop: short rows stay in registers.
+STRAIGHT = 4
 
 
 def emit_reduce(ctx: Context, s: Reduce) -> None:
@@ -68,24 +68,22 @@ def _blocks(
 def _block(ctx: Context, s: Reduce, how: Reducer, total: State, at: Value, length: Value) -> State:
     """total joined with the block of `length` elements from `at`."""
     lanes = ctx.lanes(s.value.dtype, True)
-    states = [_start(how, lanes)] * (_FREE if how.exact and _is_long(length) else 1)
-    if len(states) > 1:
-        at, length, states = _whole(ctx, s, how, lanes, states, at, length)
-        states = [_joined(how, lanes, states)]
-    at, length, states = _whole(ctx, s, how, lanes, states, at, length)
-    state = _tail(ctx, s, how, lanes, states[0], at, length)
+    whole = length // VECTOR if isinstance(length, int) else STRAIGHT + 1
+    state = _start(how, lanes)
+    if how.exact and whole > STRAIGHT:  # in any order, so that joins needn't wait for each other
+        at, length, state = _whole(ctx, s, how, lanes, state, at, length, STRAIGHT)
+    parts = whole if 0 < whole <= STRAIGHT else 1
+    at, length, state = _whole(ctx, s, how, lanes, state, at, length, parts)
+    state = _tail(ctx, s, how, lanes, state, at, length)
     return how.join(ctx.lanes(s.value.dtype, False), total, how.total(lanes, state))
 
 
-def _is_long(length: Value) -> bool:
-    return not isinstance(length, int) or length >= 4 * VECTOR * _FREE
-
-
 def _joined(how: Reducer, lanes: Lanes, states: Sequence[State]) -> State:
-    state = states[0]
-    for other in states[1:]:
-        state = how.join(lanes, state, other)
-    return state
+    """The states joined in order."""
+    result = states[0]
+    for state in states[1:]:
+        result = how.join(lanes, result, state)
+    return result
 
 
 def _start(how: Reducer, lanes: Lanes) -> State:
@@ -100,24 +98,23 @@ def _start(how: Reducer, lanes: Lanes) -> State:
 
 
 def _whole(
-    ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, states: list[State], start: Value, length: Value
-) -> tuple[Value, Value, list[State]]:
-    """The groups of len(states) whole vectors; returns where and how long the rest is, and the states."""
-    step = VECTOR * len(states)
+    ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, state: State, start: Value, length: Value, parts: int
+) -> tuple[Value, Value, State]:
+    """The whole vectors, `parts` at a time; returns where and how long the rest is, and the state."""
+    step = VECTOR * parts
     done = length // step * step if isinstance(length, int) else ctx.f(f"and i64 {length}, {-step}")
     end = _plus(ctx, start, done)
 
     def body(index: Value, values: list[str]) -> Sequence[str]:
-        with ctx.vectors(Group(len(states))):
+        with ctx.vectors(Group(parts)):
             taken = _values(ctx, s, how, index)
-        old = _unflat(how, values)
-        return [x for a, b in zip(old, taken, strict=True) for x in how.join(lanes, a, b)]
+        if how.exact:
+            taken = [_joined(how, lanes, taken)]
+        return _joined(how, lanes, [tuple(values), *taken])
 
-    carried = _carried(how, lanes, states)
-    if done != 0:
-        last = ctx.loop(_linear(s), start, end, step, carried, body, extent=_extent(s), lanes=True)
-        states = _unflat(how, last)
-    return end, _plus(ctx, length, done, -1), states
+    carried = _carried(how, lanes, [state])
+    last = ctx.loop(_linear(s), start, end, step, carried, body, extent=_extent(s), lanes=True)
+    return end, _plus(ctx, length, done, -1), tuple(last)
 
 
 def _tail(

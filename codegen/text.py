@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from .target import Target
+
 #: Every function that we emit: no exceptions, whole registers, no traps on floating point.
 ATTRIBUTES = 'attributes #0 = { nounwind "no-trapping-math"="true" "prefer-vector-width"="512" }'
 NO_UNROLL = ", !llvm.loop !0"
@@ -24,7 +26,9 @@ Place = list[Any]
 class Module:
     """Functions, the declarations they need, and constant tables; each written once."""
 
-    def __init__(self) -> None:
+    def __init__(self, target: Target | None = None) -> None:
+        """target: what the functions may make use of; None promises nothing."""
+        self.target = target
         self._declared: dict[str, str] = {}
         self._globals: dict[str, str] = {}
         self._functions: dict[str, str] = {}

@@ -71,12 +71,19 @@ def power_of_two(like: Real, n: str) -> Real:
 
 
 def scaled(x: Real, n: str) -> Real:
-    """x * 2^n rounded once, also where the result is subnormal or infinite: the first of two steps is
-    exact.
-    """
+    """x * 2^n rounded once, also where the result is subnormal or infinite: the first of two steps is exact."""
     integers = x.lanes.integers
     half = integers("ashr", n, integers.const(1))
     return x * power_of_two(x, half) * power_of_two(x, integers("sub", n, half))
+
+
+def _scaled_by_whole(x: Real, z: Real, n: Real) -> Real:
+    """x * 2^n as `scaled` rounds it, for z = n + MAGIC; with AVX-512 one instruction does that."""
+    if not (x.lanes.element == "float" and x.lanes.width == 16 and x.lanes.has_scaling):
+        return scaled(x, integer_part(z))
+    kind = x.lanes.type
+    arguments = [(kind, x.text), (kind, n.text), (kind, "zeroinitializer"), ("i16", "-1"), ("i32", "4")]
+    return Real(x.lanes, x.lanes.f.call(kind, "llvm.x86.avx512.mask.scalef.ps.512", *arguments))
 
 
 # exp.
@@ -92,8 +99,9 @@ def _exp_float(x: Real) -> Real:
     z = x.fma(LOG2E, MAGIC["float"])
     n = z - MAGIC["float"]
     r = n.fma(-_LN2_FLOAT[1], n.fma(-_LN2_FLOAT[0], x))
-    q = (r * r).fma(polynomial(r, _FLOAT), r)
-    return scaled(q + 1.0, integer_part(z))
+    high = r + 1.0
+    low = (r * r).fma(polynomial(r, _FLOAT), r - (high - 1.0))
+    return _scaled_by_whole(high + low, z, n)
 
 
 def exp_double(x: Real) -> Real:
