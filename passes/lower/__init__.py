@@ -1,7 +1,7 @@
 """Lowering: from an optimised graph to a plan.
 
-legalize -> fuse -> choose what is stored -> write kernels -> order them -> place their buffers. Each step is a module of that
-name; `index`, `writer` and `values` are what kernels are written with.
+legalize -> fuse -> choose what is stored -> write kernels -> order them -> place their buffers. Each step
+is a module of that name; `index`, `writer` and `values` are what kernels are written with.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ def lower(graph: Graph) -> Plan:
     kernels = [build_kernel(bundle, stores, checks) for bundle in bundles]
     positions = {op: at for at, op in enumerate(legal.graph.operations)}
     order = schedule(
-        kernels, legal.graph.updates, legal.taken_over, [max(positions[op] for g in b for op in g.members) for b in bundles]
+        kernels,
+        legal.graph.updates,
+        legal.taken_over,
+        [max(positions[op] for g in b for op in g.members) for b in bundles],
     )
     return assemble(graph, legal, order, checks)
 

@@ -1,7 +1,7 @@
 """Whether a kernel may write a result over one of its inputs: two of its buffers being one block of memory.
 
-It may if each element of the input is read before that same element of the result is written, by the same iteration of
-all parallel loops. Then no iteration reads what another one has written.
+It may if each element of the input is read before that same element of the result is written, by the same
+iteration of all parallel loops. Then no iteration reads what another one has written.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from ...ir.kernel import Axis, Contract, Kernel, Load, Loop, Reduce, Statement, 
 
 @dataclass(frozen=True)
 class Access:
-    """A load or store: its place with inner (not parallel) axes called a, b, ... in order, their extents, and the
-    parallel loops around."""
+    """A load or store: its place with inner (not parallel) axes called a, b, ... in order, their extents,
+    and the parallel loops around."""
 
     buffer: str
     writes: bool
@@ -26,13 +26,14 @@ class Access:
 
 
 def accesses(kernel: Kernel) -> list[Access]:
-    """All accesses of a kernel, in the order in which they happen; those of a contraction's operands have no place
-    that anything else could have."""
+    """All accesses of a kernel, in the order in which they happen; those of a contraction's operands have
+    no place that anything else could have."""
     return list(_accesses(kernel.body, {}, (), ()))
 
 
 def may_share(found: Sequence[Access], read: str, written: str) -> bool:
-    """Whether the buffer `written` may be the memory of the buffer `read`. found: the accesses of the kernel."""
+    """Whether the buffer `written` may be the memory of the buffer `read`. found: the accesses of the
+    kernel."""
     loads = [(at, a) for at, a in enumerate(found) if a.buffer == read]
     stores = [(at, a) for at, a in enumerate(found) if a.buffer == written]
     if not stores or any(a.writes for _, a in loads):
@@ -41,6 +42,17 @@ def may_share(found: Sequence[Access], read: str, written: str) -> bool:
     return all(at < first and _same(load, pattern) for at, load in loads) and all(
         _same(store, pattern) for _, store in stores
     )
+
+
+def is_copy(kernel: Kernel) -> bool:
+    """Whether a kernel only copies elements to the same place of another buffer."""
+    body = kernel.body
+    while len(body) == 1 and isinstance(body[0], Loop):
+        body = body[0].body
+    match body:
+        case (Load() as load, Store() as store):
+            return not load.guards and store.value is load.result and load.index == store.index
+    return False
 
 
 def _same(one: Access, other: Access) -> bool:

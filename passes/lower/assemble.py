@@ -8,15 +8,18 @@ from dataclasses import replace
 from ...ir import ops
 from ...ir.expr import Dim, symbol
 from ...ir.graph import Graph, Value
-from ...ir.kernel import Kernel, Load, Loop, Store
+from ...ir.kernel import Kernel
 from ...ir.kernel_text import print_kernel
 from ...ir.plan import Call, Plan, PlanBuffer
+from ...ir.types import Literal
+from .aliasing import is_copy
+from .attributes import literal_of
 from .collapse import collapse_loops
 from .index import linear, reshaped
 from .legalize import Legal
 from .memory import live_intervals, place_blocks, reuse_inputs
 from .order import Schedule
-from .writer import Built, Checks, KernelWriter, Memory, dtype_of, size_of
+from .writer import Built, Checks, KernelWriter, Memory, Scratch, dtype_of, size_of
 
 
 def assemble(graph: Graph, legal: Legal, order: Schedule, checks: Checks) -> Plan:
@@ -39,16 +42,22 @@ def final_copy(x: Value, new: Value, checks: Checks) -> Built:
     writer = KernelWriter(lambda value: True, checks)
     shape = new.type.shape
     with writer.loops(shape, "vector") as index:
-        writer.store(x, linear(reshaped(index, shape, x.type.shape, writer.extents), x.physical_strides), writer.read(new, index))
+        writer.store(
+            x,
+            linear(reshaped(index, shape, x.type.shape, writer.extents), x.physical_strides),
+            writer.read(new, index),
+        )
     built = writer.finish("update")
     return replace(built, kernel=collapse_loops(built.kernel))
 
 
 class _Blocks:
-    """The plan's buffers: for each block of memory (named by the value that is first written there) its PlanBuffer."""
+    """The plan's buffers: for each block of memory (named by the value that is first written there) its
+    PlanBuffer."""
 
     def __init__(self, legal: Legal, order: Schedule, kernels: Sequence[Built]) -> None:
         self.buffers: dict[Memory, PlanBuffer] = {}
+        self._names: set[str] = set()
         self._taken_over = legal.taken_over
         self._shared = {self._base(new): x for x, new in order.in_place.items()}
         used = dict.fromkeys(self.block(m) for built in kernels for m in built.memory)
@@ -58,15 +67,17 @@ class _Blocks:
         for at, value in enumerate(legal.graph.outputs):
             self._add(self.block(value), "output", f"out{at}", at)
         for block in used:
-            if isinstance(block, Value) and block.operation is not None and block.operation.opdef is ops.constant:
-                if block not in self.buffers:
-                    self._add(block, "constant", f"const{len(self.buffers)}", value=block.operation.attrs["value"])
+            op = block.operation if isinstance(block, Value) else None
+            if op is not None and op.opdef is ops.constant and block not in self.buffers:
+                self._add(block, "constant", f"const{len(self.buffers)}", value=literal_of(op))
         self.arena_bytes = self._place_in_arena(kernels, {b for b in used if b not in self.buffers})
 
     def block(self, memory: Memory) -> Memory:
         """The block that a value lies in."""
-        base = self._base(memory) if isinstance(memory, Value) else memory
-        return self._shared.get(base, base)  # type: ignore[arg-type]
+        if isinstance(memory, Scratch):
+            return memory
+        base = self._base(memory)
+        return self._shared.get(base, base)
 
     def name(self, memory: Memory) -> str:
         return self.buffers[self.block(memory)].name
@@ -76,11 +87,19 @@ class _Blocks:
             value = self._taken_over[value]
         return value
 
-    def _add(self, block: Memory, kind: str, name: str, index: int = -1, **rest: object) -> None:
-        names = {b.name for b in self.buffers.values()}
-        while name in names:
+    def _add(
+        self,
+        block: Memory,
+        kind: str,
+        name: str,
+        index: int = -1,
+        offset: Dim = 0,
+        value: Literal | None = None,
+    ) -> None:
+        while name in self._names:
             name += "_"
-        self.buffers[block] = PlanBuffer(name, kind, dtype_of(block), size_of(block), index, **rest)  # type: ignore[arg-type]
+        self._names.add(name)
+        self.buffers[block] = PlanBuffer(name, kind, dtype_of(block), size_of(block), index, offset, value)
 
     def _place_in_arena(self, kernels: Sequence[Built], blocks: set[Memory]) -> Dim:
         block_of = {m: self.block(m) for built in kernels for m in built.memory}
@@ -98,13 +117,14 @@ class _Blocks:
 
 
 def _calls(kernels: Sequence[Built], blocks: _Blocks) -> tuple[list[Call], list[Kernel]]:
-    """The calls in order, and the distinct kernels under distinct names. A copy of a block onto itself is left out."""
+    """The calls in order, and the distinct kernels under distinct names. A copy of a block onto itself is
+    left out."""
     by_text: dict[str, Kernel] = {}
     names: dict[str, int] = {}
     calls = []
     for built in kernels:
         buffers = tuple(map(blocks.name, built.memory))
-        if len(set(buffers)) == 1 and len(buffers) == 2 and _copies(built.kernel):
+        if len(set(buffers)) == 1 and len(buffers) == 2 and is_copy(built.kernel):
             continue
         text = print_kernel(replace(built.kernel, name="kernel"))
         kernel = by_text.get(text)
@@ -114,14 +134,3 @@ def _calls(kernels: Sequence[Built], blocks: _Blocks) -> tuple[list[Call], list[
             kernel = by_text[text] = replace(built.kernel, name=name)
         calls.append(Call(kernel.name, buffers, tuple(map(symbol, kernel.sizes)), built.location))
     return calls, list(by_text.values())
-
-
-def _copies(kernel: Kernel) -> bool:
-    """Whether a kernel only copies elements to the same place of another buffer."""
-    body = kernel.body
-    while len(body) == 1 and isinstance(body[0], Loop):
-        body = body[0].body
-    match body:
-        case (Load() as load, Store() as store):
-            return not load.guards and store.value is load.result and load.index == store.index
-    return False

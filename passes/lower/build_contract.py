@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ...ir.contraction import ContractSpec
 from ...ir.expr import Dim, substitute, symbol
 from ...ir.graph import Value
 from ...ir.kernel import Contract
+from .attributes import spec_of
 from .build_pointwise import write_members
 from .contraction import choose_layout, side_of
 from .groups import Group
@@ -17,7 +17,7 @@ from .writer import KernelWriter
 def build_contract(writer: KernelWriter, group: Group, stores: Stores) -> None:
     """Write the loops around the tile, the tile, and the rest of the group in its body."""
     op = group.anchor
-    spec: ContractSpec = op.attrs["spec"]  # type: ignore[assignment]
+    spec = spec_of(op)
     lhs, rhs = op.operands
     sizes = spec.label_extents(lhs.type.shape, rhs.type.shape)
     sides = (side_of(lhs, spec.lhs, sizes, writer.in_memory), side_of(rhs, spec.rhs, sizes, writer.in_memory))
@@ -28,7 +28,9 @@ def build_contract(writer: KernelWriter, group: Group, stores: Stores) -> None:
     around = tuple(label for label in spec.out if label not in (layout.m, layout.n))
     with writer.loops(tuple(sizes[label] for label in around), "parallel") as outer:
         m, n = (writer.axis(sizes[label] if label else 1) for label in (layout.m, layout.n))
-        over = tuple(writer.axis(sizes[label]) for label in spec.over if sizes[label] != 1) or (writer.axis(1),)
+        over = tuple(writer.axis(sizes[label]) for label in spec.over if sizes[label] != 1) or (
+            writer.axis(1),
+        )
         with writer.body((m, n, *over)) as statements:
             names = iter(over)
             at: dict[str, Dim] = dict(zip(around, outer, strict=True))

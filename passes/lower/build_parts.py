@@ -1,5 +1,5 @@
-"""Writes the operations that make their result in parts or in order, one rule each: cumulative sums, concatenation, scatter,
-overwriting of slices, checks.
+"""Writes the operations that make their result in parts or in order, one rule each: cumulative sums,
+concatenation, scatter, overwriting of slices, checks.
 
 An operation that overwrites its first operand finds that operand's elements in the memory of its result
 (`legalize` has seen to it).
@@ -15,8 +15,9 @@ from ...ir.graph import Operation, Value
 from ...ir.kernel import Loop
 from ...ir.opdef import OpDef
 from ...ir.types import row_major_strides
+from .attributes import axis_of, dims, ints
 from .groups import Group
-from .index import Index, Shape, linear
+from .index import Index, Shape, linear, storage_place
 from .values import data_places
 from .writer import KernelWriter
 
@@ -48,7 +49,7 @@ def _check(writer: KernelWriter, op: Operation) -> None:
 @_rule(ops.concat)
 def _concat(writer: KernelWriter, op: Operation) -> None:
     """One loop nest per operand."""
-    axis: int = op.attrs["axis"]  # type: ignore[assignment]
+    axis = axis_of(op)
     start: Dim = 0
     for x in op.operands:
         with writer.loops(x.type.shape, "vector") as index:
@@ -60,10 +61,10 @@ def _concat(writer: KernelWriter, op: Operation) -> None:
 @_rule(ops.update_slice)
 def _update_slice(writer: KernelWriter, op: Operation) -> None:
     _, v = op.operands
-    starts, steps = op.attrs["starts"], op.attrs["steps"]
+    starts, steps = dims(op, "starts"), dims(op, "steps")
     writer.updates(op.result)
     with writer.loops(v.type.shape, "vector") as index:
-        at = tuple(lo + i * s for lo, i, s in zip(starts, index, steps, strict=True))  # type: ignore[arg-type]
+        at = tuple(lo + i * s for lo, i, s in zip(starts, index, steps, strict=True))
         writer.store_element(op.result, at, writer.read(v, index))
 
 
@@ -71,25 +72,28 @@ def _update_slice(writer: KernelWriter, op: Operation) -> None:
 def _as_strided_update(writer: KernelWriter, op: Operation) -> None:
     """Where places of the view coincide the last value stays: then the loops run in order."""
     _, v = op.operands
-    strides: Shape = op.attrs["strides"]  # type: ignore[assignment]
+    strides = dims(op, "strides")
     writer.updates(op.result)
     shape = v.type.shape
     kinds = ("parallel", "vector") if _distinct(shape, strides) else ("serial", "serial")
     with writer.loops(shape, kinds[1], outer=kinds[0]) as index:
-        place = linear((*index, op.attrs["offset"]), (*strides, 1))  # type: ignore[arg-type]
+        place = storage_place(op, index)
         writer.store(op.result, place, writer.read(v, index))
 
 
 def _distinct(shape: Shape, strides: Shape) -> bool:
     """Whether no two indices surely have one place: each stride steps over all that smaller ones reach."""
-    axes = [(s, d) for s, d in zip(strides, shape, strict=True) if d != 1]
-    if not all(isinstance(s, int) and isinstance(d, int) for s, d in axes):
-        return False
-    reach = 0
-    for s, d in sorted((abs(s), d) for s, d in axes):  # type: ignore[arg-type]
-        if s <= reach:
+    axes: list[tuple[int, int]] = []
+    for s, d in zip(strides, shape, strict=True):
+        if not isinstance(s, int) or not isinstance(d, int):
             return False
-        reach += s * (d - 1)
+        if d != 1:
+            axes.append((abs(s), d))
+    reach = 0
+    for step, count in sorted(axes):
+        if step <= reach:
+            return False
+        reach += step * (count - 1)
     return True
 
 
@@ -97,7 +101,7 @@ def _distinct(shape: Shape, strides: Shape) -> bool:
 def _scatter(writer: KernelWriter, op: Operation) -> None:
     """In row-major order of the indices; each writes a slice."""
     base, values, *indices = op.operands
-    axes: tuple[int, ...] = op.attrs["axes"]  # type: ignore[assignment]
+    axes = ints(op, "axes")
     writer.updates(op.result)
     if indices[0].type.numel == 0:
         return
@@ -107,7 +111,9 @@ def _scatter(writer: KernelWriter, op: Operation) -> None:
         chosen, inside = data_places(writer, op, base, places, ())
         with writer.loops(rest, "vector") as index:
             left = iter(index)
-            place = _place(base, tuple(chosen[axes.index(a)] if a in axes else next(left) for a in range(base.type.rank)))
+            place = _place(
+                base, tuple(chosen[axes.index(a)] if a in axes else next(left) for a in range(base.type.rank))
+            )
             scalar = writer.read(values, (*at, *index))
             if op.opdef is ops.scatter_add:
                 scalar = writer.compute(ops.add, writer.load_again(op.result, place, inside), scalar)
@@ -122,7 +128,7 @@ def _place(value: Value, index: Index) -> Dim:
 def _cumsum(writer: KernelWriter, op: Operation) -> None:
     """A serial loop along the axis that carries the sum, in loops over the other axes."""
     (x,) = op.operands
-    axis: int = op.attrs["axis"]  # type: ignore[assignment]
+    axis = axis_of(op)
     shape = x.type.shape
     last = all(d == 1 for d in shape[axis + 1 :])
     outer = (*shape[:axis], 1, *shape[axis + 1 :])

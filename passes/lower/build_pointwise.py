@@ -1,4 +1,5 @@
-"""Writes a pointwise group, or one with reductions of each element: loops over its axes, the last one `vector`."""
+"""Writes a pointwise group, or one with reductions of each element: loops over its axes, the last one
+`vector`."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from math import lcm
 from ...ir import ops
 from ...ir.expr import coefficient, floordiv
 from ...ir.graph import Operation, Value
+from .attributes import dims
 from .groups import Axes, Group, is_free, leaves_of
 from .index import Index, Shape, moved, reshaped
 from .stores import Stores
@@ -19,8 +21,8 @@ MOST_PHASES = 4
 
 
 def build_pointwise(writer: KernelWriter, group: Group, stores: Stores) -> None:
-    """Write the loop nest of the group. Where members interleave their operands, each turn of the loops does a whole
-    period, so that it is known which operand counts."""
+    """Write the loop nest of the group. Where members interleave their operands, each turn of the loops
+    does a whole period, so that it is known which operand counts."""
     shape = group.axes.shape
     periods = _periods(group, stores) if group.interleaved else (1,) * len(shape)
     with writer.loops(tuple(floordiv(d, p) for d, p in zip(shape, periods, strict=True)), "vector") as turn:
@@ -30,14 +32,15 @@ def build_pointwise(writer: KernelWriter, group: Group, stores: Stores) -> None:
 
 
 def _periods(group: Group, stores: Stores) -> tuple[int, ...]:
-    """For each axis of the group the period of the gaps that members read along it, if it divides the axis."""
+    """For each axis of the group the period of the gaps that members read along it, if it divides the
+    axis."""
     periods = [1] * len(group.axes.shape)
     for op in needed(group, stores, stores.of_group(group)):
         start = group.axes.index_of(op.result.type.shape)
         for move, index in _moves(op, start, group, stores):
             if move.opdef is not ops.pad:
                 continue
-            for at, gap in zip(index, move.attrs["interior"], strict=True):  # type: ignore[arg-type]
+            for at, gap in zip(index, dims(move, "interior"), strict=True):
                 for axis, d in enumerate(group.axes.shape):
                     if isinstance(gap, int) and isinstance(d, int) and coefficient(at, f"axis{axis}") == 1:
                         period = lcm(periods[axis], gap + 1)
@@ -45,8 +48,11 @@ def _periods(group: Group, stores: Stores) -> tuple[int, ...]:
     return tuple(periods)
 
 
-def _moves(op: Operation, index: Index | None, group: Group, stores: Stores) -> Iterator[tuple[Operation, Index]]:
-    """The free operations that an operation reads through, with the index of their result over the group's axes."""
+def _moves(
+    op: Operation, index: Index | None, group: Group, stores: Stores
+) -> Iterator[tuple[Operation, Index]]:
+    """The free operations that an operation reads through, with the index of their result over the group's
+    axes."""
     pending: list[tuple[Operation | None, Index | None]] = [(op, index)]
     if op.opdef.elementwise:
         pending = [(x.operation, index) for x in op.operands if x not in stores.home]

@@ -1,8 +1,10 @@
-"""Writes a group of kind rows: loops over rows; in each the reductions one after the other, then its elements.
+"""Writes a group of kind rows: loops over rows; in each the reductions one after the other, then its
+elements.
 
-A value of the row's elements that several of these phases need, and that is dear to compute, is stored by the first of
-them and loaded by the others: into its own memory if it is stored anyway, else into that of a result that is written
-last, else into scratch memory. A result that an early phase computes is stored there and then.
+A value of the row's elements that several of these phases need, and that is dear to compute, is stored by
+the first of them and loaded by the others: into its own memory if it is stored anyway, else into that of a
+result that is written last, else into scratch memory. A result that an early phase computes is stored there
+and then.
 """
 
 from __future__ import annotations
@@ -66,7 +68,8 @@ def _write_reduction(writer: KernelWriter, group: Group, phase: Phase, row: Inde
 
 
 def _write_elements(writer: KernelWriter, group: Group, phase: Phase, index: Index) -> None:
-    """Compute a phase's members, then store what is kept: memory that a kept value takes over may still be read."""
+    """Compute a phase's members, then store what is kept: memory that a kept value takes over may still be
+    read."""
     elements = []
     for op in phase.computes:
         at = member_index(group.axes, index, op.result.type.shape, writer)
@@ -77,14 +80,16 @@ def _write_elements(writer: KernelWriter, group: Group, phase: Phase, index: Ind
 
 
 def plan_phases(group: Group, stores: Stores) -> list[Phase]:
-    """The phases: one per reduction, in program order, and a last one for results that none of them computes."""
+    """The phases: one per reduction, in program order, and a last one for results that none of them
+    computes."""
     stored = stores.of_group(group)
     members = needed(group, stores, stored)
-    phases = [*(Phase(op) for op in members if kind_of(op) == ROWS), Phase(None)]
+    reductions = [op for op in members if kind_of(op) == ROWS]
+    phases = [*map(Phase, reductions), Phase(None)]
     #: Bit k: phase k reads the value.
     demand: dict[Value, int] = {}
-    for number, phase in enumerate(phases[:-1]):
-        _require(demand, phase.reduction, 1 << number, stores)  # type: ignore[arg-type]
+    for number, reduction in enumerate(reductions):
+        _require(demand, reduction, 1 << number, stores)
     for op in reversed(members):
         value = op.result
         if kind_of(op) == ROWS or _of_row(group, value):

@@ -1,8 +1,8 @@
 """Joins loops that together run through memory in steps of one size.
 
-Two nested parallel loops over i < I and j < J become one over j < I*J if every index expression in them that depends on
-i or j does so by c*(J*i + j). The axes of a contraction's tile and of a reduction are joined likewise. So a kernel over
-dense tensors of any rank ends up with one flat loop.
+Two nested parallel loops over i < I and j < J become one over j < I*J if every index expression in them
+that depends on i or j does so by c*(J*i + j). The axes of a contraction's tile and of a reduction are
+joined likewise. So a kernel over dense tensors of any rank ends up with one flat loop.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def _collapsed(statement: Statement) -> Statement:
 
 
 def _nest(loop: Loop) -> Statement:
-    """Loops directly within each other, the innermost of them perhaps a vector loop, or around a contraction's tile."""
+    """Loops directly within each other, the innermost of them perhaps a vector loop, or around a
+    contraction's tile."""
     around: list[Loop] = []
     core: Statement = loop
     while isinstance(core, Loop) and core.kind == "parallel" and len(core.body) == 1:
@@ -87,8 +88,8 @@ def _reduction(reduce: Reduce) -> Statement:
 def _joined(
     axes: list[Axis], movable: int, dims: set[Dim], adjacent: bool = False
 ) -> tuple[dict[str, Dim], list[Axis]]:
-    """(names of axes joined into others, for which 0 is to be put; the axes left). Only the first `movable` axes may be
-    joined into another; `adjacent`: only into the next one."""
+    """(names of axes joined into others, for which 0 is to be put; the axes left). Only the first `movable`
+    axes may be joined into another; `adjacent`: only into the next one."""
     gone: dict[str, Dim] = {}
     axes = list(axes)
     at = movable - 1

@@ -1,9 +1,9 @@
 """How a contraction is laid out: which operand is broadcast, which is read in vectors, and along which label.
 
-The register tile of `ir.kernel.Contract` spans a label `m` that only the lhs has and a label `n` that only the rhs has;
-all other labels of the result are loops around it. Multiplication commutes, so the operands may change roles. The choice
-goes by estimated cycles: full vectors, contiguous reads along n (else the operand is copied first, `packed`), contiguous
-writes.
+The register tile of `ir.kernel.Contract` spans a label `m` that only the lhs has and a label `n` that only
+the rhs has; all other labels of the result are loops around it. Multiplication commutes, so the operands
+may change roles. The choice goes by estimated cycles: full vectors, contiguous reads along n (else the
+operand is copied first, `packed`), contiguous writes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from .stores import estimate
 
 #: Operands of fewer elements are read with a stride rather than copied.
 SMALL = 256
-#: Cycles per element of a transposing copy, of a strided store, and of a strided load. The emitted code packs a vector operand
-#: that is not contiguous along n itself, panel by panel, but again for each turn of the loops around: at the cost of a transposing
-#: copy if the last summed label runs along memory, else of strided loads.
+#: Cycles per element of a transposing copy, of a strided store, and of a strided load. The emitted code
+#: packs a vector operand that is not contiguous along n itself, panel by panel, but again for each turn of
+#: the loops around: at the cost of a transposing copy if the last summed label runs along memory, else of
+#: strided loads.
 COPY, SCATTER, GATHER = 0.4, 1.5, 1.0
 #: Multiply-adds per cycle in full vectors: two units.
 PEAK = 2 * VECTOR
@@ -33,8 +34,8 @@ ROWS = 8
 
 @dataclass(frozen=True)
 class Layout:
-    """swapped: the second operand is the broadcast one. m, n: labels of the tile, None where there is no such label.
-    packed: the vector operand has to be copied first, with n as its last axis."""
+    """swapped: the second operand is the broadcast one. m, n: labels of the tile, None where there is no
+    such label. packed: the vector operand has to be copied first, with n as its last axis."""
 
     swapped: bool
     m: str | None
@@ -66,7 +67,8 @@ def side_of(value: Value, maps: Index, sizes: dict[str, Dim], in_memory: Callabl
 
 
 def choose_layout(spec: ContractSpec, sizes: dict[str, Dim], sides: tuple[Side, Side]) -> Layout:
-    """The cheapest layout. sides: lhs and rhs, with the places of their elements as expressions of the labels."""
+    """The cheapest layout. sides: lhs and rhs, with the places of their elements as expressions of the
+    labels."""
     return min(_layouts(spec, sizes, sides), key=lambda layout: layout.cycles)
 
 
@@ -95,7 +97,8 @@ def _layouts(spec: ContractSpec, sizes: dict[str, Dim], sides: tuple[Side, Side]
                 packed = copied < strided and rhs.numel >= SMALL and can_pack(rhs.maps, n)
                 cycles += copied if packed else strided
             yield Layout(swapped, m, n, packed, cycles)
-        # Chains of scalars: one multiply-add waits for the one before unless there are rows to alternate between.
+        # Chains of scalars: one multiply-add waits for the one before unless there are rows to alternate
+        # between.
         yield Layout(swapped, m, None, False, work * (1 if m else 4))
 
 
@@ -107,7 +110,8 @@ def _product(sizes: Iterable[Dim]) -> float:
 
 
 def can_pack(maps: Sequence[Dim], label: str) -> bool:
-    """Whether some axis of an operand advances by one with the label, so that making it the last axis helps."""
+    """Whether some axis of an operand advances by one with the label, so that making it the last axis
+    helps."""
     return packed_axis(maps, label) is not None
 
 

@@ -1,9 +1,10 @@
 """Fusion: which operations share a loop nest.
 
-Movement, constants and iota belong to no group: whoever reads them computes an index. Every other operation ("homed") is
-put, in program order, into the group of one of its producers if it reads that group's members at the very element that
-it computes, or into a group of its own; then its other producers' groups are merged into that one where they fit. A step
-is legal if no cycle between groups arises (`groups.Dependences`).
+Movement, constants and iota belong to no group: whoever reads them computes an index. Every other operation
+("homed") is put, in program order, into the group of one of its producers if it reads that group's members
+at the very element that it computes, or into a group of its own; then its other producers' groups are
+merged into that one where they fit. A step is legal if no cycle between groups arises
+(`groups.Dependences`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,22 @@ from collections.abc import Iterator
 from ...ir import ops
 from ...ir.expr import product
 from ...ir.graph import Graph, Operation, Value
-from .groups import COLUMNS, CONTRACT, PARTS, POINTWISE, ROWS, Axes, Dependences, Group, interleaves, is_free, joined, kind_of, leaves_of
+from .attributes import ints
+from .groups import (
+    COLUMNS,
+    CONTRACT,
+    PARTS,
+    POINTWISE,
+    ROWS,
+    Axes,
+    Dependences,
+    Group,
+    interleaves,
+    is_free,
+    joined,
+    kind_of,
+    leaves_of,
+)
 from .index import Extents, Index, moved
 
 #: Members of one group at most: code of more than this gains nothing and compiles slowly.
@@ -46,7 +62,9 @@ class Fuser:
 
     def place(self, op: Operation) -> None:
         """Put an operation into a group, all before it having one."""
-        self._leaves[op] = tuple(dict.fromkeys(leaf for x in op.operands for leaf in leaves_of(x, self._stands)))
+        self._leaves[op] = tuple(
+            dict.fromkeys(leaf for x in op.operands for leaf in leaves_of(x, self._stands))
+        )
         producers = self._producers(op)
         group = next((g for g in producers if self._joins(op, g)), None)
         if group is None:
@@ -70,7 +88,7 @@ class Fuser:
         kind = kind_of(op)
         if kind == ROWS:
             shape = op.operands[0].type.shape
-            axes = Axes(shape, len(shape) - len(op.attrs["axes"]))  # type: ignore[arg-type]
+            axes = Axes(shape, len(shape) - len(ints(op, "axes")))
         else:
             axes = Axes(op.results[0].type.shape if op.results else ())
         group = Group(self._dependences.new(), kind, axes)
@@ -97,8 +115,8 @@ class Fuser:
         return True
 
     def _axes_for(self, op: Operation, group: Group) -> Axes | None:
-        """The axes that a group needs to take an elementwise operation. A contraction's axes are its labels, which
-        are not cut."""
+        """The axes that a group needs to take an elementwise operation. A contraction's axes are its
+        labels, which are not cut."""
         shape = op.result.type.shape
         if group.kind == CONTRACT or product(shape) != group.axes.numel:
             return group.axes
@@ -112,20 +130,25 @@ class Fuser:
         return joined(group.axes, Axes(shape, len(shape) - len(op.attrs["axes"])))  # type: ignore[arg-type]
 
     def _aligned(self, op: Operation, numbers: set[int], axes: Axes) -> bool:
-        """Whether an operation, over these axes, reads members of the groups `numbers` at its own element only."""
+        """Whether an operation, over these axes, reads members of the groups `numbers` at its own element
+        only."""
         own = op.operands[0] if kind_of(op) == ROWS else op.result
         index = axes.index_of(own.type.shape)
         if index is None:
             return False
         for leaf, at in self._reads(op, index, axes.extents):
             home = self.home.get(leaf)
-            if home is not None and home.number in numbers and (at is None or at != axes.index_of(leaf.type.shape)):
+            if (
+                home is not None
+                and home.number in numbers
+                and (at is None or at != axes.index_of(leaf.type.shape))
+            ):
                 return False
         return True
 
     def _reads(self, op: Operation, index: Index, extents: Extents) -> Iterator[tuple[Value, Index | None]]:
-        """What an operation reads to compute the element at an index (a row reduction: to take in the element of its
-        operand): (value, index or None if that isn't one plain element)."""
+        """What an operation reads to compute the element at an index (a row reduction: to take in the
+        element of its operand): (value, index or None if that isn't one plain element)."""
         if op.opdef is ops.gather:
             x, *indices = op.operands
             rank = indices[0].type.rank
@@ -138,7 +161,9 @@ class Fuser:
             for x in op.operands:
                 yield from self._behind(x, index, extents)
 
-    def _behind(self, value: Value, index: Index | None, extents: Extents) -> Iterator[tuple[Value, Index | None]]:
+    def _behind(
+        self, value: Value, index: Index | None, extents: Extents
+    ) -> Iterator[tuple[Value, Index | None]]:
         while value.operation is not None and value not in self._stands:
             op = value.operation
             if len(op.operands) != 1:
@@ -148,7 +173,9 @@ class Fuser:
             value = op.operands[0]
         yield value, index
 
-    def _through(self, op: Operation, index: Index | None, extents: Extents) -> Iterator[tuple[Value, Index | None]]:
+    def _through(
+        self, op: Operation, index: Index | None, extents: Extents
+    ) -> Iterator[tuple[Value, Index | None]]:
         below = None if index is None or not op.operands else moved(op, index, extents)
         for x in op.operands:
             yield from self._behind(x, below, extents)
@@ -178,7 +205,9 @@ class Fuser:
         members = one.members + other.members
         if PARTS in kinds or len(members) > MOST_MEMBERS:
             return None
-        if kinds & {CONTRACT, COLUMNS} and (POINTWISE not in kinds or not self._update_steps.isdisjoint(members)):
+        if kinds & {CONTRACT, COLUMNS} and (
+            POINTWISE not in kinds or not self._update_steps.isdisjoint(members)
+        ):
             return None
         if kinds != {POINTWISE} and (one.interleaved or other.interleaved):
             return None
@@ -195,13 +224,15 @@ class Fuser:
 
 def homed_values(graph: Graph, kept: set[Value]) -> set[Value]:
     """The results that groups compute: of all operations that aren't free, and those in `kept`."""
-    return {v for op in graph.operations if not is_free(op) for v in op.results} | {v for v in kept if v.operation}
+    return {v for op in graph.operations if not is_free(op) for v in op.results} | {
+        v for v in kept if v.operation
+    }
 
 
 def update_steps(graph: Graph) -> set[Operation]:
-    """The elementwise operations that serve only to update inputs, element by element: they read the old contents, or
-    all their users are such. The updates of all inputs go into one kernel, and not into contractions that other kernels
-    would have to wait for."""
+    """The elementwise operations that serve only to update inputs, element by element: they read the old
+    contents, or all their users are such. The updates of all inputs go into one kernel, and not into
+    contractions that other kernels would have to wait for."""
     updated = {x for x, _ in graph.updates}
     new = {v for _, v in graph.updates}
     steps: set[Operation] = set()

@@ -1,7 +1,8 @@
 """Fusion groups: the operations of one loop nest, and which group depends on which.
 
-A group has axes of its own; each member has one element per point of these axes ("full"), or, in a group of kind `rows`,
-one per point of the leading `split` axes ("of a row"). `Axes.index_of` gives a member's index over the axes.
+A group has axes of its own; each member has one element per point of these axes ("full"), or, in a group of
+kind `rows`, one per point of the leading `split` axes ("of a row"). `Axes.index_of` gives a member's index
+over the axes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import lru_cache
 from ...ir import ops
 from ...ir.expr import Dim, product, symbol
 from ...ir.graph import Operation, Value
+from .attributes import dims
 from .index import Index, Shape, refined, reshaped
 
 #: One loop nest over the results; elements are computed independently.
@@ -26,7 +28,15 @@ CONTRACT = "contract"
 #: One operation that writes its result in parts or in order.
 PARTS = "parts"
 
-_PARTS = (ops.scatter, ops.scatter_add, ops.update_slice, ops.as_strided_update, ops.cumsum, ops.concat, ops.check)
+_PARTS = (
+    ops.scatter,
+    ops.scatter_add,
+    ops.update_slice,
+    ops.as_strided_update,
+    ops.cumsum,
+    ops.concat,
+    ops.check,
+)
 
 
 def kind_of(op: Operation) -> str:
@@ -41,8 +51,8 @@ def kind_of(op: Operation) -> str:
 
 
 def is_free(op: Operation) -> bool:
-    """Whether an operation only says where elements are, or what they are without computing: it needs no group unless
-    its result has to lie in memory."""
+    """Whether an operation only says where elements are, or what they are without computing: it needs no
+    group unless its result has to lie in memory."""
     writes_part = op.opdef in (ops.update_slice, ops.as_strided_update)
     return (op.opdef.movement and not writes_part) or op.opdef in (ops.constant, ops.iota)
 
@@ -74,8 +84,8 @@ class Axes:
 
 @dataclass(eq=False)
 class Group:
-    """members: operations in program order. number: its place in `Dependences`. interleaved: a member `interleaves`,
-    so that the loops are written out for each phase; only a pointwise group can be so."""
+    """members: operations in program order. number: its place in `Dependences`. interleaved: a member
+    `interleaves`, so that the loops are written out for each phase; only a pointwise group can be so."""
 
     number: int
     kind: str
@@ -213,9 +223,11 @@ def moves_of(op: Operation, stands: frozenset[Value] | set[Value] | KeysView[Val
 
 
 def interleaves(op: Operation, stands: frozenset[Value] | set[Value] | KeysView[Value]) -> bool:
-    """Whether an operation reads something with gaps between the elements (the gradient of a strided slice): which of
-    its operands counts then changes from element to element."""
-    return any(m.opdef is ops.pad and any(gap != 0 for gap in m.attrs["interior"]) for m in moves_of(op, stands))  # type: ignore[union-attr]
+    """Whether an operation reads something with gaps between the elements (the gradient of a strided
+    slice): which of its operands counts then changes from element to element."""
+    return any(
+        m.opdef is ops.pad and any(gap != 0 for gap in dims(m, "interior")) for m in moves_of(op, stands)
+    )
 
 
 def _sources(value: Value, stands: frozenset[Value] | set[Value] | KeysView[Value]) -> Iterable[Value]:

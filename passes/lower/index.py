@@ -1,27 +1,31 @@
 """Index arithmetic: which element of its operand a moved element is.
 
-An index is one expression per axis. `extents` gives the extent of every symbol that is a loop axis; such a symbol runs
-over 0 .. extent - 1, so a quotient or remainder whose value is known from that is simplified away. Reshapes match the
-axes of both shapes in groups of equal size: where they line up, no division appears.
+An index is one expression per axis. `extents` gives the extent of every symbol that is a loop axis; such a
+symbol runs over 0 .. extent - 1, so a quotient or remainder whose value is known from that is simplified
+away. Reshapes match the axes of both shapes in groups of equal size: where they line up, no division
+appears.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import cast
 
 from ...ir import ops
-from ...ir.expr import Dim, Expr, Quotient, divide, dot, floordiv, mod
+from ...ir.expr import Dim, Expr, Factor, Quotient, divide, dot, floordiv, mod
 from ...ir.graph import Operation, Value
 from ...ir.opdef import OpDef
 from ...ir.types import row_major_strides
+from .attributes import dims, ints
 
 Index = tuple[Dim, ...]
 Shape = tuple[Dim, ...]
 Extents = Mapping[str, Dim]
 Rule = Callable[[Operation, Index, Extents], Index]
 
-#: How each plain movement finds its elements: (operation, index of the result, extents) -> index of operand 0.
+#: How each plain movement finds its elements: (operation, index of the result, extents) -> index of operand
+#: 0.
 MOVED: dict[OpDef, Rule] = {}
 
 
@@ -47,10 +51,10 @@ def recombined(dim: Dim) -> Dim:
     return dim
 
 
-def _without(monomial: tuple[object, ...], factor: Quotient) -> Dim:
+def _without(monomial: tuple[Factor, ...], factor: Quotient) -> Dim:
     left = list(monomial)
     left.remove(factor)
-    return Expr({tuple(left): 1}) if left else 1  # type: ignore[dict-item]
+    return Expr({tuple(left): 1}) if left else 1
 
 
 def bounds(dim: Dim, extents: Extents) -> tuple[Dim, Dim] | None:
@@ -177,7 +181,8 @@ def refined(a: Shape, b: Shape) -> Shape | None:
 
 
 def moved(op: Operation, index: Index, extents: Extents) -> Index | None:
-    """Where the element at `index` of a movement's result lies in its operand; None if it isn't a plain movement."""
+    """Where the element at `index` of a movement's result lies in its operand; None if it isn't a plain
+    movement."""
     rule = MOVED.get(op.opdef)
     return None if rule is None else rule(op, index, extents)
 
@@ -211,8 +216,8 @@ def _reshape(op: Operation, index: Index, extents: Extents) -> Index:
 @_moves(ops.permute)
 def _permute(op: Operation, index: Index, extents: Extents) -> Index:
     result: list[Dim] = [0] * len(index)
-    for axis, i in zip(op.attrs["perm"], index, strict=True):  # type: ignore[arg-type]
-        result[axis] = i  # type: ignore[index]
+    for axis, i in zip(ints(op, "perm"), index, strict=True):
+        result[axis] = i
     return tuple(result)
 
 
@@ -223,22 +228,25 @@ def _expand(op: Operation, index: Index, extents: Extents) -> Index:
 
 @_moves(ops.slice_)
 def _slice(op: Operation, index: Index, extents: Extents) -> Index:
-    starts, steps = op.attrs["starts"], op.attrs["steps"]
-    return tuple(lo + i * s for i, lo, s in zip(index, starts, steps, strict=True))  # type: ignore[arg-type]
+    starts, steps = dims(op, "starts"), dims(op, "steps")
+    return tuple(lo + i * s for i, lo, s in zip(index, starts, steps, strict=True))
 
 
 @_moves(ops.flip)
 def _flip(op: Operation, index: Index, extents: Extents) -> Index:
-    axes: tuple[int, ...] = op.attrs["axes"]  # type: ignore[assignment]
-    return tuple(d - 1 - i if a in axes else i for a, (d, i) in enumerate(zip(op.result.type.shape, index, strict=True)))
+    axes = ints(op, "axes")
+    return tuple(
+        d - 1 - i if a in axes else i
+        for a, (d, i) in enumerate(zip(op.result.type.shape, index, strict=True))
+    )
 
 
 @_moves(ops.window)
 def _window(op: Operation, index: Index, extents: Extents) -> Index:
-    axes, strides, dilations = (op.attrs[n] for n in ("axes", "strides", "dilations"))
+    axes, strides, dilations = ints(op, "axes"), dims(op, "strides"), dims(op, "dilations")
     rank = op.operands[0].type.rank
     result = list(index[:rank])
-    for axis, stride, dilation, place in zip(axes, strides, dilations, index[rank:], strict=True):  # type: ignore[arg-type]
+    for axis, stride, dilation, place in zip(axes, strides, dilations, index[rank:], strict=True):
         result[axis] = recombined(result[axis] * stride + place * dilation)
     return tuple(result)
 
@@ -253,4 +261,4 @@ def _as_strided(op: Operation, index: Index, extents: Extents) -> Index:
 
 def storage_place(op: Operation, index: Index) -> Dim:
     """The place in its flat operand of an element of an as_strided view."""
-    return linear((*index, op.attrs["offset"]), (*op.attrs["strides"], 1))  # type: ignore[misc, arg-type]
+    return linear((*index, cast("Dim", op.attrs["offset"])), (*dims(op, "strides"), 1))

@@ -1,8 +1,8 @@
 """Prepares a graph for fusion: what kernels can't do in one go becomes several operations.
 
-Calls are inlined. A contraction gets operands that lie in memory, in range, and readable in vectors: padding and copies are
-inserted. An operation that overwrites a part of its first operand gets a copy of it to overwrite, unless nobody else
-needs it. Each output and each update gets a value of its own.
+Calls are inlined. A contraction gets operands that lie in memory, in range, and readable in vectors:
+padding and copies are inserted. An operation that overwrites a part of its first operand gets a copy of it
+to overwrite, unless nobody else needs it. Each output and each update gets a value of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ...ir.expr import Dim
 from ...ir.graph import Graph, Operation, Value
 from ...ir.opdef import OpDef
 from ..inline import inline_calls
+from .attributes import spec_of
 from .contraction import choose_layout, packed_order, side_of
 from .groups import divides, is_free
 from .index import bounds, place_of
@@ -28,8 +29,8 @@ IN_PLACE = (ops.scatter, ops.scatter_add, ops.update_slice, ops.as_strided_updat
 
 @dataclass
 class Legal:
-    """A legalized graph. kept: values that have to lie in memory. taken_over: (value, base) where an operation writes
-    its result over the base."""
+    """A legalized graph. kept: values that have to lie in memory. taken_over: (value, base) where an
+    operation writes its result over the base."""
 
     graph: Graph
     kept: set[Value]
@@ -42,7 +43,8 @@ def legalize(graph: Graph) -> Legal:
 
 
 class _Legalizer:
-    """The graph being rewritten, and the one being built. now: values of the first as values of the second."""
+    """The graph being rewritten, and the one being built. now: values of the first as values of the
+    second."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -74,7 +76,12 @@ class _Legalizer:
         for value in new:
             source = unreshaped(value)
             op = source.operation
-            own = op is not None and not is_free(op) and source not in roots and source not in self.taken_over.values()
+            own = (
+                op is not None
+                and not is_free(op)
+                and source not in roots
+                and source not in self.taken_over.values()
+            )
             roots.append(source if own else self.copy(value))
         return roots
 
@@ -118,9 +125,11 @@ class _Legalizer:
         return (result,)
 
     def contract(self, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
-        spec: ContractSpec = op.attrs["spec"]  # type: ignore[assignment]
+        spec = spec_of(op)
         sizes = spec.label_extents(operands[0].type.shape, operands[1].type.shape)
-        sides = [self.in_range(x, maps, sizes) for x, maps in zip(operands, (spec.lhs, spec.rhs), strict=True)]
+        sides = [
+            self.in_range(x, maps, sizes) for x, maps in zip(operands, (spec.lhs, spec.rhs), strict=True)
+        ]
         sides = [(self.addressable(x, maps, sizes), maps) for x, maps in sides]
         shifted = ContractSpec(sides[0][1], sides[1][1], spec.out, spec.over, tuple(sorted(sizes.items())))
         left, right = (side_of(x, maps, sizes, self.in_memory) for x, maps in sides)
@@ -133,7 +142,9 @@ class _Legalizer:
         shifted = ContractSpec(sides[0][1], sides[1][1], spec.out, spec.over, tuple(sorted(sizes.items())))
         return (self.build(ops.contract, sides[0][0], sides[1][0], spec=shifted),)
 
-    def in_range(self, x: Value, maps: tuple[Dim, ...], sizes: dict[str, Dim]) -> tuple[Value, tuple[Dim, ...]]:
+    def in_range(
+        self, x: Value, maps: tuple[Dim, ...], sizes: dict[str, Dim]
+    ) -> tuple[Value, tuple[Dim, ...]]:
         """The operand with zeros around it where the index maps reach outside, and the maps into that."""
         lo: list[Dim] = []
         hi: list[Dim] = []

@@ -1,11 +1,12 @@
 """The memory plan: places in one arena such that buffers in use at the same time do not overlap.
 
-A result takes the memory of an input of the same kernel that nobody needs any more, where the kernel allows it
-(`aliasing`). Buffers whose size is known at run time only lie one after the other.
+A result takes the memory of an input of the same kernel that nobody needs any more, where the kernel allows
+it (`aliasing`). Buffers whose size is known at run time only lie one after the other.
 """
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -44,8 +45,8 @@ def live_intervals(
 def reuse_inputs(
     kernels: Sequence[Built], block_of: Mapping[Memory, Memory], live: dict[Memory, Interval]
 ) -> dict[Memory, Memory]:
-    """Let results take the blocks of inputs that die at the same call: (block, the block whose place it takes).
-    The intervals of the blocks that are taken are extended, those of the others removed."""
+    """Let results take the blocks of inputs that die at the same call: (block, the block whose place it
+    takes). The intervals of the blocks that are taken are extended, those of the others removed."""
     taken: dict[Memory, Memory] = {}
 
     def holder(memory: Memory) -> Memory:
@@ -56,11 +57,21 @@ def reuse_inputs(
 
     for at, built in enumerate(kernels):
         pairs = list(zip(built.memory, built.kernel.buffers, strict=True))
-        new = [(holder(m), b) for m, b in pairs if b.access == "out" and holder(m) in live and live[holder(m)].first == at]
-        dying = [(holder(m), b) for m, b in pairs if b.access == "in" and holder(m) in live and live[holder(m)].last == at]
+        new = [
+            (holder(m), b)
+            for m, b in pairs
+            if b.access == "out" and holder(m) in live and live[holder(m)].first == at
+        ]
+        dying = [
+            (holder(m), b)
+            for m, b in pairs
+            if b.access == "in" and holder(m) in live and live[holder(m)].last == at
+        ]
         for block, written in new:
             for place, (old, read) in enumerate(dying):
-                if live[old].nbytes == live[block].nbytes and may_share(built.accesses, read.name, written.name):
+                if live[old].nbytes == live[block].nbytes and may_share(
+                    built.accesses, read.name, written.name
+                ):
                     taken[block] = old
                     live[old].last = live.pop(block).last
                     del dying[place]
@@ -71,24 +82,24 @@ def reuse_inputs(
 def place_blocks(intervals: Sequence[Interval]) -> tuple[list[Dim], Dim]:
     """(offset of each block in bytes, size of the arena), blocks in use at the same time not overlapping.
 
-    Source: "greedy by size", Pisarchyk and Lee 2020, arXiv:2001.03288. Cost: quadratic in the number of blocks.
+    Source: "greedy by size", Pisarchyk and Lee 2020, arXiv:2001.03288. Cost: quadratic in the number of
+    blocks.
     """
     sizes = [_aligned(i.nbytes) for i in intervals]
-    if not all(isinstance(size, int) for size in sizes):
+    known = [size for size in sizes if isinstance(size, int)]
+    if len(known) < len(sizes):
         return _one_after_the_other(sizes)
     offsets: list[Dim] = [0] * len(intervals)
     placed: list[tuple[int, int, Interval]] = []
-    for k in sorted(range(len(intervals)), key=lambda k: (-sizes[k], intervals[k].first)):  # type: ignore[operator]
-        mine, size = intervals[k], sizes[k]
-        at = 0
+    for k in sorted(range(len(intervals)), key=lambda k: (-known[k], intervals[k].first)):
+        mine, at = intervals[k], 0
         for start, stop, other in placed:
             if mine.first <= other.last and other.first <= mine.last:
-                if at + size <= start:  # type: ignore[operator]
+                if at + known[k] <= start:
                     break
                 at = max(at, stop)
         offsets[k] = at
-        placed.append((at, at + size, mine))  # type: ignore[operator, arg-type]
-        placed.sort(key=lambda block: block[0])
+        insort(placed, (at, at + known[k], mine), key=lambda block: block[0])
     return offsets, max((stop for _, stop, _ in placed), default=0)
 
 

@@ -1,7 +1,8 @@
 """The order of the kernels, and which updates are made in place.
 
-The new contents of an input are computed straight into its memory if every other kernel that reads the old contents, and
-every kernel that has a check, can run before. Else they are computed elsewhere and copied at the very end.
+The new contents of an input are computed straight into its memory if every other kernel that reads the old
+contents, and every kernel that has a check, can run before. Else they are computed elsewhere and copied at
+the very end.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 
 from ...ir.graph import Value
-from .aliasing import may_share
+from .aliasing import is_copy, may_share
 from .writer import Built
 
 
@@ -45,10 +46,10 @@ class _Scheduler:
         self.readers: dict[Value, list[int]] = {}
         self.writer: dict[Value, int] = {}
         for k, built in enumerate(kernels):
-            for value in built.memory_with("in"):
-                self.readers.setdefault(value, []).append(k)  # type: ignore[arg-type]
-            for value in built.memory_with("out", "inout"):
-                self.writer[value] = k  # type: ignore[index]
+            for value in built.values("in"):
+                self.readers.setdefault(value, []).append(k)
+            for value in built.values("out", "inout"):
+                self.writer[value] = k
         self.before: list[set[int]] = [set() for _ in kernels]
         self.after: list[set[int]] = [set() for _ in kernels]
         for value, k in self.writer.items():
@@ -68,27 +69,33 @@ class _Scheduler:
 
     def _make_in_place(self, x: Value, new: Value) -> bool:
         """Order the kernels so that the new contents of x can be written in its memory, if possible."""
-        base = new
-        while base in self.taken_over:
-            base = self.taken_over[base]
-        first = self.writer.get(base)
+        written = [new]
+        while written[0] in self.taken_over:
+            written.insert(0, self.taken_over[written[0]])
+        first = self.writer.get(written[0])
         if x.strides is not None or first is None:
             return False
-        earlier = {k for k, built in enumerate(self.kernels) if built.checks} | set(self.readers.get(x, ()))
-        if self.kernels[first].checks or not self._reads_in_step(first, x, base):
-            return False
-        earlier.discard(first)
-        if earlier & self._all_after(first):
+        checking = {k for k, built in enumerate(self.kernels) if built.checks}
+        earlier = checking | (set(self.readers.get(x, ())) - self._in_step(x, written))
+        if first in earlier or earlier & self._all_after(first):
             return False
         for k in earlier:
             self._order(k, first)
         return True
 
-    def _reads_in_step(self, k: int, x: Value, new: Value) -> bool:
-        """Whether a kernel that writes `new` may do so over x."""
-        built = self.kernels[k]
-        names = {m: b.name for m, b in zip(built.memory, built.kernel.buffers, strict=True)}
-        return x not in names or may_share(built.accesses, names[x], names[new])
+    def _in_step(self, x: Value, written: Sequence[Value]) -> set[int]:
+        """The kernels among those that write these values, one over the other, that may read x although its
+        memory is what they write to: the first one, and the second if the first only copies x."""
+        found: set[int] = set()
+        for value in written[:2]:
+            k = self.writer[value]
+            built = self.kernels[k]
+            names = {m: b.name for m, b in zip(built.memory, built.kernel.buffers, strict=True)}
+            if x in names and may_share(built.accesses, names[x], names[value]):
+                found.add(k)
+            if x not in names or not is_copy(built.kernel):
+                break
+        return found
 
     def _all_after(self, k: int) -> set[int]:
         found: set[int] = set()

@@ -1,8 +1,8 @@
 """Which values are written to memory; the others are computed where they are read.
 
-A value is stored if another group reads it. It is not stored after all if reading it can be left to computing it anew,
-at no loss: its only reader is one other group that reads each element once, or it takes a few cheap operations on what
-lies in memory anyway.
+A value is stored if another group reads it. It is not stored after all if reading it can be left to
+computing it anew, at no loss: its only reader is one other group that reads each element once, or it takes
+a few cheap operations on what lies in memory anyway.
 """
 
 from __future__ import annotations
@@ -14,21 +14,24 @@ from ...ir import ops
 from ...ir.expr import Dim, evaluate, symbols_of
 from ...ir.graph import Graph, Operation, Value
 from ...ir.opdef import OpDef
+from ..simplify.patterns import uniform
+from .attributes import literal_of
 from .groups import ROWS, Group, is_free, leaves_of, moves_of
-from .values import splat
 
 #: Cycles per element of the elementwise ops that take more than one or two.
-COST: dict[OpDef, int] = dict.fromkeys(
-    (ops.exp, ops.log, ops.sin, ops.cos, ops.tanh, ops.erf, ops.sigmoid, ops.softplus, ops.silu, ops.gelu,
-     ops.gelu_tanh), 16,
-) | dict.fromkeys((ops.pow_, ops.philox), 40) | dict.fromkeys((ops.div, ops.sqrt, ops.rsqrt), 4) | dict.fromkeys(
-    (ops.floor_div, ops.rem), 12
-)  # fmt: skip
+COST: dict[OpDef, int] = {
+    **dict.fromkeys((ops.div, ops.sqrt, ops.rsqrt), 4),
+    **dict.fromkeys((ops.floor_div, ops.rem), 12),
+    **dict.fromkeys((ops.exp, ops.log, ops.sin, ops.cos, ops.tanh, ops.erf), 16),
+    **dict.fromkeys((ops.sigmoid, ops.softplus, ops.silu, ops.gelu, ops.gelu_tanh), 16),
+    **dict.fromkeys((ops.pow_, ops.philox), 40),
+}
 
 #: Cycles per element of movement that has to be decided for each element.
 MOVE_COST: dict[OpDef, int] = {ops.pad: 4, ops.concat: 4}
 
-#: Computing a value anew for several readers, or several times for one, may cost this many cycles per element...
+#: Computing a value anew for several readers, or several times for one, may cost this many cycles per
+#: element...
 CHEAP = 6
 #: ... and read this many times the value's bytes.
 MORE_BYTES = 1.25
@@ -57,8 +60,8 @@ class Reader:
 
 @dataclass
 class Stores:
-    """stored: homed values that are written to memory. constants: those that are not one element repeated, which lie in
-    memory too. Mutable while `choose_stored` works."""
+    """stored: homed values that are written to memory. constants: those that are not one element repeated,
+    which lie in memory too. Mutable while `choose_stored` works."""
 
     home: dict[Value, Group]
     constants: set[Value]
@@ -76,7 +79,8 @@ class Stores:
 
 
 def choose_stored(graph: Graph, groups: Sequence[Group], kept: set[Value]) -> Stores:
-    """Decide for every homed value. kept: values that have to be in memory, besides the outputs and new contents."""
+    """Decide for every homed value. kept: values that have to be in memory, besides the outputs and new
+    contents."""
     fixed = kept.union(graph.roots())
     home = {v: g for g in groups for op in g.members for v in op.results}
     chosen = Stores(home, set(memory_constants(graph)))
@@ -86,7 +90,9 @@ def choose_stored(graph: Graph, groups: Sequence[Group], kept: set[Value]) -> St
         for x in op.operands:
             for leaf in leaves_of(x, chosen.home.keys()):
                 chosen.readers.setdefault(leaf, []).append(Reader(op, estimate(x.type.numel)))
-        chosen.leaves[op] = tuple(dict.fromkeys(v for x in op.operands for v in leaves_of(x, chosen.home.keys())))
+        chosen.leaves[op] = tuple(
+            dict.fromkeys(v for x in op.operands for v in leaves_of(x, chosen.home.keys()))
+        )
     for value, group in chosen.home.items():
         if value in fixed or any(_group_of(r.op, chosen) is not group for r in chosen.readers.get(value, ())):
             chosen.stored.add(value)
@@ -100,7 +106,7 @@ def choose_stored(graph: Graph, groups: Sequence[Group], kept: set[Value]) -> St
 def memory_constants(graph: Graph) -> Iterator[Value]:
     """The constants that are not one element repeated."""
     for op in graph.operations:
-        if op.opdef is ops.constant and splat(op.attrs["value"]) is None:  # type: ignore[arg-type]
+        if op.opdef is ops.constant and uniform(literal_of(op)) is None:
             yield op.result
 
 
@@ -121,7 +127,9 @@ def _better_anew(value: Value, chosen: Stores) -> bool:
     cycles, leaves = work
     numel = estimate(value.type.numel)
     groups = {id(_group_of(r.op, chosen)) for r in outside}
-    once = len(outside) == len(readers) == 1 and len(groups) == 1 and (outside[0].numel <= numel or numel == 1)
+    once = (
+        len(outside) == len(readers) == 1 and len(groups) == 1 and (outside[0].numel <= numel or numel == 1)
+    )
     if once and _reads_once(outside[0].op, chosen):
         return True
     if cycles > CHEAP or any(r.numel > 4 * numel and numel > 1 for r in outside):
@@ -137,7 +145,10 @@ def _reads_once(op: Operation, chosen: Stores) -> bool:
 
 
 def _windowed(op: Operation) -> bool:
-    return any(x.operation is not None and x.operation.opdef in (ops.window, ops.pad, ops.concat) for x in op.operands)
+    return any(
+        x.operation is not None and x.operation.opdef in (ops.window, ops.pad, ops.concat)
+        for x in op.operands
+    )
 
 
 def _read_by(op: Operation, chosen: Stores) -> Iterable[Value]:
@@ -150,8 +161,8 @@ def _bytes(values: Iterable[Value]) -> int:
 
 
 def _work(value: Value, chosen: Stores) -> tuple[int, set[Value]] | None:
-    """(cycles per element, values loaded) to compute a value from what lies in memory; None if that takes more than
-    elementwise operations, or one that may raise: those are computed once for every element."""
+    """(cycles per element, values loaded) to compute a value from what lies in memory; None if that takes
+    more than elementwise operations, or one that may raise: those are computed once for every element."""
     cycles, leaves = 0, set()
     seen = {value}
     pending = [value]

@@ -1,6 +1,7 @@
 """Horizontal fusion: independent pointwise groups whose results nobody in the graph reads become one kernel.
 
-These are, above all, the updates of all parameters and optimizer states. The kernel has one loop nest per group.
+These are, above all, the updates of all parameters and optimizer states. The kernel has one loop nest per
+group.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def _checks(group: Group) -> bool:
 
 
 def _is_last(group: Group, stores: Stores) -> bool:
-    """Whether a group is pointwise, can't stop the plan, and no other group reads its results: neither those that are
-    stored nor, by computing them anew from what is stored, the others."""
+    """Whether a group is pointwise, can't stop the plan, and no other group reads its results: neither
+    those that are stored nor, by computing them anew from what is stored, the others."""
     return (
         group.kind == POINTWISE
         and not any(op.opdef.may_raise for op in group.members)

@@ -1,25 +1,26 @@
 """How each primitive's element is computed from elements of its operands: one rule per primitive.
 
-A rule gets (writer, operation, index of the element, guards) and gives the scalar. Guards say where the element is needed
-at all: outside them a rule may give anything, and must touch no memory. Elementwise primitives and plain movement
-(`index.MOVED`) need no rule of their own. Contractions, scatters, cumulative sums and updates of parts have none: they
-are written by the `build_*` modules, and their results are read from memory or known from the loop around.
+A rule gets (writer, operation, index of the element, guards) and gives the scalar. Guards say where the
+element is needed at all: outside them a rule may give anything, and must touch no memory. Elementwise
+primitives and plain movement (`index.MOVED`) need no rule of their own. Contractions, scatters, cumulative
+sums and updates of parts have none: they are written by the `build_*` modules, and their results are read
+from memory or known from the loop around.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 from ...ir import ops
 from ...ir.dtypes import int64
-from ...ir.expr import Dim, floordiv, mod
+from ...ir.expr import Dim
 from ...ir.graph import Operation, Value
 from ...ir.kernel import Guard, Scalar
 from ...ir.opdef import OpDef
-from ...ir.types import Literal, row_major_strides
-from .index import Index, divided, linear, moved, recombined, storage_place, within
+from ...ir.types import row_major_strides
+from ..simplify.patterns import splat_of, uniform
+from .attributes import axis_of, dims, ints, literal_of
+from .index import Index, divided, linear, moved, storage_place, within
 from .writer import Guards, KernelWriter
 
 Rule = Callable[[KernelWriter, Operation, Index, Guards], Scalar]
@@ -49,19 +50,12 @@ def _rule(*opdefs: OpDef) -> Callable[[Rule], Rule]:
     return register
 
 
-def splat(literal: Literal) -> Literal | None:
-    """The one element that a constant repeats, as a literal of rank 0; None if its elements differ or it is empty."""
-    size = literal.dtype.itemsize
-    first = literal.data[:size]
-    return Literal(literal.dtype, (), first) if first and literal.data == first * (len(literal.data) // size) else None
-
-
 # Creation.
 
 
 @_rule(ops.constant)
 def _constant(writer: KernelWriter, op: Operation, index: Index, guards: Guards) -> Scalar:
-    value = splat(op.attrs["value"])  # type: ignore[arg-type]
+    value = uniform(literal_of(op))
     assert value is not None, "a constant with different elements lies in memory"
     return writer.const(value)
 
@@ -69,7 +63,7 @@ def _constant(writer: KernelWriter, op: Operation, index: Index, guards: Guards)
 @_rule(ops.iota)
 def _iota(writer: KernelWriter, op: Operation, index: Index, guards: Guards) -> Scalar:
     dtype = op.result.type.dtype
-    place = writer.index(index[op.attrs["axis"]])  # type: ignore[index]
+    place = writer.index(index[axis_of(op)])
     return place if dtype is int64 else writer.compute(ops.cast, place, dtype=dtype)
 
 
@@ -95,7 +89,11 @@ def _relinearised(writer: KernelWriter, op: Operation, index: Index, guards: Gua
     (x,) = op.operands
     if writer.in_memory(x) and x.strides is None:
         shape = op.result.type.shape
-        place = storage_place(op, index) if op.opdef is ops.as_strided else linear(index, row_major_strides(shape))
+        place = (
+            storage_place(op, index)
+            if op.opdef is ops.as_strided
+            else linear(index, row_major_strides(shape))
+        )
         return writer.load(x, place, guards)
     below = moved(op, index, writer.extents)
     assert below is not None
@@ -112,20 +110,24 @@ def _pad(writer: KernelWriter, op: Operation, index: Index, guards: Guards) -> S
     if not inside:
         return writer.read(x, below, guards)
     place = writer.place(x, below)
-    literal = constant_of(value)
+    literal = splat_of(value)
     if place is not None and literal is not None:
         return writer.load(*place, (*guards, *inside), literal)
     return writer.compute(
-        ops.select, writer.holds(inside), writer.read(x, below, (*guards, *inside)), writer.read(value, (), guards)
+        ops.select,
+        writer.holds(inside),
+        writer.read(x, below, (*guards, *inside)),
+        writer.read(value, (), guards),
     )
 
 
 def _padding(op: Operation, index: Index, writer: KernelWriter) -> tuple[Guards, Index] | None:
-    """(guards that hold inside the padded operand, index into it); None if the element surely lies outside."""
+    """(guards that hold inside the padded operand, index into it); None if the element surely lies
+    outside."""
     inside: list[Guard] = []
     below: list[Dim] = []
-    sides = (op.operands[0].type.shape, op.attrs["lo"], op.attrs["interior"])
-    for i, d, lo, interior in zip(index, *sides, strict=True):  # type: ignore[arg-type]
+    sides = (op.operands[0].type.shape, dims(op, "lo"), dims(op, "interior"))
+    for i, d, lo, interior in zip(index, *sides, strict=True):
         at, rest = divided(i - lo, interior + 1, writer.extents)
         if isinstance(rest, int) and rest != 0:
             return None
@@ -137,17 +139,9 @@ def _padding(op: Operation, index: Index, writer: KernelWriter) -> tuple[Guards,
     return tuple(inside), tuple(below)
 
 
-def constant_of(value: Value) -> Literal | None:
-    """The one element of a value that is a constant, through reshapes and expands."""
-    op = value.operation
-    while op is not None and op.opdef in (ops.reshape, ops.expand):
-        op = op.operands[0].operation
-    return splat(op.attrs["value"]) if op is not None and op.opdef is ops.constant else None  # type: ignore[arg-type]
-
-
 @_rule(ops.concat)
 def _concat(writer: KernelWriter, op: Operation, index: Index, guards: Guards) -> Scalar:
-    axis: int = op.attrs["axis"]  # type: ignore[assignment]
+    axis = axis_of(op)
     result: Scalar | None = None
     start: Dim = 0
     for x in op.operands:
@@ -158,32 +152,34 @@ def _concat(writer: KernelWriter, op: Operation, index: Index, guards: Guards) -
         if start != stop:
             inside = Guard(index[axis], start, stop)
             part = writer.read(x, below, (*guards, inside))
-            result = part if result is None else writer.compute(ops.select, writer.holds((inside,)), part, result)
+            result = (
+                part if result is None else writer.compute(ops.select, writer.holds((inside,)), part, result)
+            )
         start = stop
     return result if result is not None else writer.constant(0, op.result.type.dtype)
 
 
 @_rule(ops.fold)
 def _fold(writer: KernelWriter, op: Operation, index: Index, guards: Guards) -> Scalar:
-    """The windows that an element takes part in, added up in order of its place within them, starting from zero. Places
-    that take no part add +0, which changes no sum: a sum that starts from +0 is never -0."""
+    """The windows that an element takes part in, added up in order of its place within them, starting from
+    zero. Places that take no part add +0, which changes no sum: a sum that starts from +0 is never -0."""
     (ct,) = op.operands
     rank = op.result.type.rank
-    axes, strides, dilations = (op.attrs[n] for n in ("axes", "strides", "dilations"))
+    axes, strides, dilations = ints(op, "axes"), dims(op, "strides"), dims(op, "dilations")
     sizes = ct.type.shape[rank:]
-    if strides == sizes and all(d == 1 for d in dilations):  # type: ignore[union-attr]
+    if strides == sizes and all(d == 1 for d in dilations):
         at, place = list(index), []
-        for axis, size in zip(axes, sizes, strict=True):  # type: ignore[arg-type]
+        for axis, size in zip(axes, sizes, strict=True):
             at[axis], inner = divided(index[axis], size, writer.extents)
             place.append(inner)
-        term = _window_term(writer, ct, tuple(at), tuple(place), axes, guards)  # type: ignore[arg-type]
+        term = _window_term(writer, ct, tuple(at), tuple(place), axes, guards)
         return writer.compute(ops.add, writer.constant(0, term.dtype), term)
     with writer.reduction(ops.reduce_sum, "sequential", sizes, writer.depth(index, guards)) as sum_:
         at, rests = list(index), []
-        for axis, k, stride, dilation in zip(axes, sum_.index, strides, dilations, strict=True):  # type: ignore[arg-type]
+        for axis, k, stride, dilation in zip(axes, sum_.index, strides, dilations, strict=True):
             at[axis], rest = divided(index[axis] - k * dilation, stride, writer.extents)
             rests += [Guard(rest, 0, 1)] if rest != 0 else []
-        sum_.value = _window_term(writer, ct, tuple(at), sum_.index, axes, (*guards, *rests))  # type: ignore[arg-type]
+        sum_.value = _window_term(writer, ct, tuple(at), sum_.index, axes, (*guards, *rests))
     return sum_.result
 
 
@@ -205,9 +201,9 @@ def _window_term(
 @_rule(ops.reduce_sum, ops.reduce_prod, ops.reduce_max, ops.reduce_min, ops.argmax, ops.argmin)
 def _reduce(writer: KernelWriter, op: Operation, index: Index, guards: Guards) -> Scalar:
     (x,) = op.operands
-    axes: tuple[int, ...] = op.attrs["axes"]  # type: ignore[assignment]
+    axes = ints(op, "axes")
     shape = tuple(x.type.shape[a] for a in axes)
-    with writer.reduction(op.opdef, op.attrs["order"], shape, writer.depth(index, guards)) as made:  # type: ignore[arg-type]
+    with writer.reduction(op.opdef, str(op.attrs["order"]), shape, writer.depth(index, guards)) as made:
         kept, reduced = iter(index), iter(made.index)
         below = tuple(next(reduced) if a in axes else next(kept) for a in range(x.type.rank))
         made.value = writer.read(x, below, guards)
@@ -220,7 +216,7 @@ def _reduce(writer: KernelWriter, op: Operation, index: Index, guards: Guards) -
 @_rule(ops.gather)
 def _gather(writer: KernelWriter, op: Operation, index: Index, guards: Guards) -> Scalar:
     x, *indices = op.operands
-    axes: tuple[int, ...] = op.attrs["axes"]  # type: ignore[assignment]
+    axes = ints(op, "axes")
     rank = indices[0].type.rank
     places = [writer.read(i, index[:rank], guards) for i in indices]
     chosen, inside = data_places(writer, op, x, places, guards)
@@ -232,11 +228,11 @@ def _gather(writer: KernelWriter, op: Operation, index: Index, guards: Guards) -
 def data_places(
     writer: KernelWriter, op: Operation, x: Value, places: list[Scalar], guards: Guards
 ) -> tuple[list[Dim], Guards]:
-    """Indices into the axes `op.attrs["axes"]` of x from scalars, negative ones counted from the end, and the guards
-    under which they lie within x; checks that they do (where `guards` hold)."""
+    """Indices into the axes `op.attrs["axes"]` of x from scalars, negative ones counted from the end, and
+    the guards under which they lie within x; checks that they do (where `guards` hold)."""
     chosen: list[Dim] = []
     inside: list[Guard] = []
-    for axis, place in zip(op.attrs["axes"], places, strict=True):  # type: ignore[arg-type]
+    for axis, place in zip(ints(op, "axes"), places, strict=True):
         size: Dim = x.type.shape[axis]
         limit, zero = writer.index(size), writer.constant(0, int64)
         from_end = writer.compute(ops.add, place, limit)

@@ -1,8 +1,10 @@
-"""Writes the statements of one kernel: values are read at an index, whatever they need is computed on the way.
+"""Writes the statements of one kernel: values are read at an index, whatever they need is computed on the
+way.
 
-`KernelWriter.read(value, index)` gives the scalar that holds an element. A stored value is loaded; any other is computed
-from its operands, through movement ops by index arithmetic (`values.RULES`), once per index. A statement stands as far
-out as what it depends on allows, so what is the same for all elements of a loop is computed before the loop.
+`KernelWriter.read(value, index)` gives the scalar that holds an element. A stored value is loaded; any
+other is computed from its operands, through movement ops by index arithmetic (`values.RULES`), once per
+index. A statement stands as far out as what it depends on allows, so what is the same for all elements of a
+loop is computed before the loop.
 """
 
 from __future__ import annotations
@@ -13,13 +15,26 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from ...ir import ops
 from ...ir.dtypes import DType, int64
 from ...ir.expr import Dim, symbol, symbols_of
 from ...ir.graph import Location, Value
 from ...ir.kernel import (
-    Axis, Buffer, Check, Compute, Const, Guard, Index, Kernel, Load, Loop, Reduce, Scalar, Statement, Store,
+    Axis,
+    Buffer,
+    Check,
+    Compute,
+    Const,
+    Guard,
+    Index,
+    Kernel,
+    Load,
+    Loop,
+    Reduce,
+    Scalar,
+    Statement,
+    Store,
 )  # fmt: skip
-from ...ir import ops
 from ...ir.opdef import Attr, OpDef
 from ...ir.plan import CheckPoint
 from ...ir.types import Literal, TensorType, row_major_strides
@@ -71,9 +86,11 @@ class Built:
         """All accesses to its buffers."""
         return accesses(self.kernel)
 
-    def memory_with(self, *access: str) -> Iterator[Memory]:
-        """What the kernel's buffers with one of these kinds of access stand for."""
-        return (m for m, b in zip(self.memory, self.kernel.buffers, strict=True) if b.access in access)
+    def values(self, *access: str) -> Iterator[Value]:
+        """The values in the kernel's buffers with one of these kinds of access."""
+        for memory, buffer in zip(self.memory, self.kernel.buffers, strict=True):
+            if buffer.access in access and isinstance(memory, Value):
+                yield memory
 
 
 @dataclass(eq=False)
@@ -116,7 +133,8 @@ class KernelWriter:
     # Reading and writing elements.
 
     def read(self, value: Value, index: Place, guards: Guards = ()) -> Scalar:
-        """The element of a value at an index. Where the guards fail the scalar is arbitrary, and no memory is touched."""
+        """The element of a value at an index. Where the guards fail the scalar is arbitrary, and no memory
+        is touched."""
         from .values import evaluate
 
         if value.type.numel == 0:
@@ -145,7 +163,9 @@ class KernelWriter:
         """From here on this scalar holds the element."""
         self._scopes[self.depth(index)].known[value, index, ()] = scalar
 
-    def load(self, memory: Memory, place: Dim, guards: Guards = (), otherwise: Literal | None = None) -> Scalar:
+    def load(
+        self, memory: Memory, place: Dim, guards: Guards = (), otherwise: Literal | None = None
+    ) -> Scalar:
         """Load from memory; where the guards fail, `otherwise` (zero if not given)."""
         dtype = dtype_of(memory)
         if guards and otherwise is None:
@@ -269,13 +289,16 @@ class KernelWriter:
         last = max((a for a, d in enumerate(shape) if d != 1), default=-1)
         with ExitStack() as stack:
             yield tuple(
-                stack.enter_context(self.loop(innermost if a == last else outer, d)) for a, d in enumerate(shape)
+                stack.enter_context(self.loop(innermost if a == last else outer, d))
+                for a, d in enumerate(shape)
             )
 
     @contextmanager
-    def reduction(self, opdef: OpDef, order: str, shape: Shape, depth: int | None = None) -> Iterator[_Reduction]:
-        """A reduction over axes of this shape, standing at `depth` (the current place if not given). The block sets
-        `value`; afterwards `result` is the scalar."""
+    def reduction(
+        self, opdef: OpDef, order: str, shape: Shape, depth: int | None = None
+    ) -> Iterator[_Reduction]:
+        """A reduction over axes of this shape, standing at `depth` (the current place if not given). The
+        block sets `value`; afterwards `result` is the scalar."""
         axes = tuple(self.axis(d) for d in shape if d != 1) or (self.axis(1),)
         names = iter(axes)
         index = tuple(0 if d == 1 else symbol(next(names).name) for d in shape)
@@ -284,7 +307,9 @@ class KernelWriter:
         made = _Reduction(index)
         with self.body(axes) as statements:
             yield made
-        made.result = self._fresh(int64 if opdef in (ops.argmax, ops.argmin) else made.value.dtype, len(self._scopes) - 1)
+        made.result = self._fresh(
+            int64 if opdef in (ops.argmax, ops.argmin) else made.value.dtype, len(self._scopes) - 1
+        )
         self.add(Reduce(made.result, opdef, order, axes, tuple(statements), made.value))
         self._scopes = outer
 
@@ -316,7 +341,9 @@ class KernelWriter:
     def depth(self, index: Place, guards: Guards = ()) -> int:
         """The number of the innermost scope that an index and guards depend on."""
         most = max(map(self._depth, index), default=0)
-        return max(most, *(self._depth(d) for g in guards for d in (g.expr, g.low, g.high))) if guards else most
+        return (
+            max(most, *(self._depth(d) for g in guards for d in (g.expr, g.low, g.high))) if guards else most
+        )
 
     def finish(self, name: str) -> Built:
         """The kernel."""

@@ -1,4 +1,5 @@
-"""Lowers graphs given as text and compares what the kernel interpreter makes of the plan with the graph interpreter."""
+"""Lowers graphs given as text and compares what the kernel interpreter makes of the plan with the graph
+interpreter."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ def check_lowered(
     graph: str | Graph, *, calls: int | None = None, sizes: Mapping[str, int] | None = None,
     inputs: Sequence[np.ndarray] | None = None,
 ) -> Plan:  # fmt: skip
-    """Lower a graph, verify the plan, and run both on random inputs: the same bits. calls: how many there should be.
+    """Lower a graph, verify the plan, and run both on random inputs: the same bits. calls: how many there
+    should be.
 
     inputs: the logical arrays, where random ones won't do. sizes: values of symbolic sizes.
     """
@@ -36,9 +38,7 @@ def check_lowered(
     arrays = list(inputs) if inputs is not None else [random_array(v.type, rng, sizes) for v in graph.inputs]
     compare(graph, plan, arrays, sizes or {})
     if calls is not None:
-        assert len(plan.calls) == calls, (
-            f"{len(plan.calls)} calls: {[c.kernel for c in plan.calls]}"
-        )
+        assert len(plan.calls) == calls, f"{len(plan.calls)} calls: {[c.kernel for c in plan.calls]}"
     return plan
 
 
@@ -63,7 +63,9 @@ def storage_of(
     if value.strides is None:
         return np.ascontiguousarray(array).reshape(-1).copy()
     strides = [evaluate(s, sizes) for s in value.strides]
-    extent = 0 if 0 in array.shape else 1 + sum((n - 1) * s for n, s in zip(array.shape, strides, strict=True))
+    extent = (
+        0 if 0 in array.shape else 1 + sum((n - 1) * s for n, s in zip(array.shape, strides, strict=True))
+    )
     flat = np.full(extent, 77).astype(array.dtype) if under is None else under.copy()
     for at in np.ndindex(array.shape):
         flat[sum(i * s for i, s in zip(at, strides, strict=True))] = array[at]

@@ -77,12 +77,15 @@ def test_layer_norm_is_one_kernel() -> None:
     build = GraphBuilder("layer_norm")
     x, w, b = build.input(f32(2, 5, 24), "x"), build.input(f32(24), "w"), build.input(f32(24), "b")
     y, _ = normalized(build, x)
-    y = build(ops.add, build(ops.mul, y, broadcast(build, w, y.type.shape)), broadcast(build, b, y.type.shape))
+    y = build(
+        ops.add, build(ops.mul, y, broadcast(build, w, y.type.shape)), broadcast(build, b, y.type.shape)
+    )
     check_lowered(build.finish([y]), calls=1)
 
 
 def test_layer_norm_backward_is_one_kernel_over_rows() -> None:
-    """dx = scale * (g - mean(g) - y * mean(g * y)) with g = ct * w; the sums over rows for w and b are others."""
+    """dx = scale * (g - mean(g) - y * mean(g * y)) with g = ct * w; the sums over rows for w and b are
+    others."""
     build = GraphBuilder("layer_norm_backward")
     x, w, ct = build.input(f32(6, 24), "x"), build.input(f32(24), "w"), build.input(f32(6, 24), "ct")
     y, scale = normalized(build, x)
@@ -100,12 +103,16 @@ def test_cross_entropy_with_gradient_is_one_kernel_and_a_mean() -> None:
     classes = build(ops.iota, shape=(6, 10), axis=1, dtype=int64)
     hot = build(ops.eq, classes, rows_of(build, target, x))
     picked = reduce(build, ops.reduce_sum, build(ops.select, hot, logp, full(build, 0, x.type)), (1,))
-    loss = build(ops.neg, build(ops.div, reduce(build, ops.reduce_sum, picked, (0,)), scalar(build, 6, float32)))
+    loss = build(
+        ops.neg, build(ops.div, reduce(build, ops.reduce_sum, picked, (0,)), scalar(build, 6, float32))
+    )
     ct = build(ops.select, hot, full(build, -1 / 6, x.type), full(build, 0, x.type))
     back = build(ops.mul, build(ops.exp, logp), rows_of(build, reduce(build, ops.reduce_sum, ct, (1,)), x))
     graph = build.finish([loss, build(ops.sub, ct, back)])
     rng = np.random.default_rng(1)
-    check_lowered(graph, calls=2, inputs=[rng.normal(size=(6, 10)).astype(np.float32), rng.integers(0, 10, 6)])
+    check_lowered(
+        graph, calls=2, inputs=[rng.normal(size=(6, 10)).astype(np.float32), rng.integers(0, 10, 6)]
+    )
 
 
 @pytest.mark.parametrize("activation", [ops.gelu, ops.tanh, ops.silu])
@@ -138,7 +145,11 @@ def adam(build: GraphBuilder, p: Value, g: Value, m: Value, v: Value, lr: Value)
     new_m = build(ops.add, times(m, 0.9), times(g, 0.1))
     new_v = build(ops.add, times(v, 0.999), times(build(ops.mul, g, g), 0.001))
     step = build(ops.div, new_m, build(ops.add, build(ops.sqrt, new_v), full(build, 1e-8, p.type)))
-    return [(p, build(ops.sub, p, build(ops.mul, broadcast(build, lr, p.type.shape), step))), (m, new_m), (v, new_v)]
+    return [
+        (p, build(ops.sub, p, build(ops.mul, broadcast(build, lr, p.type.shape), step))),
+        (m, new_m),
+        (v, new_v),
+    ]
 
 
 def test_the_updates_of_all_parameters_are_one_kernel_in_place() -> None:
@@ -148,24 +159,32 @@ def test_the_updates_of_all_parameters_are_one_kernel_in_place() -> None:
     for n, shape in enumerate([(8, 5), (8,), (3, 8), (3,), (2, 3), ()]):
         p, g, m, v = (build.input(f32(*shape), f"{name}{n}") for name in "pgmv")
         updates += adam(build, p, g, m, v, lr)
-    arrays = [np.abs(np.random.default_rng(n).normal(size=v.type.shape)).astype(np.float32) for n, v in enumerate(build.inputs)]
+    arrays = [
+        np.abs(np.random.default_rng(n).normal(size=v.type.shape)).astype(np.float32)
+        for n, v in enumerate(build.inputs)
+    ]
     plan = check_lowered(build.finish([], updates), calls=1, inputs=arrays)
     assert plan.arena_bytes == 0
 
 
 def test_an_update_stays_out_of_the_contraction_that_makes_its_gradient() -> None:
     build = GraphBuilder("sgd")
-    x, ct, w, lr = (build.input(f32(*s), n) for s, n in [((4, 6), "x"), ((4, 20), "ct"), ((6, 20), "w"), ((), "lr")])
+    x, ct, w, lr = (
+        build.input(f32(*s), n) for s, n in [((4, 6), "x"), ((4, 20), "ct"), ((6, 20), "w"), ((), "lr")]
+    )
     g = build(ops.contract, x, ct, spec=contract_spec("b m", "b n", "m n", "b"))
     new = build(ops.sub, w, build(ops.mul, broadcast(build, lr, w.type.shape), g))
     dx = build(ops.contract, ct, w, spec=contract_spec("b n", "m n", "b m", "n"))
     plan = check_lowered(build.finish([dx], [(w, new)]))
     assert kernel_names(plan)[-1].startswith("mul_sub")
-    assert sum(isinstance(s, Contract) and len(s.body) == 1 for k in plan.kernels for s in k.statements()) == 2
+    assert (
+        sum(isinstance(s, Contract) and len(s.body) == 1 for k in plan.kernels for s in k.statements()) == 2
+    )
 
 
 def test_siblings_that_read_one_row_share_a_kernel() -> None:
-    check_lowered("""
+    check_lowered(
+        """
         graph g(%x: f32[5, 20]) {
           %0 = reduce_sum %x {axes=(1,), order="lanes"} : f32[5]
           %1 = reshape %0 {shape=(5, 1)} : f32[5, 1]
@@ -174,55 +193,70 @@ def test_siblings_that_read_one_row_share_a_kernel() -> None:
           %4 = reduce_max %3 {axes=(1,), order="lanes"} : f32[5]
           %5 = exp %4 : f32[5]
           return %0, %3, %5
-        }""", calls=1)
+        }""",
+        calls=1,
+    )
 
 
 def test_a_result_is_stored_by_the_reduction_that_computes_it() -> None:
-    plan = check_lowered("""
+    plan = check_lowered(
+        """
         graph g(%x: f32[5, 20]) {
           %0 = exp %x : f32[5, 20]
           %1 = reduce_sum %0 {axes=(1,), order="lanes"} : f32[5]
           return %0, %1
-        }""", calls=1)
+        }""",
+        calls=1,
+    )
     (kernel,) = plan.kernels
     kinds = [type(s).__name__ for s in kernel.statements()]
     assert kinds == ["Loop", "Reduce", "Load", "Compute", "Store", "Store"]
 
 
 def test_column_sums_take_their_prologue_and_epilogue() -> None:
-    check_lowered("""
+    check_lowered(
+        """
         graph g(%x: f32[300, 20], %y: f32[300, 20]) {
           %0 = mul %x, %y : f32[300, 20]
           %1 = exp %0 : f32[300, 20]
           %2 = reduce_sum %1 {axes=(0,), order="rows"} : f32[20]
           %3 = log %2 : f32[20]
           return %3
-        }""", calls=1)
+        }""",
+        calls=1,
+    )
 
 
 def test_a_dear_value_with_two_readers_is_computed_once() -> None:
-    plan = check_lowered("""
+    plan = check_lowered(
+        """
         graph g(%x: f32[30, 20]) {
           %0 = exp %x : f32[30, 20]
           %1 = reduce_sum %0 {axes=(0,), order="rows"} : f32[20]
           %2 = permute %0 {perm=(1, 0)} : f32[20, 30]
           return %1, %2
-        }""", calls=3)
+        }""",
+        calls=3,
+    )
     assert sum(getattr(s, "opdef", None) is ops.exp for k in plan.kernels for s in k.statements()) == 1
 
 
 def test_a_cheap_value_with_two_readers_is_computed_by_both() -> None:
-    check_lowered("""
+    check_lowered(
+        """
         graph g(%x: f32[30, 20]) {
           %0 = neg %x : f32[30, 20]
           %1 = reduce_sum %0 {axes=(0,), order="rows"} : f32[20]
           %2 = permute %0 {perm=(1, 0)} : f32[20, 30]
           return %1, %2
-        }""", calls=2)
+        }""",
+        calls=2,
+    )
 
 
 def test_no_cycle_between_groups() -> None:
-    """exp joins neither the contraction before nor the sum after: they depend on each other by another way."""
+    """exp joins neither the contraction before nor the sum after: they depend on each other by another
+    way."""
     check_lowered("""
         graph g(%x: f32[8, 8]) {
           %0 = exp %x : f32[8, 8]

@@ -87,11 +87,15 @@ def test_symbolic_sizes_and_strides() -> None:
 
 
 def test_dense_operands_of_run_time_size_are_one_flat_loop() -> None:
-    plan = check_lowered("""
+    plan = check_lowered(
+        """
         graph g(%x: f32[s0, s1], %y: f32[s0, s1]) {
           %0 = add %x, %y : f32[s0, s1]
           return %0
-        }""", calls=1, sizes={"s0": 3, "s1": 20})
+        }""",
+        calls=1,
+        sizes={"s0": 3, "s1": 20},
+    )
     assert "vector i1 < s0*s1 {" in print_kernel(plan.kernels[0])
 
 
@@ -249,7 +253,7 @@ def test_cumulative_sums_carry_along_the_axis() -> None:
           %3 = flip %w {axes=(2, 3)} : f32[4, 3, 3, 3]
           %4 = contract %2, %3 {spec=<[n, o, h + i - 1, v + j - 1] * [o, c, i, j] -> [n, c, h, v] over i, j, o where h = 9, v = 9>} : f32[2, 3, 9, 9]
           return %0, %4
-        }""",
+        }""",  # noqa: E501
         # pooling and its gradient, windows that meet and windows that overlap
         """graph g(%x: f32[2, 7, 9]) {
           %0 = window %x {axes=(1, 2), dilations=(1, 1), sizes=(2, 3), strides=(2, 3)} : f32[2, 3, 3, 2, 3]

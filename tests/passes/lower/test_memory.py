@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from vitrify.ir.expr import evaluate, symbol
 from vitrify.ir.kernel_text import parse_kernel
-from vitrify.ir.plan_interpreter import PlanStopped, run_plan
 from vitrify.ir.parser import parse_graph
+from vitrify.ir.plan_interpreter import PlanStopped, run_plan
 from vitrify.passes.lower import lower
 from vitrify.passes.lower.aliasing import accesses, may_share
 from vitrify.passes.lower.memory import Interval, place_blocks
@@ -22,7 +22,10 @@ from tests.passes.lower.lowering import check_lowered, kernel_names
 def test_live_blocks_do_not_overlap(seed: int) -> None:
     rng = np.random.default_rng(seed)
     starts = rng.integers(0, 20, 30)
-    intervals = [Interval(int(n), int(a), int(a + d)) for n, a, d in zip(rng.integers(0, 5000, 30), starts, rng.integers(0, 6, 30))]
+    intervals = [
+        Interval(int(n), int(a), int(a + d))
+        for n, a, d in zip(rng.integers(0, 5000, 30), starts, rng.integers(0, 6, 30))
+    ]
     offsets, total = place_blocks(intervals)
     for (i, a), (j, b) in itertools.combinations(enumerate(intervals), 2):
         if a.first <= b.last and b.first <= a.last and a.nbytes and b.nbytes:
@@ -94,26 +97,32 @@ def test_a_chain_of_kernels_shares_one_block() -> None:
 
 
 def test_an_update_waits_for_the_readers_of_the_old_contents() -> None:
-    plan = check_lowered("""
+    plan = check_lowered(
+        """
         graph g(%w: f32[8, 8], %x: f32[8, 8]) {
           %0 = add %w, %x : f32[8, 8]
           %1 = contract %x, %w {spec=<[m, k] * [k, n] -> [m, n] over k>} : f32[8, 8]
           update %w = %0
           return %1
-        }""", calls=2)
+        }""",
+        calls=2,
+    )
     assert kernel_names(plan)[-1].startswith("add")
     assert plan.updated == (0,) and plan.arena_bytes == 0
 
 
 def test_an_update_that_its_readers_need_is_copied_at_the_end() -> None:
     """The reader of the old contents needs the new ones too."""
-    plan = check_lowered("""
+    plan = check_lowered(
+        """
         graph g(%w: f32[8, 8], %x: f32[8, 8]) {
           %0 = add %w, %x : f32[8, 8]
           %1 = contract %0, %w {spec=<[m, k] * [k, n] -> [m, n] over k>} : f32[8, 8]
           update %w = %0
           return %1
-        }""", calls=3)
+        }""",
+        calls=3,
+    )
     assert kernel_names(plan)[-1] == "update"
 
 
@@ -135,14 +144,45 @@ def test_inputs_that_change_places() -> None:
 
 
 def test_a_part_of_an_input_is_overwritten_in_place() -> None:
-    plan = check_lowered("""
+    plan = check_lowered(
+        """
         graph g(%x: f32[100, 6], %v: f32[2, 6]) {
           %0 = exp %v : f32[2, 6]
           %1 = update_slice %x, %0 {starts=(3, 0), steps=(1, 1)} : f32[100, 6]
           update %x = %1
           return
-        }""", calls=1)
+        }""",
+        calls=1,
+    )
     assert plan.arena_bytes == 0
+
+
+def test_a_part_of_an_input_is_computed_from_itself_in_place() -> None:
+    plan = check_lowered(
+        """
+        graph g(%x: f32[100, 6]) {
+          %0 = slice %x {starts=(3, 0), steps=(2, 1), stops=(9, 6)} : f32[3, 6]
+          %1 = exp %0 : f32[3, 6]
+          %2 = update_slice %x, %1 {starts=(3, 0), steps=(2, 1)} : f32[100, 6]
+          update %x = %2
+          return
+        }""",
+        calls=1,
+    )
+    assert plan.arena_bytes == 0
+
+
+def test_a_part_of_an_input_is_computed_from_other_parts() -> None:
+    check_lowered("""
+        graph g(%x: f32[10, 6]) {
+          %0 = slice %x {starts=(3, 0), steps=(1, 1), stops=(9, 6)} : f32[6, 6]
+          %1 = exp %0 : f32[6, 6]
+          %2 = update_slice %x, %1 {starts=(2, 0), steps=(1, 1)} : f32[10, 6]
+          %3 = slice %x {starts=(0, 0), steps=(1, 1), stops=(2, 6)} : f32[2, 6]
+          %4 = update_slice %2, %3 {starts=(1, 0), steps=(1, 1)} : f32[10, 6]
+          update %x = %4
+          return
+        }""")
 
 
 def test_an_input_of_other_strides_is_updated_by_a_copy() -> None:
@@ -210,12 +250,15 @@ def test_a_check_that_is_an_operation() -> None:
 
 
 def test_equal_kernels_are_there_once() -> None:
-    plan = check_lowered("""
+    plan = check_lowered(
+        """
         graph g(%x: f32[4, 8], %u: f32[8, 8], %v: f32[8, 8]) {
           %0 = contract %x, %u {spec=<[m, k] * [k, n] -> [m, n] over k>} : f32[4, 8]
           %1 = tanh %0 : f32[4, 8]
           %2 = contract %1, %v {spec=<[m, k] * [k, n] -> [m, n] over k>} : f32[4, 8]
           %3 = tanh %2 : f32[4, 8]
           return %3
-        }""", calls=2)
+        }""",
+        calls=2,
+    )
     assert len(plan.kernels) == 1
