@@ -2,7 +2,7 @@
 
 A kernel is a list of statements over buffers. Axes and run-time sizes are symbols of index expressions
 (`ir.expr`); scalar SSA values (`%3`) hold elements. An integer SSA value may stand in an index expression by
-its name (`%3`), which is how gather addresses memory. Example, softmax over rows of run-time length:
+its name (`%3`), which is how gather addresses memory. docs/ir.md shows every form; softmax over rows:
 
     kernel softmax(%x: f32[s0*s1] in, %y: f32[s0*s1] out; s0, s1) {
       parallel i < s0 {
