@@ -16,6 +16,7 @@ from ..ir.dtypes import DType
 from ..ir.expr import Dim, Expr
 from ..ir.kernel import VECTOR, Axis, Kernel, Scalar, Statement
 from .indices import Indices, Value, splat
+from .known import Known
 from .lanes import MEMORY, REGISTER, Lanes, constant_text, lane_mask, type_text
 from .target import Target
 from .text import Function
@@ -84,6 +85,7 @@ class Context:
         self.f = f
         self.target = target
         self.indices = Indices(f)
+        self.known = Known()
         self.buffers = {b.name: Memory(f"%b.{b.name}", b.dtype) for b in kernel.buffers}
         self.group: Group | None = None
         self.status: str | None = None
@@ -173,7 +175,7 @@ class Context:
                 return firsts
             with self.indices.scope(self.f.place()):
                 return list(inner(start, firsts))
-        with self.indices.scope(self.f.place()):
+        with self.indices.scope(self.f.place()), self.known.stretch():
             return self.f.loop(start, stop, step, carried, inner)
 
     def bind(self, axis: str, value: Value, extent: Dim | None = None, *, lanes: bool = False) -> None:
@@ -187,7 +189,7 @@ class Context:
         self, condition: str, then: Callable[[], Sequence[str]], otherwise: Sequence[tuple[str, str]] = ()
     ) -> list[str]:
         """A branch; see Function.when."""
-        with self.indices.scope(self.f.place()):
+        with self.indices.scope(self.f.place()), self.known.stretch():
             return self.f.when(condition, then, otherwise)
 
     @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ..ir.expr import Dim, Expr, Monomial, Quotient, symbol, symbols_of
+from ..ir.expr import Dim, Expr, Monomial, Quotient, substitute, symbol, symbols_of
 from ..ir.kernel import VECTOR
 from .text import Function, Place
 
@@ -247,6 +247,17 @@ class Indices:
             rest.remove(varying[0])
             total = total + (Expr({tuple(rest): c}) if rest else c)
         return total
+
+    def pinned(self, dim: Dim) -> Dim | None:
+        """The expression with known symbols as numbers, lane axes by their lane 0; None if a lane axis isn't known."""
+        known: dict[str, Dim] = {}
+        for name in symbols_of(dim):
+            this = self._symbols[name]
+            if isinstance(this.value, int):
+                known[name] = this.value
+            elif this.varies:
+                return None
+        return substitute(dim, known)
 
     def settle(self, dim: Dim, align: int) -> Dim:
         """The expression with quotients by a multiple of `align` made simple: where the lane axis starts at

@@ -13,6 +13,7 @@ from ..ir.dtypes import DType, bool_
 from ..ir.expr import Dim
 from ..ir.kernel import VECTOR, Check, Guard, Load, Store
 from .context import Context, Memory, Reg
+from .known import Place, place_of
 from .lanes import MEMORY, constant_text, lane_mask, literal_text, scalar_text, type_suffix, type_text
 
 ALL = lane_mask(VECTOR)
@@ -21,15 +22,21 @@ _REVERSED = "<" + ", ".join(f"i32 {VECTOR - 1 - lane}" for lane in range(VECTOR)
 
 @dataclass(frozen=True)
 class _Access:
-    """Where a group accesses memory. stride: from lane to lane, None if it is not one number. masks: per
-    part, or None for all.
-    """
+    """Where a group accesses memory. stride: from lane to lane, None if it is not one number. masks: per part,
+    or None for all. fixed: the index of lane 0, where it is a run at a place known while emitting."""
 
     memory: Memory
     buffer: str
     index: Dim
     stride: Dim | None
     masks: tuple[str, ...] | None
+    fixed: Dim | None
+
+    def place(self, part: int) -> Place | None:
+        """Where a part of a run lies, if that is certain."""
+        if self.fixed is None:
+            return None
+        return place_of(self.buffer, self.fixed, part, self.masks[part] if self.masks is not None else None)
 
 
 def emit_load(ctx: Context, load: Load) -> None:
@@ -152,9 +159,11 @@ def _lane_masks(ctx: Context, guards: Sequence[Guard]) -> tuple[str, ...] | None
 def _access(ctx: Context, buffer: str, index: Dim, lanewise: Sequence[Guard]) -> _Access:
     memory = ctx.buffers[buffer]
     if ctx.group is None:
-        return _Access(memory, buffer, index, 0, None)
+        return _Access(memory, buffer, index, 0, None, None)
     settled = ctx.indices.settle(index, ctx.group.align)
-    return _Access(memory, buffer, settled, ctx.indices.stride(settled), _lane_masks(ctx, lanewise))
+    stride = ctx.indices.stride(settled)
+    fixed = ctx.indices.pinned(settled) if stride == 1 and not lanewise else None
+    return _Access(memory, buffer, settled, stride, _lane_masks(ctx, lanewise), fixed)
 
 
 def _read_scalar(ctx: Context, buffer: str, index: Dim) -> str:
@@ -164,6 +173,7 @@ def _read_scalar(ctx: Context, buffer: str, index: Dim) -> str:
 
 def _write_scalar(ctx: Context, buffer: str, index: Dim, value: Reg) -> None:
     memory = ctx.buffers[buffer]
+    ctx.known.forget(buffer, None)
     raw = _to_memory(ctx, value.parts[0], value.dtype, False)
     ctx.f.do(f"store {memory.element} {raw}, ptr {ctx.address(buffer, index)}, align {memory.align}")
 
@@ -172,16 +182,31 @@ def _read(ctx: Context, access: _Access, otherwise: str) -> list[str]:
     """A vector for each part of the group."""
     assert ctx.group is not None
     if access.stride in (1, -1):
-        return [_read_run(ctx, access, part, otherwise) for part in range(ctx.group.parts)]
+        return [_recalled(ctx, access, part, otherwise) for part in range(ctx.group.parts)]
     return [_gather(ctx, access, part, otherwise) for part in range(ctx.group.parts)]
 
 
 def _write(ctx: Context, access: _Access, values: Sequence[str]) -> None:
     for part, value in enumerate(values):
+        place = access.place(part)
+        ctx.known.forget(access.buffer, place)
+        if place is not None:
+            ctx.known.put(place, value)
         if access.stride in (1, -1):
             _write_run(ctx, access, part, value)
         else:
             _scatter(ctx, access, part, value)
+
+
+def _recalled(ctx: Context, access: _Access, part: int, otherwise: str) -> str:
+    """A part of a run: from registers if it is known, else from memory."""
+    place = access.place(part)
+    found = ctx.known.get(place) if place is not None else None
+    if found is None:
+        found = _read_run(ctx, access, part, otherwise)
+        if place is not None:
+            ctx.known.put(place, found)
+    return found
 
 
 def _run_address(ctx: Context, access: _Access, part: int) -> str:

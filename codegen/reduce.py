@@ -43,8 +43,12 @@ def _lanes(ctx: Context, s: Reduce, how: Reducer) -> State:
     first = how.first(scalar)
     if isinstance(extent, int):
         whole = extent // LANE_BLOCK * LANE_BLOCK
+        if 0 < extent <= LANE_BLOCK:  # the identity changes nothing: lanes start from it, so none is -0
+            return _block(ctx, s, how, 0, extent)
         total = _blocks(ctx, s, how, first, whole, lambda at: LANE_BLOCK)
-        return _block(ctx, s, how, total, whole, extent - whole) if extent > whole else total
+        if extent == whole:
+            return total
+        return how.join(scalar, total, _block(ctx, s, how, whole, extent - whole))
     size = ctx.index(extent)
 
     def length(at: Value) -> str:
@@ -57,16 +61,17 @@ def _lanes(ctx: Context, s: Reduce, how: Reducer) -> State:
 def _blocks(
     ctx: Context, s: Reduce, how: Reducer, total: State, stop: Value, length: Callable[[Value], Value]
 ) -> State:
-    carried = list(zip(how.types(ctx.lanes(s.value.dtype, False)), total, strict=True))
+    """total joined with all blocks before `stop`."""
+    scalar = ctx.lanes(s.value.dtype, False)
 
     def body(at: Value, values: list[str]) -> Sequence[str]:
-        return _block(ctx, s, how, tuple(values), at, length(at))
+        return how.join(scalar, tuple(values), _block(ctx, s, how, at, length(at)))
 
-    return tuple(ctx.loop(None, 0, stop, LANE_BLOCK, carried, body))
+    return tuple(ctx.loop(None, 0, stop, LANE_BLOCK, _carried(how, scalar, [total]), body))
 
 
-def _block(ctx: Context, s: Reduce, how: Reducer, total: State, at: Value, length: Value) -> State:
-    """total joined with the block of `length` elements from `at`."""
+def _block(ctx: Context, s: Reduce, how: Reducer, at: Value, length: Value) -> State:
+    """The block of `length` elements from `at`."""
     lanes = ctx.lanes(s.value.dtype, True)
     whole = length // VECTOR if isinstance(length, int) else STRAIGHT + 1
     state = _start(how, lanes)
@@ -75,14 +80,14 @@ def _block(ctx: Context, s: Reduce, how: Reducer, total: State, at: Value, lengt
     parts = whole if 0 < whole <= STRAIGHT else 1
     at, length, state = _whole(ctx, s, how, lanes, state, at, length, parts)
     state = _tail(ctx, s, how, lanes, state, at, length)
-    return how.join(ctx.lanes(s.value.dtype, False), total, how.total(lanes, state))
+    return how.total(lanes, state)
 
 
 def _joined(how: Reducer, lanes: Lanes, states: Sequence[State]) -> State:
     """The states joined in order."""
     result = states[0]
     for state in states[1:]:
-        result = how.join(lanes, result, state)
+        result = how.added(lanes, result, state)
     return result
 
 
@@ -127,7 +132,7 @@ def _tail(
         with ctx.scope(), ctx.vectors(Group(1, (mask,))):
             ctx.bind(_linear(s), start, _extent(s), lanes=True)
             taken = _values(ctx, s, how, start)[0]
-            return how.select(lanes, mask, how.join(lanes, state, taken), state)
+            return how.select(lanes, mask, how.added(lanes, state, taken), state)
 
     if isinstance(length, int):
         return tuple(masked()) if length else state

@@ -38,6 +38,10 @@ class Reducer:
         """a where the mask holds, else b."""
         return tuple(_of(lanes, e).select(mask, x, y) for e, x, y in zip(self.elements, a, b, strict=True))
 
+    def added(self, lanes: Lanes, a: State, b: State) -> State:
+        """join, without the instructions where a is the state of no values and that makes no difference."""
+        return b if self.exact and a[0] == self.first(lanes)[0] else self.join(lanes, a, b)
+
     def first(self, lanes: Lanes) -> State:
         """The state of no values."""
         return tuple(_of(lanes, e).const(s) for e, s in zip(self.elements, self.start, strict=True))
