@@ -56,8 +56,9 @@ class CheckPoint:
 
 @dataclass(frozen=True)
 class Plan:
-    """kernels: distinct ones, by name. outputs: for each graph output the buffer that holds it (an input's
-    name where the output is that input's updated or unchanged contents) and its type; outputs are row-major.
+    """kernels: distinct ones, by name. outputs: for each graph output the buffer that holds it and its type, in
+    row-major order. A plan may name an input there whose updated or unchanged contents the output is; what
+    `passes.lower` makes never does: each output has memory of its own, so that no two tensors share it unasked.
 
     updated: indices of the graph inputs whose contents the run replaces in place.
     """
