@@ -1,7 +1,7 @@
 """One panel of a contraction: all rows of 16 to 64 columns.
 
 A tile's sums land in scratch memory (a kilobyte or two, never out of the first-level cache) and the
-epilogue reads them from there row by row. Two nests:
+epilogue (`contract_epilogue`) reads them from there. Two nests:
 
     tile by tile    [pack]; for tile: for superblock: its sums; epilogue of the tile
     piece by piece  for block of rows: for superblock: for piece of it: pack; for tile: its chains go on;
@@ -14,19 +14,21 @@ on from memory.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..ir.kernel import VECTOR
 from ..ir.ops.ordered import CONTRACT_BLOCK
-from .context import tail_mask
+from .contract_epilogue import Epilogue
 from .contract_pack import SLACK, PackedAxis, Panel, pack_panel
 from .contract_sum import Contraction
 from .contract_tile import Layout, Tile, micro_kernel, passed_strides
 from .indices import Value
 
 _PIECE_BYTES = 128 << 10  # a packed panel: well inside the second-level cache, and it lies on the stack
-_BLOCK_ROWS = 240  # rows whose sums lie on the stack while a panel is packed piece by piece
+_BLOCK_ROWS = 240  # about so many rows' sums lie on the stack while a panel is packed piece by piece
+_TURNED_ROWS = 96  # the same where they are turned before the epilogue
 _LOW_TILES = (4, 1)  # heights of the tiles for the last rows, where their number is known at run time only
 
 
@@ -62,6 +64,8 @@ class _PanelEmitter:
         self.columns = VECTOR * vectors
         self.source = c.offset(c.rhs, [at], [c.column])
         self.heights = self._heights()
+        self.epilogue = Epilogue(c, at, vectors, valid)
+        self.turned = self.epilogue.is_turned()
         #: Axes that a micro-kernel walks; along the others a superblock has one step.
         self.walked = [i for i, chunk in enumerate(c.chunks) if chunk != 1] or [len(c.chunks) - 1]
         self.piece = self._piece()
@@ -89,40 +93,79 @@ class _PanelEmitter:
     # The two nests.
 
     def tile_by_tile(self) -> None:
-        c, tile_elements = self.c, self.heights[0] * self.columns
-        total = self._scratch(tile_elements)
-        chain = total if c.one_superblock else self._scratch(tile_elements)
-        whole = _Part((0,) * len(c.axes), c.chunks)
-        rhs = self._packed(whole) if self.packed else self.source
+        """Each tile's epilogue follows at once; if sums are turned, that of a block of rows after its
+        tiles."""
+        c = self.c
+        rhs = self._packed(_Part((0,) * len(c.axes), c.chunks)) if self.packed else self.source
+        tile_elements = self.heights[0] * self.columns
+        if not self.turned:
+            total = c.scratch(tile_elements)
+            chain = total if c.one_superblock else c.scratch(tile_elements)
 
-        def tile(row: Value, height: Value, kernel: Callable[[Layout], str]) -> None:
-            if c.may_be_empty:
-                self._clear(total, c.mul(height, self.columns))
+            def tile(row: Value, height: Value, kernel: Callable[[Layout], str]) -> None:
+                self._sums_of_tile(row, height, kernel, rhs, total, chain)
+                self.epilogue.rows(row, height, total)
 
-            def superblock(part: _Part) -> None:
-                first = self._is_first(part)
-                out = self._choose(first, total, chain)
-                b = rhs if self.packed else c.offset(rhs, part.starts, c.rhs_strides)
-                self._call(kernel, part, row, b, out, "false")
-                self._add_unless(first, total, chain, c.mul(height, self.columns))
+            self._tiles(0, c.m, tile)
+            return
+        block = self._block(_TURNED_ROWS)
+        sums = c.scratch(block * self.columns)
+        chain = sums if c.one_superblock else c.scratch(tile_elements)
 
-            self._superblocks(superblock)
-            self._epilogue(row, height, total)
+        def rows(first_row: Value) -> None:
+            count = c.least(block, c.sub(c.m, first_row))
 
-        self._tiles(0, c.m, tile)
+            def tile(row: Value, height: Value, kernel: Callable[[Layout], str]) -> None:
+                place = c.offset(sums, [c.sub(row, first_row)], [self.columns])
+                self._sums_of_tile(row, height, kernel, rhs, place, place if c.one_superblock else chain)
+
+            self._tiles(first_row, c.add(first_row, count), tile)
+            self.epilogue.turned(first_row, count, sums, block)
+
+        c.each(0, c.m, block, rows)
+
+    def _sums_of_tile(
+        self, row: Value, height: Value, kernel: Callable[[Layout], str], rhs: str, total: str, chain: str
+    ) -> None:
+        """All superblocks of a tile. rhs: the packed panel, or the operand; chain: room for one
+        superblock's sums."""
+        c = self.c
+        if c.may_be_empty:
+            self._clear(total, c.mul(height, self.columns))
+
+        def superblock(part: _Part) -> None:
+            first = self._is_first(part)
+            out = self._choose(first, total, chain)
+            b = rhs if self.packed else c.offset(rhs, part.starts, c.rhs_strides)
+            self._call(kernel, part, row, b, out, "false")
+            self._add_unless(first, total, chain, c.mul(height, self.columns))
+
+        self._superblocks(superblock)
+
+    def _block(self, rows: int) -> int:
+        """About so many rows, in whole tiles, and in whole vectors if sums are turned; all if there are
+        fewer."""
+        tile = self.heights[0]
+        unit = math.lcm(tile, VECTOR) if self.turned else tile
+        block = max(unit, rows // unit * unit)
+        whole = -(-self.c.m // VECTOR) * VECTOR if isinstance(self.c.m, int) else block
+        return min(block, whole)
 
     def piece_by_piece(self) -> None:
         c = self.c
-        block = min(c.m, _BLOCK_ROWS) if isinstance(c.m, int) else _BLOCK_ROWS
-        total = self._scratch(block * self.columns)
-        chain = total if c.one_superblock else self._scratch(block * self.columns)
+        block = self._block(_BLOCK_ROWS)
+        total = c.scratch(block * self.columns)
+        chain = total if c.one_superblock else c.scratch(block * self.columns)
 
         def rows(first_row: Value) -> None:
             count = c.least(block, c.sub(c.m, first_row))
             if c.may_be_empty:
                 self._clear(total, c.mul(count, self.columns))
             self._superblocks(lambda part: superblock(first_row, count, part))
-            self._epilogue(first_row, count, total)
+            if self.turned:
+                self.epilogue.turned(first_row, count, total, block)
+            else:
+                self.epilogue.rows(first_row, count, total)
 
         def superblock(first_row: Value, count: Value, part: _Part) -> None:
             first = self._is_first(part)
@@ -139,13 +182,13 @@ class _PanelEmitter:
 
             self._tiles(first_row, c.add(first_row, count), tile)
 
-        self._each(0, c.m, block, rows)
+        c.each(0, c.m, block, rows)
 
     def empty(self) -> None:
         """A sum of no steps: zeros."""
-        total = self._scratch(self.columns)
+        total = self.c.scratch(self.columns)
         self._clear(total, self.columns)
-        self._each(0, self.c.m, 1, lambda row: self._epilogue(row, 1, total))
+        self.c.each(0, self.c.m, 1, lambda row: self.epilogue.rows(row, 1, total))
 
     # Rows.
 
@@ -153,7 +196,7 @@ class _PanelEmitter:
         """body for each tile of the rows start .. stop - 1, of which there is at least one."""
         if len(self.heights) == 1:
             only = self.heights[0]
-            self._each(
+            self.c.each(
                 start, stop, only, lambda row: body(row, only, lambda layout: self._kernel(only, layout))
             )
             return
@@ -180,19 +223,6 @@ class _PanelEmitter:
             result = self.f(f"select i1 {condition}, {kind} {value}, {kind} {result}")
         return result
 
-    def _each(self, start: Value, stop: Value, step: Value, body: Callable[[Value], None]) -> None:
-        """for (i = start; i < stop; i += step) body(i)."""
-
-        def turn(index: Value, _: list[str]) -> Sequence[str]:
-            body(index)
-            return []
-
-        if isinstance(step, int):
-            self.ctx.loop(None, start, stop, step, [], turn)
-        else:
-            with self.ctx.scope():
-                self.f.loop(start, stop, step, [], turn)
-
     # Sums.
 
     def _superblocks(self, body: Callable[[_Part], None]) -> None:
@@ -212,7 +242,7 @@ class _PanelEmitter:
                 count = 1 if chunk == 1 else c.least(chunk, c.sub(extent, start))
                 along(axis + 1, (*starts, start), (*counts, count))
 
-            self._each(0, extent, chunk, turn)
+            c.each(0, extent, chunk, turn)
 
         along(0, (), ())
 
@@ -231,7 +261,7 @@ class _PanelEmitter:
             counts[axis] = c.least(size, c.sub(count, at))
             body(_Part(tuple(starts), tuple(counts)), self.f(f"icmp sgt i64 {at}, 0"))
 
-        self._each(0, count, size, turn)
+        c.each(0, count, size, turn)
 
     def _is_first(self, part: _Part) -> str:
         """An i1: whether it is the first superblock."""
@@ -249,7 +279,7 @@ class _PanelEmitter:
     def _packed(self, part: _Part) -> str:
         """Pack a part of the sum; the address of the panel."""
         c = self.c
-        panel = self._scratch((self._rows_at_most() + SLACK) * self.columns)
+        panel = c.scratch((self._rows_at_most() + SLACK) * self.columns)
         axes = tuple(PackedAxis(part.counts[i], c.rhs_strides[i]) for i in self.walked)
         source = c.offset(self.source, part.starts, c.rhs_strides)
         pack_panel(self.ctx, c.dtype, Panel(source, c.column, self.vectors, self.valid, axes), panel)
@@ -287,76 +317,23 @@ class _PanelEmitter:
 
     # Scratch memory.
 
-    def _scratch(self, elements: int) -> str:
-        return self.f.alloca(self.c.element, elements)
-
     def _clear(self, place: str, elements: Value) -> None:
         """Zero so many elements, a multiple of 16."""
-        c, align = self.c, self.c.dtype.itemsize
-
-        def one(at: Value) -> None:
-            self.f.do(f"store {c.vector} zeroinitializer, ptr {c.offset(place, [at], [1])}, align {align}")
-
-        self._each(0, elements, VECTOR, one)
+        self.c.each(0, elements, VECTOR, lambda at: self.c.store("zeroinitializer", place, at))
 
     def _add_unless(self, first: str, total: str, chain: str, elements: Value) -> None:
         """total += chain, unless the chain is the first and went into the total itself."""
         if first == "true":
             return
-        c, f = self.c, self.f
+        c = self.c
         add = "fadd" if c.dtype.is_floating_point else "add"
 
         def one(at: Value) -> None:
-            to, of = (c.offset(place, [at], [1]) for place in (total, chain))
-            x, y = (f(f"load {c.vector}, ptr {place}, align {c.dtype.itemsize}") for place in (to, of))
-            f.do(f"store {c.vector} {f(f'{add} {c.vector} {x}, {y}')}, ptr {to}, align {c.dtype.itemsize}")
+            x, y = c.load(total, at), c.load(chain, at)
+            c.store(self.f(f"{add} {c.vector} {x}, {y}"), total, at)
 
         def all_of_them() -> Sequence[str]:
-            self._each(0, elements, VECTOR, one)
+            c.each(0, elements, VECTOR, one)
             return []
 
-        self.ctx.when(f(f"xor i1 {first}, true"), all_of_them)
-
-    # The epilogue.
-
-    def _epilogue(self, first_row: Value, count: Value, sums: str) -> None:
-        """The contraction's body for so many rows of sums."""
-        c = self.c
-
-        def row(at: Value, places: list[str]) -> Sequence[str]:
-            parts = [
-                self.f(
-                    f"load {c.vector}, ptr {c.offset(places[0], [VECTOR * j], [1])}, align {c.dtype.itemsize}"
-                )
-                for j in range(self.vectors)
-            ]
-            self._body(at, parts)
-            return [c.offset(places[0], [self.columns], [1])]
-
-        self.ctx.loop(None, first_row, c.add(first_row, count), 1, [("ptr", sums)], row)
-
-    def _body(self, row: Value, parts: Sequence[str]) -> None:
-        contract = self.c.contract
-        whole = self.at if self.vectors == self.c.tile.vectors and self.valid is None else None
-        if whole is not None:
-            self.ctx.epilogue(contract.body, contract.m, row, contract.n, whole, contract.result, parts)
-            return
-        for j, part in enumerate(parts):  # the last panel may begin at any multiple of 16
-            column = self.c.add(self.at, VECTOR * j)
-            mask = self._mask(j)
-            self.ctx.epilogue(
-                contract.body,
-                contract.m,
-                row,
-                contract.n,
-                column,
-                contract.result,
-                [part],
-                [mask] if mask else None,
-            )
-
-    def _mask(self, j: int) -> str | None:
-        """The columns of vector j that exist; None for all."""
-        if self.valid is None or isinstance(self.valid, int) and self.valid >= VECTOR * (j + 1):
-            return None
-        return tail_mask(self.ctx, self.c.sub(self.valid, VECTOR * j))
+        self.ctx.when(self.f(f"xor i1 {first}, true"), all_of_them)

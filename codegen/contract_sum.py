@@ -3,7 +3,7 @@ tile."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..ir.errors import IRError
@@ -123,6 +123,36 @@ class Contraction:
         return self.ctx.address(
             buffer, substitute(index, dict.fromkeys((a.name for a in (c.m, c.n, *c.over)), 0))
         )
+
+    # Code.
+
+    def each(self, start: Value, stop: Value, step: Value, body: Callable[[Value], None]) -> None:
+        """for (i = start; i < stop; i += step) body(i)."""
+
+        def turn(index: Value, _: list[str]) -> Sequence[str]:
+            body(index)
+            return []
+
+        if isinstance(step, int):
+            self.ctx.loop(None, start, stop, step, [], turn)
+        else:
+            with self.ctx.scope():
+                self.f.loop(start, stop, step, [], turn)
+
+    def scratch(self, elements: int) -> str:
+        """Room on the stack."""
+        return self.f.alloca(self.element, elements)
+
+    def load(self, pointer: str, at: Value = 0) -> str:
+        """The vector that begins `at` elements after a pointer."""
+        return self.f(
+            f"load {self.vector}, ptr {self.offset(pointer, [at], [1])}, align {self.dtype.itemsize}"
+        )
+
+    def store(self, value: str, pointer: str, at: Value = 0) -> None:
+        """Write a vector `at` elements after a pointer."""
+        place = self.offset(pointer, [at], [1])
+        self.f.do(f"store {self.vector} {value}, ptr {place}, align {self.dtype.itemsize}")
 
     # Arithmetic on sizes.
 

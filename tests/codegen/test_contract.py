@@ -91,7 +91,7 @@ def test_rows_known_at_run_time(rows: int) -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("shape", [(3, 20, 4097), (2, 5, 8192), (3, 40, 1500), (245, 3, 1030)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 20, 4097), (2, 5, 8192), (3, 40, 1500), (245, 9, 1030)], ids=str)
 def test_long_sums(shape: tuple[int, int, int], layout: str) -> None:
     """Superblocks of 4096 steps; panels packed piece by piece; chains that go on from memory."""
     check(*shape, layout)
@@ -190,6 +190,49 @@ def test_the_epilogue_sees_rows_columns_and_what_is_around() -> None:
 """
     a, b, bias, res, y = data(320, 360, 20, 1600, 3000)
     check_kernel(text, {"a": a, "b": b, "bias": bias, "res": res, "y": y, "z": np.zeros(400, np.float32)})
+
+
+_TURNED = """kernel turned(%a: f32[{a}] in, %b: f32[{b}] in, %bias: f32[{m}] in, %c: f32[{c}] inout{sizes}) {{
+  %r = contract %a[{lhs}] * %b[{rhs}] over k < {k} for i < {m}, j < {n} : f32 {{
+    %0 = load %bias[i] : f32
+    %1 = add %r, %0 : f32
+    store %c[{out}], %1
+  }}
+}}
+"""
+
+
+def turned(m: object, n: object, k: object, *, packed: bool, sizes: str = "") -> str:
+    """The text of c = (a * b + bias)^T: stores are contiguous down the columns of the sums."""
+    expressions = {
+        "a": f"{m}*{k}", "b": f"{k}*{n}", "c": f"{m}*{n}", "lhs": f"i*{k} + k",
+        "rhs": f"k + j*{k}" if packed else f"k*{n} + j", "out": f"i + j*{m}",
+    }  # fmt: skip
+    texts = {name: str(parse_expr(text)) for name, text in expressions.items()}
+    return _TURNED.format(m=m, n=n, k=k, sizes=f"; {sizes}" if sizes else "", **texts)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize(
+    [(8, 16, 5), (16, 3, 7), (100, 20, 9), (250, 33, 6), (97, 8, 4), (20, 10, 4100), (40, 70, 1500),
+     (9, 20, 0)],
+    ids=str,
+)  # fmt: skip
+def test_vectors_of_the_epilogue_may_run_down_the_columns(shape: tuple[int, int, int], packed: bool) -> None:
+    m, n, k = shape
+    a, b, bias, c = data(m * k, k * n, m, m * n)
+    text = turned(m, n, k, packed=packed)
+    check_kernel(text, {"a": a, "b": b, "bias": bias, "c": c})
+    assert "scatter" not in text_of(parse_kernel(text)) or k == 0
+    assert "gather" not in text_of(parse_kernel(text)) or k == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 3), (16, 16, 4), (120, 35, 9), (250, 5, 1100), (0, 4, 4)], ids=str)
+def test_the_same_with_run_time_sizes(shape: tuple[int, int, int]) -> None:
+    m, n, k = shape
+    a, b, bias, c = data(m * k, k * n, m, m * n)
+    text = turned("m", "n", "q", packed=True, sizes="m, n, q")
+    check_kernel(text, {"a": a, "b": b, "bias": bias, "c": c}, {"m": m, "n": n, "q": k})
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.0, 1e-42, 3e38])
