@@ -1,4 +1,5 @@
-"""What joins tensors and the tracer: the backend that runs its graphs, and what it is told of our own objects."""
+"""What joins tensors and the tracer: the backend that runs its graphs, and what it is told of our own
+objects."""
 
 from __future__ import annotations
 
@@ -90,7 +91,8 @@ def _static(executable: CompiledGraph, output: int) -> Any:
 
 
 def shared_results(executable: CompiledGraph) -> list[int]:
-    """The outputs that an executable gives in memory that is not their own: an input's, or an earlier output's."""
+    """The outputs that an executable gives in memory that is not their own: an input's, or an earlier
+    output's."""
     inputs = {b.name for b in executable.plan.buffers if b.kind != "output"}
     names = [name for name, _ in executable.plan.outputs]
     return [i for i, name in enumerate(names) if name in inputs or name in names[:i]]
@@ -131,14 +133,16 @@ def _same_state(now: dict[str, Any], then: dict[str, Any]) -> bool:
 
 #: Functions of ours whose effects are not on tensors.
 _EFFECTS = frozenset((
-    "manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state", "set_state", "get_state", "set_num_threads",
-    "set_default_dtype", "set_printoptions", "register_hook", "register_forward_hook", "register_forward_pre_hook",
+    "manual_seed", "seed", "initial_seed", "get_rng_state", "set_rng_state", "set_state", "get_state",
+    "set_num_threads", "set_default_dtype", "set_printoptions", "register_hook", "register_forward_hook",
+    "register_forward_pre_hook",
     "register_post_accumulate_grad_hook", "add_param_group", "load_state_dict", "share_memory_", "compile",
     "requires_grad_", "retain_grad", "apply_", "map_",
 ))  # fmt: skip
 #: Modules of ours that deal in more than tensors: files, data sets, Python state.
 _OUTSIDE = (
-    "vitrify._save", "vitrify.utils", "vitrify.vision", "vitrify.optim.lr_scheduler", "vitrify._config", "vitrify._print",
+    "vitrify._save", "vitrify.utils", "vitrify.vision", "vitrify.optim.lr_scheduler", "vitrify._config",
+    "vitrify._print",
     "vitrify._explain",
 )  # fmt: skip
 
@@ -146,7 +150,7 @@ _OUTSIDE = (
 class FrontendWorld:
     """What the tracer is told of our objects."""
 
-    tensor = Tensor
+    tensor: type = Tensor
 
     def stateful(self, obj: object) -> bool:
         from .nn import Module
@@ -167,7 +171,10 @@ class FrontendWorld:
 
         capture.note(default_generator._state)
         read = Expression("{0}()", (_promotion.get_default_dtype,))
-        capture.guard("default dtype", value_guard(read, _promotion.get_default_dtype(), "the default dtype is the same"))
+        capture.guard(
+            "default dtype",
+            value_guard(read, _promotion.get_default_dtype(), "the default dtype is the same"),
+        )
 
     def watch(self, capture: Capture, obj: Any) -> None:
         from .nn import Module
@@ -190,7 +197,8 @@ def _watch_module(capture: Capture, root: Any) -> None:
 
 
 def _watch_optimizer(capture: Capture, optimizer: Any) -> None:
-    """Its state is made first, so that a compiled step finds at the first call what it finds at all later ones."""
+    """Its state is made first, so that a compiled step finds at the first call what it finds at all later
+    ones."""
     with activate(None):
         optimizer._materialize()
     kind = type(optimizer).__name__
@@ -220,7 +228,9 @@ def _watch_parameter_state(capture: Capture, optimizer: Any, param: Tensor) -> N
     state = optimizer.state[param]
     read = Expression("{0}.state.get({1})", (optimizer, param))
     capture.read(read, state, f"the state of a parameter of the {type(optimizer).__name__} is the same")
-    capture.read_all(state, f"the state of a parameter of the {type(optimizer).__name__} holds the same tensors")
+    capture.read_all(
+        state, f"the state of a parameter of the {type(optimizer).__name__} holds the same tensors"
+    )
 
 
 def hyper_parameter(group: dict[str, Any], name: str) -> Any:

@@ -1,8 +1,9 @@
 """`compile`: from a function, a module or a whole training step to native code, with the same meaning.
 
-A call is answered by the first tier that can: a *replay* (guards, then one native call; see `_replay`); else a *capture*,
-which runs the Python once and, if all that it saw can be guarded, leaves a new replay; else *segments*: the Python runs at
-each call, and what it does with tensors runs compiled between the points where it needs their values.
+A call is answered by the first tier that can: a *replay* (guards, then one native call; see `_replay`); else
+a *capture*, which runs the Python once and, if all that it saw can be guarded, leaves a new replay; else
+*segments*: the Python runs at each call, and what it does with tensors runs compiled between the points where
+it needs their values.
 """
 
 from __future__ import annotations
@@ -40,14 +41,15 @@ Kwargs = dict[str, Any]
 
 
 class CaptureWarning(UserWarning):
-    """Part of a compiled function can't be replayed without running its Python; the message says where and why."""
+    """Part of a compiled function can't be replayed without running its Python; the message says where and
+    why."""
 
 
 class Program:
     """What is known about one compiled function.
 
-    specializations: the replays, oldest first. captures: how often the Python was run to make one. reasons: why calls
-    run in segments, if any do.
+    specializations: the replays, oldest first. captures: how often the Python was run to make one. reasons:
+    why calls run in segments, if any do.
     """
 
     #: Replays kept; a function that needs more runs in segments.
@@ -85,11 +87,17 @@ class Program:
                 return result
             key = call_key(args, kwargs)
             attempts = self._attempts.get(key, 0)
-            if attempts < self.MOST_ATTEMPTS and len(self.specializations) < self.MOST_SPECIALIZATIONS or self.fullgraph:
+            if (
+                attempts < self.MOST_ATTEMPTS
+                and len(self.specializations) < self.MOST_SPECIALIZATIONS
+                or self.fullgraph
+            ):
                 return self._capture(args, kwargs, key)
             if not self._attempts.get(key):
-                self._warn_once("limit", f"{self.name} was compiled for {len(self.specializations)} kinds of calls; others "
-                                "run in segments")  # fmt: skip
+                kinds = len(self.specializations)
+                self._warn_once(
+                    "limit", f"{self.name} was compiled for {kinds} kinds of calls; others run in segments"
+                )
             return self._segments(args, kwargs)
 
     def graphs(self, specialization: int = -1) -> list[CompiledGraph]:
@@ -121,7 +129,9 @@ class Program:
             except NotReplayable as why:
                 if self.fullgraph:
                     _undo(recorder)
-                    raise CaptureError(f"{self.name}: {why} (fullgraph=True)") from None
+                    raise CaptureError(
+                        f"{Reason(str(why), _place_of(self.function))} (fullgraph=True)"
+                    ) from None
                 recorder.blocked.append(Reason(str(why), _place_of(self.function)))
         self._attempts[key] = self._attempts.get(key, 0) + 1
         recorder.flush()
@@ -137,7 +147,8 @@ class Program:
         return recorder
 
     def _finish_after(self, error: BaseException, recorder: Recorder) -> None:
-        """An error came out of the function: first bring the state to where eager would be, then let it go on."""
+        """An error came out of the function: first bring the state to where eager would be, then let it go
+        on."""
         recorder.flush()
         raise error.with_traceback(_users(error))
 
@@ -234,6 +245,7 @@ class Program:
         self.segment_runs += 1
         recorder = self._recorder(hoist=True)
         capture = Capture(self._world, recorder, proving=False)
+        capture.note_arguments((*args, *kwargs.values()))
         try:
             with _dispatch.recording(recorder):
                 result = call_captured(capture, self.function, args, kwargs)
@@ -322,7 +334,7 @@ class CompiledFunction:
         return f"<compiled {self.program.function!r}>"
 
     def ir(self, stage: str = "captured", specialization: int = -1) -> str:
-        """The program as text: captured, optimized, kernels, plan, llvm or asm. ValueError for another stage."""
+        """The program as text: captured, optimized, kernels, plan, llvm or asm. Raises ValueError."""
         if stage not in STAGES:
             raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
         return "\n".join(graph.text(stage) for graph in self.program.graphs(specialization))
@@ -355,14 +367,16 @@ _BACKENDS = ("vitrify", "inductor")
 
 def compile(
     model: Any = None, *, fullgraph: bool = False, dynamic: bool | None = None, backend: str = "vitrify",
-    mode: str | None = None, options: dict[str, Any] | None = None, disable: bool = False, numerics: str = "exact",
+    mode: str | None = None, options: dict[str, Any] | None = None, disable: bool = False,
+    numerics: str = "exact",
 ) -> Any:  # fmt: skip
     """Compile a function, a method or a module; also a decorator, bare or with arguments.
 
-    The result means what the original means, in every bit. What can't be followed runs as Python, with one warning that
-    names file, line and reason; with `fullgraph=True` that is a CaptureError. A module is compiled in place: it keeps its
-    class, attributes and state_dict. dynamic: sizes are specialised, whatever it says. mode, backend: accepted as
-    PyTorch's are; there is one backend. numerics: "exact" (the bits that eager gives), or "fast", which allows others.
+    The result means what the original means, in every bit. What can't be followed runs as Python, with one
+    warning that names file, line and reason; with `fullgraph=True` that is a CaptureError. A module is
+    compiled in place: it keeps its class, attributes and state_dict. dynamic: sizes are specialised, whatever
+    it says. mode, backend: accepted as PyTorch's are; there is one backend. numerics: "exact" (the bits that
+    eager gives), or "fast", which allows others.
 
     >>> @vitrify.compile
     ... def step(x, y):
@@ -394,11 +408,15 @@ def compile(
 
 def _check_options(mode: Any, backend: Any, options: Any, numerics: str) -> None:
     if mode is not None and options is not None:
-        raise RuntimeError("Either mode or options can be specified, but both can't be specified at the same time.")
+        raise RuntimeError(
+            "Either mode or options can be specified, but both can't be specified at the same time."
+        )
     if mode not in _MODES:
         raise RuntimeError(f"Unrecognized mode={mode}, should be one of: {', '.join(map(str, _MODES[1:]))}")
     if backend not in _BACKENDS:
-        raise RuntimeError(f"Invalid backend: {backend!r}, see `vitrify.compile`: there is one, {_BACKENDS[0]!r}")
+        raise RuntimeError(
+            f"Invalid backend: {backend!r}, see `vitrify.compile`: there is one, {_BACKENDS[0]!r}"
+        )
     for name in options or {}:
         raise RuntimeError(f"Unexpected optimization option {name}, known options are: none")
     if numerics not in ("exact", "fast"):

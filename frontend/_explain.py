@@ -14,9 +14,10 @@ from ._compile import CaptureWarning, CompiledFunction, Program
 class Explanation:
     """What `explain` found; printing it gives a report.
 
-    tier: "replay" (one native call) or "segments". segments: number of compiled graphs that one call runs. guards: what must
-    hold for the replay. reasons: why it is not replayed, each with file and line. kernels: names, in order of first use.
-    compile_seconds: spent on compiling it so far. captures: how often its Python was run for a replay.
+    tier: "replay" (one native call) or "segments". segments: number of compiled graphs that one call runs.
+    guards: what must hold for the replay. reasons: why it is not replayed, each with file and line. kernels:
+    names, in order of first use. compile_seconds: spent on compiling it so far. captures: how often its
+    Python was run for a replay.
     """
 
     name: str
@@ -31,7 +32,11 @@ class Explanation:
     compile_seconds: float
 
     def __str__(self) -> str:
-        how = "replayed as one native call" if self.tier == "replay" else f"run in {self.segments} compiled segment(s)"
+        how = (
+            "replayed as one native call"
+            if self.tier == "replay"
+            else f"run in {self.segments} compiled segment(s)"
+        )
         lines = [f"{self.name}: {how}; {self.operations} operations in {len(self.kernels)} kernels"]
         lines.append(f"captures: {self.captures}, specializations: {self.specializations}")
         lines.append(f"compile time: {self.compile_seconds:.3f} s")

@@ -1,18 +1,20 @@
-"""A compiled forward whose backward is called outside: one node of the tape with a compiled backward of its own.
+"""A compiled forward whose backward is called outside: one node of the tape with a compiled backward of its
+own.
 
-The capture's own tape, still traced, is kept as the pattern of it: running that tape backward on placeholders for the
-cotangents emits the backward part of the joint graph, in the order in which eager would add up. So detached values, grad
-mode and custom functions mean what they meant to the tape. Which cotangents are defined, and which edges have received
-contributions already, is part of the graph; each combination is compiled when it is first seen.
+The capture's own tape, still traced, is kept as the pattern of it: running that tape backward on placeholders
+for the cotangents emits the backward part of the joint graph, in the order in which eager would add up. So
+detached values, grad mode and custom functions mean what they meant to the tape. Which cotangents are
+defined, and which edges have received contributions already, is part of the graph; each combination is
+compiled when it is first seen.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from vitrify.ir.graph import Graph, Value
+from vitrify.ir.graph import Graph
 from vitrify.ir.strided import StridedType, strided_type
 from vitrify.passes.autodiff.joint import JointGraph
 from vitrify.passes.autodiff.partition import extract, partition
@@ -26,26 +28,28 @@ from vitrify.tracer.traced import TracedStorage, TracedValue
 from . import _dispatch
 from ._autograd import FREED, Engine, written_over
 from ._tape import Edge, MultiNode, Node, OutputOf, is_grad_enabled, no_grad
-from ._tensor import Tensor, edge_of, track
+from ._tensor import Tensor, edge_of, track, version_of
 
 #: Which outputs have a cotangent, and which edges have a partial one.
 Pattern = tuple[tuple[bool, ...], tuple[bool, ...]]
 
 
 class Region:
-    """The differentiable part of a replay. outputs: the captured tensors that require grad; edges: where it ends."""
+    """The differentiable part of a replay. outputs: the captured tensors that require grad; edges: where it
+    ends."""
 
     def __init__(self, recorder: Recorder, segment: Segment, outputs: Sequence[Tensor]) -> None:
         self._recorder = recorder
         self._segment = segment
         self._outputs = list(outputs)
-        self._roots = [edge for x in outputs if (edge := edge_of(x)) is not None]
-        self.nodes = list(_inside(self._roots, recorder.first_node))
-        self.edges = _border(self._roots, self.nodes)
+        self.roots = [edge for x in outputs if (edge := edge_of(x)) is not None]
+        self.nodes = sorted(_inside(self.roots, recorder.first_node), key=lambda edge: edge.number)
+        self.edges = _border(self.roots, self.nodes)
         #: Of the tensors at the edges.
-        self.types: dict[Edge, StridedType] = {}
+        self.types: list[StridedType] = []
         self._lock = threading.Lock()
         self._backwards: dict[Pattern, Backward] = {}
+        self._values: CompiledGraph | None = None
         everything = (True,) * len(outputs), (False,) * len(self.edges)
         joint = self._joint(everything)
         parts = partition(joint)
@@ -54,11 +58,33 @@ class Region:
         self.saved = list(parts.forward.outputs[len(segment.results) :])
         self._backwards[everything] = Backward(parts.backward, joint.gradients)
 
+    def settle(self, types: list[StridedType]) -> None:
+        """Once the replay is built: let go of the tensors and the tape outside that the capture was made
+        with."""
+        self.types = types
+        stand_ins = {edge: Edge(edge.number) for edge in self.edges}
+        self.edges = [stand_ins[edge] for edge in self.edges]
+        self.roots = [stand_ins.get(edge, edge) for edge in self.roots]
+        for node in self.nodes:
+            if isinstance(node, Node | MultiNode):
+                node.edges = tuple(stand_ins.get(e, e) if e is not None else None for e in node.edges)
+            _replace_kept(node, self._traced)
+        self._outputs = [self._traced(x) for x in self._outputs]
+        self._recorder.disown(self._segment)
+
+    def _traced(self, x: Tensor) -> Tensor:
+        """A tensor of the capture without its ties to tensors outside."""
+        return Tensor(self._recorder.operand(x._storage, x._type), x._type)
+
     def attach(
-        self, outputs: Sequence[Tensor], edges: tuple[Edge, ...], kept: tuple[Any, ...], saved: tuple[Any, ...]
+        self,
+        outputs: Sequence[Tensor],
+        edges: tuple[Edge, ...],
+        inputs: tuple[Any, ...],
+        saved: tuple[Any, ...],
     ) -> None:
         """Give the outputs of a replay their place in the tape: one node whose edges are `edges`."""
-        call = _Call(self, kept, saved)
+        call = Call(self, edges, inputs, saved)
         node = MultiNode(edges, len(outputs), call.cotangents, "CompiledBackward", takes_partials=True)
         for i, x in enumerate(outputs):
             x._node = OutputOf(node, i)
@@ -79,19 +105,62 @@ class Region:
         """What has been compiled of it so far."""
         return [b.executable for b in self._backwards.values() if b.executable is not None]
 
-    def kept_value(self, place: int) -> Value:
-        """The graph input of a storage that the backward part reads."""
-        return self._segment.graph.inputs[self.kept[place]]
+    def input_type(self, place: int) -> StridedType:
+        """The type of an input of the forward graph."""
+        type = self._segment.graph.inputs[place].type
+        return strided_type(type.dtype, type.shape)  # type: ignore[arg-type]
+
+    def concrete_tape(self, call: Call) -> dict[Edge, Edge]:
+        """The tape of the region for one call, as eager would have recorded it: new nodes for the traced
+        ones.
+
+        What the nodes saved is computed again from the inputs. Raises RuntimeError if those were changed
+        since.
+        """
+        assert call.inputs is not None
+        if self._segment.updated or any(isinstance(node, MultiNode) for node in self.nodes):
+            raise RuntimeError(
+                "a compiled function that changes tensors in place or uses a custom Function can't be "
+                "differentiated twice from outside: take both derivatives inside of it, or don't compile it"
+            )
+        call.check_versions(range(len(call.inputs)))
+        saved = [x for node in self.nodes for x in _kept_by(node)]
+        with self._lock:
+            if self._values is None:
+                self._values = compile_graph(self._graph_of(saved))
+        storages = iter(self._values.run(call.inputs))
+        tape: dict[Edge, Edge] = dict(zip(self.edges, call.edges, strict=True))
+        for node in self.nodes:
+            assert isinstance(node, Node)
+            kept = tuple(Tensor(next(storages), _dense(x._type)) for x in node.saved or ())
+            edges = tuple(None if e is None else tape[e] for e in node.edges)
+            tape[node] = Node(node.op, node.program, edges, node.kept, kept, tuple(map(version_of, kept)))
+        return tape
+
+    def _graph_of(self, tensors: Sequence[Tensor]) -> Graph:
+        """The forward graph with these tensors of its tape as outputs."""
+        recorder = self._recorder
+        with recorder.aside(), _dispatch.recording(recorder):
+            traced = [recorder.operand(x._storage, x._type) for x in tensors]
+            graph = recorder.extended(self._segment, (), traced)
+        outputs = graph.outputs[len(self._segment.results) :]
+        return Graph(graph.inputs, graph.operations, outputs, (), f"{graph.name}_values")
 
     def _joint(self, pattern: Pattern) -> JointGraph:
         """Forward and backward in one graph."""
         recorder = self._recorder
         with recorder.aside(), _dispatch.recording(recorder), no_grad():
-            cotangents = [self._placeholder(x) for x, given in zip(self._outputs, pattern[0], strict=True) if given]
+            cotangents = [
+                self._placeholder(x) for x, given in zip(self._outputs, pattern[0], strict=True) if given
+            ]
             partials = [self._partial(e) for e, given in zip(self.edges, pattern[1], strict=True) if given]
-            roots = [e for e, given in zip(self._roots, pattern[0], strict=True) if given]
-            engine = Engine(list(zip(roots, (t for _, t in cotangents), strict=True)), self.edges, keep=True, stop=True)
-            for (_, x), edge in zip(partials, (e for e, g in zip(self.edges, pattern[1], strict=True) if g), strict=True):
+            roots = [e for e, given in zip(self.roots, pattern[0], strict=True) if given]
+            engine = Engine(
+                list(zip(roots, (t for _, t in cotangents), strict=True)), self.edges, keep=True, stop=True
+            )
+            for (_, x), edge in zip(
+                partials, (e for e, g in zip(self.edges, pattern[1], strict=True) if g), strict=True
+            ):
                 engine.deliver(edge, x)
             engine.run(accumulate=False)
             reached = [engine.reached.get(edge) for edge in self.edges]
@@ -107,7 +176,7 @@ class Region:
         return slot, made
 
     def _partial(self, edge: Edge) -> tuple[PlaceholderSlot, Tensor]:
-        return self._placeholder(Tensor(None, self.types[edge]))
+        return self._placeholder(Tensor(None, self.types[self.edges.index(edge)]))
 
 
 class Backward:
@@ -128,44 +197,68 @@ class Backward:
         return [Tensor(s, t) for s, t in zip(outputs, types, strict=True)]
 
 
-class _Call:
-    """One run of a region's forward part, waiting for its backward."""
+class Call:
+    """One run of a region's forward part, waiting for its backward. edges: where its cotangents go."""
 
-    def __init__(self, region: Region, kept: tuple[Any, ...], saved: tuple[Any, ...]) -> None:
-        self._region = region
-        self._kept: tuple[Any, ...] | None = kept
-        self._versions = tuple(map(memory.version, kept))
+    def __init__(
+        self, region: Region, edges: tuple[Edge, ...], inputs: tuple[Any, ...], saved: tuple[Any, ...]
+    ) -> None:
+        self.region = region
+        self.edges = edges
+        self.inputs: tuple[Any, ...] | None = inputs
+        self._versions = tuple(map(memory.version, inputs))
         self._saved = saved
 
     def cotangents(
         self, cotangents: Sequence[Tensor | None], keep: bool, partials: Sequence[Tensor | None]
     ) -> list[Tensor | None]:
         """The cotangents of the region's edges, with what they had received before."""
-        if self._kept is None:
+        if self.inputs is None:
             raise RuntimeError(FREED)
-        self._check_versions(self._kept)
         if is_grad_enabled():
-            raise RuntimeError(
-                "a compiled region can't be differentiated twice: call the function without vitrify.compile, or take both "
-                "derivatives inside of the compiled function"
-            )
+            return differentiable_cotangents(self, cotangents, partials)
+        self.check_versions(self.region.kept)
         pattern = tuple(x is not None for x in cotangents), tuple(x is not None for x in partials)
-        backward = self._region.backward(pattern)
+        backward = self.region.backward(pattern)
         given = [_row_major(x) for x in (*cotangents, *partials) if x is not None]
+        kept = [self.inputs[i] for i in self.region.kept]
         try:
-            found = backward.run([*self._kept, *self._saved, *(x._storage for x in given)])
+            found = backward.run([*kept, *self._saved, *(x._storage for x in given)])
         except CheckFailed as failed:
             raise RuntimeError(str(failed)) from None
         if not keep:
-            self._kept, self._saved = None, ()
+            self.inputs, self._saved = None, ()
         return [None if g is None else found[g] for g in backward.gradients]
 
-    def _check_versions(self, kept: tuple[Any, ...]) -> None:
-        for place, (storage, then) in enumerate(zip(kept, self._versions, strict=True)):
+    def check_versions(self, places: Iterable[int]) -> None:
+        """Raises RuntimeError, as eager does, if one of these inputs was changed in place since."""
+        assert self.inputs is not None
+        for place in places:
+            storage, then = self.inputs[place], self._versions[place]
             if (now := memory.version(storage)) != then:
-                type = self._region.kept_value(place).type
-                seen = Tensor(storage, strided_type(type.dtype, type.shape))  # type: ignore[arg-type]
-                raise RuntimeError(written_over(seen, None, now, then))
+                type = self.region.input_type(place)
+                raise RuntimeError(written_over(Tensor(storage, type), None, now, then))
+
+
+def differentiable_cotangents(
+    call: Call, cotangents: Sequence[Tensor | None], partials: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """The cotangents of a region's edges, recorded on the tape (create_graph): the region's own tape is made
+    concrete for this call, and run backward eagerly."""
+    region = call.region
+    tape = region.concrete_tape(call)
+    roots = [(tape[e], ct) for e, ct in zip(region.roots, cotangents, strict=True) if ct is not None]
+    edges = [tape[e] for e in region.edges]
+    engine = Engine(roots, edges, keep=True, stop=True)
+    for edge, partial in zip(edges, partials, strict=True):
+        if partial is not None:
+            engine.deliver(edge, partial)
+    engine.run(accumulate=False)
+    return [engine.reached.get(edge) for edge in edges]
+
+
+def _dense(type: StridedType) -> StridedType:
+    return strided_type(type.dtype, type.shape)
 
 
 def _row_major(x: Tensor) -> Tensor:
@@ -211,17 +304,29 @@ def _border(roots: Sequence[Edge], nodes: Sequence[Edge]) -> list[Edge]:
 
 def storages_saved(roots: Sequence[Edge], first: int) -> set[TracedStorage]:
     """The traced storages that the tape made since holds for its backward."""
-    saved: list[Any] = []
-    for edge in _inside(roots, first):
-        if isinstance(edge, Node):
-            saved += edge.saved or ()
-        elif isinstance(edge, MultiNode) and edge.context is not None:
-            saved += _tensors_of(edge.context)
+    saved = [x for edge in _inside(roots, first) for x in _kept_by(edge)]
     return {x._storage.storage for x in saved if isinstance(x._storage, TracedValue)}
 
 
-def _tensors_of(context: Any) -> list[Tensor]:
-    """What a `Function` has kept for its backward."""
+def _replace_kept(edge: Edge, new: Callable[[Tensor], Tensor]) -> None:
+    """Let a node keep other tensors for its backward."""
+    if isinstance(edge, Node) and edge.saved is not None:
+        edge.saved = tuple(map(new, edge.saved))
+    elif isinstance(edge, MultiNode) and edge.context is not None:
+        context: Any = edge.context
+        context._saved_as = [(None if x is None else new(x), *more) for x, *more in context._saved_as or ()]
+        for name, value in vars(context).items():
+            if isinstance(value, Tensor):
+                setattr(context, name, new(value))
+
+
+def _kept_by(edge: Edge) -> list[Tensor]:
+    """The tensors that a node keeps for its backward."""
+    if isinstance(edge, Node):
+        return list(edge.saved or ())
+    if not isinstance(edge, MultiNode) or edge.context is None:
+        return []
+    context: Any = edge.context
     kept = (*(entry[0] for entry in context._saved_as or ()), *vars(context).values())
     return [x for x in kept if isinstance(x, Tensor)]
 

@@ -1,7 +1,8 @@
-"""Replays: what a proved capture becomes. One generated Python function checks the guards, makes one native call and
-wraps its results; it is short enough to read (`Specialization.source`).
+"""Replays: what a proved capture becomes. One generated Python function checks the guards, makes one native
+call and wraps its results; it is short enough to read (`Specialization.source`).
 
-Everything that the function needs is a constant of its namespace or found from the arguments by an expression.
+Everything that the function needs is a constant of its namespace or found from the arguments by an
+expression.
 """
 
 from __future__ import annotations
@@ -81,7 +82,13 @@ class ReplayBuilder:
         self._made_tensors: list[tuple[str, Tensor]] = []
         self._count = itertools.count()
         self.names.names.update(
-            MISS=MISS, mode=mode, Tensor=Tensor, view=memory.view, base=memory.base, offset=memory.offset, scalar=scalar_storage,
+            MISS=MISS,
+            mode=mode,
+            Tensor=Tensor,
+            view=memory.view,
+            base=memory.base,
+            offset=memory.offset,
+            scalar=scalar_storage,
             edge_of=edge_of,
         )
 
@@ -148,7 +155,7 @@ class ReplayBuilder:
         return self.names.source(scalar_source(source if type(source) is TracedScalar else value))
 
     def _guard_aliasing(self, segment: Segment) -> None:
-        """Inputs that shared memory still do, in the same way; if any is written to, the others still don't."""
+        """What shared memory still does, in the same way; if any is written to, the others don't."""
         slots = [s for s in segment.slots if isinstance(s, InputSlot)]
         groups = [self.at_base(slot.handle) for slot in slots]
         updated = {id(slot) for slot in segment.updated}
@@ -174,7 +181,9 @@ class ReplayBuilder:
         for i, read in enumerate(arguments):
             if blocks:
                 place = f"{{{len(read.constants)}}}"
-                apart = Expression(f"base({read.template}._storage) not in {place}", (*read.constants, blocks))
+                apart = Expression(
+                    f"base({read.template}._storage) not in {place}", (*read.constants, blocks)
+                )
                 self.guards.append(Guard(apart, "an argument shares no memory with what is updated"))
             for other in arguments[:i]:
                 apart = Expression(
@@ -193,7 +202,9 @@ class ReplayBuilder:
             return self.number(value, value.value)
         if id(value) in self.signature.containers:
             return self.signature.containers[id(value)]
-        if type(value) in (list, tuple, dict) and not (type(value) is not tuple and self.capture.was_read(value)):
+        if type(value) in (list, tuple, dict) and not (
+            type(value) is not tuple and self.capture.was_read(value)
+        ):
             return self._structure(value)
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return f"{self.names.name(type(value))}({', '.join(map(self.result, value))})"
@@ -278,20 +289,20 @@ class ReplayBuilder:
         """A replay whose results `names` are the outputs of one node of the tape."""
         first, count = len(self.results), len(region.saved)
         saved = _tuple(f"o{i}" for i in range(first, first + count))
-        edges = _tuple(self.names.source(self.at_edge(e).edge()) for e in region.edges)
-        region.types = {e: self.at_edge(e).tensor._type for e in region.edges}
-        places = self.inputs(segment)
-        kept = _tuple(places[i] for i in region.kept)
+        ends = [self.at_edge(edge) for edge in region.edges]
+        edges = _tuple(self.names.source(end.edge()) for end in ends)
         self.names.names["region"] = region
-        self.after.append(f"region.attach({_tuple(names)}, {edges}, {kept}, {saved})")
+        self.after.append(f"region.attach({_tuple(names)}, {edges}, {_tuple(self.inputs(segment))}, {saved})")
         made = self.build(segment, executable, results, count)
         made.region = region
+        region.settle([end.tensor._type for end in ends])
         return made
 
     def build(
         self, segment: Segment, executable: CompiledGraph | None, results: str, extra: int = 0
     ) -> Specialization:
-        """Put the parts together. extra: outputs of the executable after those of the segment, named `o...` too."""
+        """Put the parts together. extra: outputs of the executable after those of the segment, named `o...`
+        too."""
         call: list[str] = []
         if executable is not None:
             places = ", ".join(self.inputs(segment))
@@ -304,10 +315,14 @@ class ReplayBuilder:
         lines += [f"        {line}" for line in self.signature.unpacking()]
         guards = [*self.guards, *self.capture.guards.values()]
         lines += [f"        if not ({condition(guards, self.names)}): return MISS"]
-        lines += ["    except Exception:", "        return MISS", *_indented([*call, *self.after, *self.late], 4)]
+        lines += [
+            "    except Exception:",
+            "        return MISS",
+            *_indented([*call, *self.after, *self.late], 4),
+        ]
         source = "\n".join([*lines, f"    return {results}", ""])
-        environment = dict(self.names.names)
-        exec(compile(source, "<vitrify replay>", "exec"), environment)  # noqa: S102 - our own source
+        environment: dict[str, Any] = dict(self.names.names)
+        exec(compile(source, "<vitrify replay>", "exec"), environment)
         return Specialization(environment["replay"], source, guards, executable)
 
     def _unshared(self, executable: CompiledGraph) -> list[str]:
@@ -337,13 +352,20 @@ def _moved(read: Expression, after: Expression) -> str:
 def _constant_guards(x: Tensor) -> list[Guard]:
     """That a tensor from outside, which is the same object at each replay, has the same type and standing."""
     if x._view is not None:
-        same_memory = Guard(Expression("{0}._storage is {1}", (x, x._storage)), "a tensor has the same memory")
+        same_memory = Guard(
+            Expression("{0}._storage is {1}", (x, x._storage)), "a tensor has the same memory"
+        )
         return [same_memory, *tensor_guards(x, Expression("{0}", (x,)), "a tensor from outside")]
     if x._node is not None and not x.is_leaf:
         raise NotReplayable("a tensor from outside that is not a leaf requires grad")
     holds = "{0}._storage is {1} and {0}._node is {2} and {0}._type is {3}"
     facts = Expression(holds, (x, x._storage, x._node, x._type))
-    return [Guard(facts, f"a tensor from outside is {x._type} in the same memory, requires_grad is {x.requires_grad}")]
+    return [
+        Guard(
+            facts,
+            f"a tensor from outside is {x._type} in the same memory, requires_grad is {x.requires_grad}",
+        )
+    ]
 
 
 def _is_a(read: Expression, x: Tensor) -> Guard:

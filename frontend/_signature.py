@@ -1,4 +1,5 @@
-"""The arguments of a compiled call: their structure, what is guarded about them, and where the tensors in them are.
+"""The arguments of a compiled call: their structure, what is guarded about them, and where the tensors in
+them are.
 
 Every leaf has a Python expression (`a0`, `a1[2]`, `k0['mask']`) by which generated code finds it again.
 """
@@ -18,7 +19,7 @@ Kwargs = dict[str, Any]
 
 
 class Signature:
-    """What a call was captured with. tensors: (tensor, expression), in order; guards hold for calls that fit."""
+    """What a call was captured with. tensors: (tensor, expression). guards: hold for calls that fit."""
 
     def __init__(self, capture: Capture, args: Args, kwargs: Kwargs) -> None:
         self._capture = capture
@@ -28,7 +29,9 @@ class Signature:
         self.names = list(kwargs)
         self.count = len(args)
         #: What the names in expressions stand for in this call.
-        self.values = {f"a{i}": x for i, x in enumerate(args)} | {f"k{i}": x for i, x in enumerate(kwargs.values())}
+        self.values = {f"a{i}": x for i, x in enumerate(args)} | {
+            f"k{i}": x for i, x in enumerate(kwargs.values())
+        }
         self.args = tuple(self._argument(x, f"a{i}") for i, x in enumerate(args))
         self.kwargs = {name: self._argument(x, f"k{i}") for i, (name, x) in enumerate(kwargs.items())}
 
@@ -53,7 +56,11 @@ class Signature:
         elif type(value) in (list, tuple, dict) or isinstance(value, tuple) and hasattr(value, "_fields"):
             self._container(value, path)
         elif type(value) in ATOMS:
-            test = f"{path} is {{0}}" if value is None or type(value) is bool else f"({path} is {{0}} or same({path}, {{0}}))"
+            test = (
+                f"{path} is {{0}}"
+                if value is None or type(value) is bool
+                else f"({path} is {{0}} or same({path}, {{0}}))"
+            )
             self._guard(test, f"{path} is {value!r}", value)
         else:
             self._guard(f"{path} is {{0}}", f"{path} is this {type(value).__name__}", value)
@@ -101,12 +108,17 @@ def _grad_guard(x: Tensor, read: Expression, what: str) -> Guard:
         text = "({x}._node is None and ({x}._view is None or not {x}.requires_grad))"
         return _tensor_guard(text, x, read, f"{what} does not require grad")
     kind = "a leaf that requires grad" if x.is_leaf else "computed and requires grad"
-    return _tensor_guard(f"{{x}}.requires_grad and {{x}}.is_leaf is {x.is_leaf}", x, read, f"{what} is {kind}")
+    return _tensor_guard(
+        f"{{x}}.requires_grad and {{x}}.is_leaf is {x.is_leaf}", x, read, f"{what} is {kind}"
+    )
 
 
 def _tensor_guard(text: str, x: Tensor, read: Expression, what: str, *constant: object) -> Guard:
     place = f"{{{len(read.constants)}}}"
-    return Guard(Expression(text.replace("{x}", read.template).replace("{c}", place), (*read.constants, *constant)), what)
+    return Guard(
+        Expression(text.replace("{x}", read.template).replace("{c}", place), (*read.constants, *constant)),
+        what,
+    )
 
 
 def call_key(args: Args, kwargs: Kwargs) -> object:
@@ -124,5 +136,3 @@ def _key(x: Any) -> object:
     if type(x) is float or type(x) not in ATOMS or type(x) is slice:
         return type(x)
     return type(x), x
-
-

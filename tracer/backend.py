@@ -1,4 +1,5 @@
-"""What the tracer needs of memory and execution. The frontend registers one `Backend`; tests register their own.
+"""What the tracer needs of memory and execution. The frontend registers one `Backend`; tests register their
+own.
 
 Storages are opaque handles: a block of memory, or a view into one at a byte offset.
 """
@@ -42,8 +43,8 @@ class Backend(Protocol):
         ...
 
     def execute(self, graph: Graph, key: Hashable, inputs: Sequence[Storage]) -> list[Storage] | None:
-        """Run a graph, its updates included (each counts one write): a storage of its own per output. `key` names the
-        graph's structure. None if a check failed; then no input has changed.
+        """Run a graph, its updates included (each counts one write): a storage of its own per output. `key`
+        names the graph's structure. None if a check failed; then no input has changed.
         """
         ...
 

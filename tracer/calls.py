@@ -1,7 +1,8 @@
 """Calls: what is followed, what is run as it is, and what blocks a replay.
 
-User functions are followed into their converted twins; our own functions are trusted; of Python's builtins a list of pure
-ones is allowed. Anything else runs normally, so that its effects happen, and blocks the replay with a reason.
+User functions are followed into their converted twins; our own functions are trusted; of Python's builtins a
+list of pure ones is allowed. Anything else runs normally, so that its effects happen, and blocks the replay
+with a reason.
 """
 
 from __future__ import annotations
@@ -31,24 +32,24 @@ Kwargs = dict[str, Any]
 
 #: Builtin functions without effects, whose result follows from their arguments (and what those contain).
 PURE_FUNCTIONS: frozenset[Any] = frozenset((
-    len, abs, min, max, sum, any, all, sorted, divmod, pow, round, callable, chr, ord, bin, hex, oct, repr, ascii, format,
-    isinstance, issubclass, iter, next, functools.reduce,
+    len, abs, min, max, sum, any, all, sorted, divmod, pow, round, callable, chr, ord, bin, hex, oct, repr,
+    ascii, format, isinstance, issubclass, iter, next, functools.reduce,
     *(f for f in vars(math).values() if callable(f)),
-    *(f for f in vars(operator).values() if isinstance(f, BuiltinFunctionType) and not f.__name__.startswith("i")),
+    *(f for name, f in vars(operator).items() if isinstance(f, BuiltinFunctionType) and name[0] != "i"),
     operator.index, operator.inv, operator.invert, operator.is_, operator.is_not, operator.indexOf,
 ))  # fmt: skip
 #: Classes whose construction has no effect.
 PURE_CLASSES: frozenset[type] = frozenset((
-    object, list, tuple, dict, set, frozenset, int, float, bool, str, bytes, complex, range, slice, enumerate, zip, map,
-    filter, reversed, super, property, functools.partial, collections.OrderedDict, collections.deque,
-    collections.defaultdict, types.SimpleNamespace, operator.itemgetter, operator.attrgetter,
+    object, list, tuple, dict, set, frozenset, int, float, bool, str, bytes, complex, range, slice,
+    enumerate, zip, map, filter, reversed, super, property, functools.partial, collections.OrderedDict,
+    collections.deque, collections.defaultdict, types.SimpleNamespace, operator.itemgetter, operator.attrgetter,
     *(c for c in vars(itertools).values() if isinstance(c, type)),
 ))  # fmt: skip
 #: Methods of builtin containers that change them.
 _CHANGING = frozenset((
-    "append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse", "update", "add", "discard", "setdefault",
-    "popitem", "difference_update", "intersection_update", "symmetric_difference_update", "appendleft", "popleft",
-    "extendleft", "rotate", "move_to_end", "__setitem__", "__delitem__", "__iadd__",
+    "append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse", "update", "add", "discard",
+    "setdefault", "popitem", "difference_update", "intersection_update", "symmetric_difference_update",
+    "appendleft", "popleft", "extendleft", "rotate", "move_to_end", "__setitem__", "__delitem__", "__iadd__",
 ))  # fmt: skip
 _GROWING = (list, dict, set, collections.deque)
 _BUILTIN_SELVES = frozenset((*ATOMS, *CONTAINERS, *_GROWING, types.MappingProxyType, collections.OrderedDict))
@@ -102,7 +103,7 @@ def _twin(capture: Capture, function: FunctionType) -> FunctionType | None:
     from .hooks import Hooks
 
     for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
-        capture.note(default)
+        capture.note(default) if capture.proving else capture.saw(default)
     try:
         return convert(function, Hooks)
     except Unconvertible as reason:
@@ -185,6 +186,9 @@ def _container_method(capture: Capture, function: Any, owner: Any, args: Args, k
 def _pure(capture: Capture, function: Any, args: Args, kwargs: Kwargs) -> Any:
     """A function whose result follows from its arguments: guard what it can see in them."""
     if not capture.proving:
+        for x in (*args, *kwargs.values()):
+            if isinstance(x, CONTAINERS):
+                capture.read_all(x, "")
         return function(*args, **kwargs)
     if is_arithmetic(function) and any(type(x) is TracedScalar for x in args):
         return compute(function, *args)
@@ -193,7 +197,9 @@ def _pure(capture: Capture, function: Any, args: Args, kwargs: Kwargs) -> Any:
             capture.read_all(x, f"a container that is passed to {function.__name__} holds the same")
         elif not isinstance(x, _CALLABLES):
             inert(capture, x, function.__name__)
-    return function(*(_routed(capture, x) for x in args), **{k: _routed(capture, v) for k, v in kwargs.items()})
+    return function(
+        *(_routed(capture, x) for x in args), **{k: _routed(capture, v) for k, v in kwargs.items()}
+    )
 
 
 def _routed(capture: Capture, x: Any) -> Any:
@@ -285,7 +291,10 @@ def _construct(capture: Capture, cls: type, args: Args, kwargs: Kwargs) -> Any:
     if cls is float and len(args) == 1 and type(args[0]) is TracedScalar:
         return args[0]
     if cls in PURE_CLASSES:
-        return _pure(capture, cls, args, kwargs)
+        made = _pure(capture, cls, args, kwargs)
+        if not isinstance(made, CONTAINERS):
+            capture.made(made)
+        return made
     if issubclass(cls, BaseException):
         return cls(*map(capture.escape, args), **kwargs)
     if is_ours(cls.__module__):
@@ -301,17 +310,20 @@ def _construct(capture: Capture, cls: type, args: Args, kwargs: Kwargs) -> Any:
 
 def _constructed(capture: Capture, cls: type, args: Args, kwargs: Kwargs) -> Any:
     """An instance of a user's class, its __init__ followed."""
-    new, init = cls.__new__, cls.__init__
-    ordinary = type(cls) is type and (new is object.__new__ or is_ours(getattr(new, "__module__", None) or ""))
-    if is_ours(cls.__module__) or cls in PURE_CLASSES or not ordinary or not isinstance(init, FunctionType):
-        if not is_ours(cls.__module__) and cls not in PURE_CLASSES and not (ordinary and init is object.__init__):
-            return _unknown(capture, cls, args, kwargs)
+    new: Any = cls.__new__
+    init: Any = cls.__init__  # type: ignore[misc]
+    plain_new = new is object.__new__
+    known = is_ours(cls.__module__) or cls in PURE_CLASSES
+    followed = type(cls) is type and (plain_new or is_ours(getattr(new, "__module__", None) or ""))
+    if known or followed and init is object.__init__:
         made = cls(*args, **kwargs)
-        capture.made(made)
-        return made
-    made = object.__new__(cls) if new is object.__new__ else new(cls)
+    elif followed and isinstance(init, FunctionType):
+        made = object.__new__(cls) if plain_new else new(cls)
+    else:
+        return _unknown(capture, cls, args, kwargs)
     capture.made(made)
-    _call_function(capture, init, (made, *args), kwargs)
+    if not known and init is not object.__init__:
+        _call_function(capture, init, (made, *args), kwargs)
     return made
 
 
@@ -321,13 +333,18 @@ def _is_record(cls: type) -> bool:
         return True
     if not dataclasses.is_dataclass(cls) or hasattr(cls, "__post_init__"):
         return False
-    factories = [f.default_factory for f in dataclasses.fields(cls) if f.default_factory is not dataclasses.MISSING]
+    factories = [
+        f.default_factory for f in dataclasses.fields(cls) if f.default_factory is not dataclasses.MISSING
+    ]
     generated = getattr(cls.__init__, "__code__", None)
-    return generated is not None and generated.co_filename == "<string>" and set(factories) <= {list, dict, set}
+    return (
+        generated is not None and generated.co_filename == "<string>" and set(factories) <= {list, dict, set}
+    )
 
 
 def special(capture: Capture, x: Any, names: tuple[str, ...], plain: Callable[..., Any], *args: Any) -> Any:
-    """plain(x, *args), which calls the first of these methods that x's class has: ours is trusted, a user's followed."""
+    """plain(x, *args), which calls the first of these methods that x's class has: ours is trusted, a user's
+    followed."""
     if capture.world.stateful(x):
         capture.watch(x)
     for name in names:
@@ -340,8 +357,10 @@ def special(capture: Capture, x: Any, names: tuple[str, ...], plain: Callable[..
     return plain(x, *args)
 
 
-def user_operator(capture: Capture, function: Callable[..., Any], name: str, operands: Args, strange: Any) -> Any:
-    """An operator on an instance of a user's class: its method is followed if it is the left operand's own."""
+def user_operator(
+    capture: Capture, function: Callable[..., Any], name: str, operands: Args, strange: Any
+) -> Any:
+    """An operator on an instance of a user's class: its method is followed if it is the left operand's."""
     method = getattr(type(operands[0]), f"__{name.rstrip('_')}__", None)
     if strange is operands[0] and isinstance(method, FunctionType):
         result = _call_function(capture, method, operands, {})
@@ -353,7 +372,8 @@ def user_operator(capture: Capture, function: Callable[..., Any], name: str, ope
 
 
 def _compares_by_identity(operands: Args) -> bool:
-    return all(type(x).__eq__ is object.__eq__ for x in operands if type(x) not in ATOMS)
+    plain: Any = object.__eq__
+    return all(type(x).__eq__ is plain for x in operands if type(x) not in ATOMS)
 
 
 # The rest.
@@ -361,7 +381,9 @@ def _compares_by_identity(operands: Args) -> bool:
 
 def _unknown(capture: Capture, function: Any, args: Args, kwargs: Kwargs) -> Any:
     """Run it as it is, after what eager would have raised by then; whatever it does, a replay can't."""
-    capture.effect(f"{_described(function)} is called, which may have effects or read state that is not tracked")
+    capture.effect(
+        f"{_described(function)} is called, which may have effects or read state that is not tracked"
+    )
     args, kwargs = tuple(map(capture.escape, args)), {k: capture.escape(v) for k, v in kwargs.items()}
     strict, capture.recorder.strict = capture.recorder.strict, True
     try:

@@ -1,14 +1,15 @@
 """One capture from start to end: what was read, why it can't be replayed, and which objects it made itself.
 
-While a capture is *proving*, every read of state from outside adds a guard, and every effect that a replay could not do
-again blocks it, with a reason. Once blocked it only records: the segments run, the effects happen, in order. Objects from
-outside are told from those made during the capture by identity: containers count as local unless they were read from
-outside, all other objects count as from outside unless the capture made them.
+While a capture is *proving*, every read of state from outside adds a guard, and every effect that a replay
+could not do again blocks it, with a reason. Once blocked it only records: the segments run, the effects
+happen, in order. Objects from outside are told from those made during the capture by identity: containers
+count as local unless they were read from outside, all other objects count as from outside unless the capture
+made them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from .guards import ATOMS, Expression, Guard, contents, contents_guard, value_guard
@@ -25,7 +26,7 @@ class World(Protocol):
     tensor: type
 
     def stateful(self, obj: object) -> bool:
-        """True for modules, optimizers and the like: objects whose code is ours and whose state is `watch`ed."""
+        """True for modules and optimizers: objects whose code is ours and whose state is `watch`ed."""
         ...
 
     def start(self, capture: Capture) -> None:
@@ -37,7 +38,7 @@ class World(Protocol):
         ...
 
     def refuses(self, function: Callable[..., Any]) -> str | None:
-        """Why a function of ours can't be replayed (it has effects besides those on tensors); None if it can."""
+        """Why a function of ours can't be replayed (it has effects not on tensors); None if it can."""
         ...
 
 
@@ -50,7 +51,8 @@ class Capture:
         self.proving = proving
         recorder.capture = self
         self.guards: dict[object, Guard] = {}
-        #: Tensors from outside that were read, with their type and whether they required grad, when first seen.
+        #: Tensors from outside that were read, with their type and whether they required grad, when first
+        #: seen.
         self.tensors: dict[int, tuple[Any, Any, bool]] = {}
         self._scalars: dict[object, TracedScalar] = {}
         self._outside: dict[int, object] = {}
@@ -70,7 +72,7 @@ class Capture:
     def read(self, read: Expression, value: Any, what: str, *, floats: bool = True) -> Any:
         """A value read from outside: guarded, or, if it is a float, a run-time scalar."""
         if not self.proving:
-            return value
+            return self.saw(value)
         if floats and type(value) is float:
             return self.scalar(read, value)
         key = (read.template, *map(id, read.constants))
@@ -87,7 +89,9 @@ class Capture:
             found = self._scalars[key] = TracedScalar(self, value, source=read)
         return found
 
-    def derived(self, function: Callable[..., Any], operands: tuple[object, ...], value: float) -> TracedScalar:
+    def derived(
+        self, function: Callable[..., Any], operands: tuple[object, ...], value: float
+    ) -> TracedScalar:
         """The scalar function(*operands), the same object for the same operands."""
         key = (function, *(id(x) if type(x) is TracedScalar else (type(x), x) for x in operands))
         found = self._scalars.get(key)
@@ -111,10 +115,12 @@ class Capture:
 
     def read_all(self, container: Any, what: str) -> None:
         """Guard the elements of a container from outside, before it is iterated, searched or measured."""
-        if not self.proving or not self.is_outside(container):
+        if not self.is_outside(container):
             return
         for element in contents(container):
-            self.note(element)
+            self.note(element) if self.proving else self.saw(element)
+        if not self.proving:
+            return
         if not isinstance(container, (tuple, frozenset)):
             self.guard(("contents", id(container)), contents_guard(container, what))
 
@@ -131,14 +137,28 @@ class Capture:
             return
         self._outside[id(value)] = value
         if isinstance(value, self.world.tensor):
-            if id(value) not in self.tensors:
-                self.tensors[id(value)] = (value, value._type, value.requires_grad)
+            tensor: Any = value
+            self.tensors.setdefault(id(value), (tensor, tensor._type, tensor.requires_grad))
         elif self.proving and self.world.stateful(value):
             self.watch(value)
+
+    def saw(self, value: Any) -> Any:
+        """Remember a container that was read from outside while nothing is proved: changing it is still an
+        effect."""
+        if isinstance(value, CONTAINERS):
+            self._outside[id(value)] = value
+        return value
 
     def note_argument(self, container: Any) -> None:
         """Remember a container that is (part of) an argument: its structure is guarded with the arguments."""
         self._arguments[id(container)] = container
+
+    def note_arguments(self, values: Iterable[Any]) -> None:
+        """Remember all containers among arguments, and in them."""
+        for value in values:
+            if isinstance(value, CONTAINERS):
+                self.note_argument(value)
+                self.note_arguments(value.values() if isinstance(value, dict) else value)
 
     def watch(self, obj: Any) -> None:
         """Guard the state of a stateful object of ours."""
@@ -196,7 +216,8 @@ class Capture:
             self.recorder.force("an operation that may raise an error must run before what follows it")
 
     def escape(self, value: Any) -> Any:
-        """A value that leaves the capture's sight: plain floats instead of scalars, containers shared from now on."""
+        """A value that leaves the capture's sight: plain floats instead of scalars, containers shared from
+        now on."""
         if type(value) is TracedScalar:
             return value.pin()
         if type(value) is list:
@@ -225,10 +246,10 @@ def scalar_source(value: object) -> Expression:
         assert isinstance(value.source, Expression)
         return value.source
     parts = [Expression("{0}", (value.function,)), *map(scalar_source, value.operands)]
-    texts, constants = [], []
+    texts: list[str] = []
+    constants: list[object] = []
     for part in parts:
         places = range(len(constants), len(constants) + len(part.constants))
         texts.append(part.template.format(*(f"{{{i}}}" for i in places)))
         constants += part.constants
     return Expression(f"{texts[0]}({', '.join(texts[1:])})", tuple(constants))
-

@@ -1,8 +1,8 @@
 """From a user function to its converted twin: the same code with every effect and read routed through hooks.
 
-The twin has the function's name, globals, defaults and closure cells, and its file and line numbers; the hooks come in
-through one more closure cell, so the user's namespaces are left alone. A function is found again in its source file by
-line and kind, and must agree with the code object that is there.
+The twin has the function's name, globals, defaults and closure cells, and its file and line numbers; the
+hooks come in through one more closure cell, so the user's namespaces are left alone. A function is found
+again in its source file by line and kind, and must agree with the code object that is there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import linecache
 import threading
 from collections.abc import Callable, Iterator
 from types import CellType, CodeType, FunctionType
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from .rewrite import HOOKS, Rewriter, Unconvertible
@@ -30,7 +29,8 @@ _lock = threading.RLock()
 
 
 def convert(function: FunctionType, make_hooks: Callable[[FunctionType], object]) -> FunctionType:
-    """The converted twin of a function; the same one each time. make_hooks: gives the hooks object of a function.
+    """The converted twin of a function; the same one each time. make_hooks: gives the hooks object of a
+    function.
 
     Raises Unconvertible, saying why.
     """
@@ -63,7 +63,11 @@ def _twin(function: FunctionType, make_hooks: Callable[[FunctionType], object]) 
     closure = tuple(cells[name] for name in converted.co_freevars)
     twin = FunctionType(converted, function.__globals__, function.__name__, function.__defaults__, closure)
     twin.__kwdefaults__ = function.__kwdefaults__
-    twin.__qualname__, twin.__module__, twin.__doc__ = function.__qualname__, function.__module__, function.__doc__
+    twin.__qualname__, twin.__module__, twin.__doc__ = (
+        function.__qualname__,
+        function.__module__,
+        function.__doc__,
+    )
     twin.__annotations__ = function.__annotations__
     twin.__dict__.update(function.__dict__)
     return twin
@@ -151,7 +155,7 @@ def _functions_of(filename: str) -> dict[tuple[int, str], list[FunctionNode]]:
 
 
 def _fits(node: FunctionNode, code: CodeType) -> bool:
-    """Whether a node has the code's parameters: a file that was edited since it was loaded mostly fails here."""
+    """Whether a node has the code's parameters: one that was edited since it was loaded mostly has not."""
     a = node.args
     extra = [x for x in (a.vararg, a.kwarg) if x is not None]
     names = [x.arg for x in (*a.posonlyargs, *a.args, *a.kwonlyargs, *extra)]
@@ -164,6 +168,10 @@ def _fits(node: FunctionNode, code: CodeType) -> bool:
 def _covers(node: FunctionNode, code: CodeType) -> bool:
     """Whether the code's instructions lie within the node's own body, and reach to both of its ends."""
     body = node.body if isinstance(node, ast.Lambda) else node.body[0]
-    places = [(p[0], p[2]) for p in code.co_positions() if p[0] is not None and p[2] is not None and (p[1], p[3]) != (p[0], 0)]
+    places = [
+        (p[0], p[2])
+        for p in code.co_positions()
+        if p[0] is not None and p[2] is not None and (p[1], p[3]) != (p[0], 0)
+    ]
     inside = [p for p in places if p != (code.co_firstlineno, 0)]
     return bool(inside) and min(inside) == (body.lineno, body.col_offset)

@@ -1,8 +1,8 @@
 """What a replay rests on: conditions on the state that the capture read.
 
-A guard is a Python expression over constants (the objects it was read from), true while a replay holds. All guards of a
-capture become one generated function, so that a check costs a few tens of nanoseconds. Containers are compared element
-by element; plain values by type and value; everything else by identity.
+A guard is a Python expression over constants (the objects it was read from), true while a replay holds. All
+guards of a capture become one generated function, so that a check costs a few tens of nanoseconds. Containers
+are compared element by element; plain values by type and value; everything else by identity.
 """
 
 from __future__ import annotations
@@ -44,14 +44,15 @@ def item_of(container: object, key: object) -> Expression:
 
 
 def same(now: object, then: object) -> bool:
-    """Whether two values can stand for each other: plain values by type and value, tuples by elements, else identity."""
+    """Whether two values can stand for each other: plain values by type and value, tuples by elements, else
+    identity."""
     if now is then:
         return True
     kind = type(now)
     if kind is not type(then):
         return False
     if kind is float:
-        return now.hex() == then.hex()  # type: ignore[attr-defined]
+        return float.hex(now) == float.hex(then)  # type: ignore[arg-type]
     if kind is tuple:
         return len(now) == len(then) and all(map(same, now, then))  # type: ignore[arg-type, call-overload]
     if kind is slice:
@@ -118,13 +119,14 @@ def condition(guards: Iterable[Guard], names: Namespace) -> str:
 
 
 def failing(guards: Sequence[Guard], arguments: Mapping[str, object]) -> Guard | None:
-    """The first guard that does not hold now; a guard that raises does not hold. arguments: by name in expressions."""
+    """The first guard that does not hold now; a guard that raises does not hold. arguments: by name in
+    expressions."""
     for guard in guards:
         names = Namespace()
         source = names.source(guard.holds)
         environment: dict[str, Any] = {**names.names, **arguments}
         try:
-            if not eval(source, environment):  # noqa: S307 - our own source
+            if not eval(source, environment):
                 return guard
         except Exception:
             return guard

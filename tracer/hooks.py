@@ -1,7 +1,8 @@
 """The hooks that converted code calls: reads, stores, tests, iteration, operators. Calls are in `calls`.
 
-Each does what the Python construct does. On the way a capture that is proving guards what is read from outside and blocks
-on effects. Converted code may outlive its capture (a lambda that the user kept): without one, hooks do just the construct.
+Each does what the Python construct does. On the way a capture that is proving guards what is read from
+outside and blocks on effects. Converted code may outlive its capture (a lambda that the user kept): without
+one, hooks do just the construct.
 """
 
 from __future__ import annotations
@@ -23,7 +24,17 @@ from .scalars import TracedScalar
 
 _MISSING = object()
 #: Operands on which operators run no user code and read no state.
-_INERT = ATOMS | {TracedScalar, tuple, list, dict, set, frozenset, type({}.keys()), type({}.items()), type({}.values())}
+_INERT = ATOMS | {
+    TracedScalar,
+    tuple,
+    list,
+    dict,
+    set,
+    frozenset,
+    type({}.keys()),
+    type({}.items()),
+    type({}.values()),
+}
 _GROWING = (list, dict, set, deque)
 
 
@@ -49,7 +60,7 @@ class Hooks:
             self._guard_builtin(name)
             return namespace[name]
         capture = current()
-        if capture is None or not capture.proving or isinstance(value, ModuleType) and is_ours(value.__name__):
+        if capture is None or isinstance(value, ModuleType) and is_ours(value.__name__):
             return value
         return capture.read(item_of(self._globals, name), value, f"the global {name} is unchanged")
 
@@ -62,21 +73,27 @@ class Hooks:
     def free(self, name: str, value: Any) -> Any:
         """A variable of an enclosing function."""
         capture = current()
-        if capture is None or not capture.proving:
+        if capture is None:
             return value
         read = Expression("{0}.cell_contents", (self._cells[name],))
         return capture.read(read, value, f"the closure variable {name} is unchanged")
 
     def attr(self, obj: Any, name: str) -> Any:
         capture = current()
-        if capture is None or not capture.proving:
+        if capture is None:
             return getattr(obj, name)
+        if not capture.proving:
+            value = getattr(obj, name)
+            return capture.saw(value) if capture.is_outside(obj) else value
         return _attribute(capture, obj, name)
 
     def item(self, obj: Any, key: Any) -> Any:
         capture = current()
-        if capture is None or not capture.proving:
+        if capture is None:
             return obj[key]
+        if not capture.proving:
+            value = obj[key]
+            return capture.saw(value) if capture.is_shared(obj) else value
         return _item(capture, obj, key)
 
     def slice(self, start: Any, stop: Any, step: Any) -> slice:
@@ -235,7 +252,7 @@ class Hooks:
             calls.inert(capture, value, "a format")
             if isinstance(value, CONTAINERS):
                 capture.read_deep(value)
-        convert = {115: str, 114: repr, 97: ascii}.get(conversion)
+        convert: Any = {115: str, 114: repr, 97: ascii}.get(conversion)
         return format(value if convert is None else convert(value), spec)
 
 
@@ -279,7 +296,11 @@ class _Settling:
 def _attribute(capture: Capture, obj: Any, name: str) -> Any:
     """obj.name, guarded as far as it can change."""
     kind = type(obj)
-    if kind is TracedScalar or kind in ATOMS or isinstance(obj, (*CONTAINERS, FunctionType, types.BuiltinFunctionType)):
+    if (
+        kind is TracedScalar
+        or kind in ATOMS
+        or isinstance(obj, (*CONTAINERS, FunctionType, types.BuiltinFunctionType))
+    ):
         return getattr(obj, name)
     if isinstance(obj, ModuleType):
         value = getattr(obj, name)
@@ -304,7 +325,11 @@ def _guard_class(capture: Capture, cls: type, name: str, raw: Any) -> None:
     if cls.__module__ != "builtins" and not is_ours(cls.__module__):
         capture.guard(
             ("class", id(cls), name),
-            value_guard(Expression("{0}.__dict__['" + name + "']", (cls,)), raw, f"{cls.__qualname__}.{name} is unchanged"),
+            value_guard(
+                Expression("{0}.__dict__['" + name + "']", (cls,)),
+                raw,
+                f"{cls.__qualname__}.{name} is unchanged",
+            ),
         )
 
 
@@ -365,16 +390,22 @@ def _store_attribute(capture: Capture, obj: Any, name: str, value: Any) -> Any:
     if capture.is_outside(obj) or isinstance(obj, capture.world.tensor):
         if not (capture.world.stateful(obj) and getattr(obj, name, _MISSING) is value):
             capture.effect(f"the attribute {name} of a {type(obj).__name__} from outside is set")
-    elif type(obj).__setattr__ is not object.__setattr__ and not capture.world.stateful(obj):
+    elif not _sets_plainly(type(obj)) and not capture.world.stateful(obj):
         capture.effect(f"the class {type(obj).__name__} defines how its attributes are set")
     return capture.escape(value)
+
+
+def _sets_plainly(kind: type) -> bool:
+    plain: Any = object.__setattr__
+    return kind.__setattr__ is plain
 
 
 # Items.
 
 
 def _item(capture: Capture, obj: Any, key: Any) -> Any:
-    if isinstance(obj, capture.world.tensor):
+    tensor: Any = capture.world.tensor
+    if isinstance(obj, tensor):
         return obj[key]
     if type(key) is TracedScalar:
         key = key.pin()
@@ -418,10 +449,12 @@ def _store_item(capture: Capture, obj: Any, value: Any) -> Any:
 
 
 def _iterable(capture: Capture, x: Any) -> Any:
-    if not capture.proving or type(x) in ATOMS or isinstance(x, capture.world.tensor):
+    if type(x) in ATOMS or isinstance(x, capture.world.tensor):
         return x
     if isinstance(x, CONTAINERS):
         capture.read_all(x, "a container that is iterated holds the same")
+        return x
+    if not capture.proving:
         return x
     if capture.world.stateful(x):
         capture.watch(x)
@@ -434,4 +467,3 @@ def _iterable(capture: Capture, x: Any) -> Any:
         return x
     capture.block(f"a {type(x).__name__} is iterated")
     return x
-

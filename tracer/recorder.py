@@ -1,8 +1,10 @@
-"""The recorder: every op of a capture goes through its one `record`, every in-place write through its `write`.
+"""The recorder: every op of a capture goes through its one `record`, every in-place write through its
+`write`.
 
-A capture never restarts. Whatever needs a concrete value calls `force`: what is recorded so far runs, every live traced
-tensor becomes eager in place, and Python goes on from that very point, recording a new segment. Values that nobody holds
-any more are not computed for anyone: liveness is Python's own, seen through weak references.
+A capture never restarts. Whatever needs a concrete value calls `force`: what is recorded so far runs, every
+live traced tensor becomes eager in place, and Python goes on from that very point, recording a new segment.
+Values that nobody holds any more are not computed for anyone: liveness is Python's own, seen through weak
+references.
 
 The recorder knows storages and values, never tensors: `track` takes any object with a `_storage`.
 """
@@ -26,8 +28,19 @@ from ..ir.types import row_major_strides
 from .backend import Backend
 from .errors import CaptureError
 from .locate import user_location
-from .segment import InputSlot, LogEntry, Place, PlaceholderSlot, Ran, ScalarSlot, Segment, Slot, Wrote, structure_key
-from .traced import Storage, TracedStorage, TracedValue
+from .segment import (
+    InputSlot,
+    LogEntry,
+    Place,
+    PlaceholderSlot,
+    Ran,
+    ScalarSlot,
+    Segment,
+    Slot,
+    Wrote,
+    structure_key,
+)
+from .traced import Storage, TracedStorage, TracedValue, unpermuting
 
 
 class _Active(threading.local):
@@ -75,7 +88,8 @@ class Reason:
 
 @dataclass(frozen=True)
 class Observed:
-    """An attribute of an object from outside, what it was on entry, and whether it was read before it was written."""
+    """An attribute of an object from outside, what it was on entry, and whether it was read before it was
+    written."""
 
     owner: Any
     attribute: str
@@ -86,9 +100,9 @@ class Observed:
 class Recorder:
     """Records one capture. All methods are called on the capturing thread; `force` may come from another.
 
-    fullgraph: raise CaptureError where a value would have to be forced.
-    hoist: plain Python floats become inputs too (a graph that is looked up by structure at each call).
-    strict: run at once any op that may raise, because Python code that is not seen may run between it and a later force.
+    fullgraph: raise CaptureError where a value would have to be forced. hoist: plain Python floats become
+    inputs too (a graph that is looked up by structure at each call). strict: run at once any op that may
+    raise, because Python code that is not seen may run between it and a later force.
     """
 
     def __init__(
@@ -127,8 +141,8 @@ class Recorder:
     # What the dispatcher calls.
 
     def operand(self, storage: Storage, type: StridedType, owner: Any = None) -> TracedValue:
-        """The traced value of a tensor: itself, or an input if the tensor is concrete. owner: the tensor, remembered
-        with the input that it becomes."""
+        """The traced value of a tensor: itself, or an input if the tensor is concrete. owner: the tensor,
+        remembered with the input that it becomes."""
         if isinstance(storage, TracedValue):
             if storage.concrete is None and storage.recorder is self:
                 return storage
@@ -137,10 +151,12 @@ class Recorder:
             return self._input(storage, type, owner)
 
     def record(
-        self, op: BoundOp, operands: Sequence[TracedValue], result: StridedType | None, view_offset: int | None = None
+        self, op: BoundOp, operands: Sequence[TracedValue], result: StridedType | None,
+        view_offset: int | None = None,
     ) -> TracedValue:  # fmt: skip
-        """Append an op. result: eager's type of the result, None for an op without one (then the first operand is
-        returned). view_offset: bytes from the operand's first element if the result is a view of it, else None."""
+        """Append an op. result: eager's type of the result, None for an op without one (then the first
+        operand is returned). view_offset: bytes from the operand's first element if the result is a view of
+        it, else None."""
         with self._lock:
             if view_offset is not None and result is not None:
                 return self._view(op, operands[0], result, view_offset)
@@ -153,13 +169,14 @@ class Recorder:
         return made
 
     def write(self, target: TracedValue, source: TracedValue) -> None:
-        """Overwrite the elements of a view by those of `source`, of the same shape and dtype. Counts one write."""
+        """Overwrite the elements of a view by those of `source`, of the same shape and dtype. Counts one
+        write."""
         with self._lock:
             self._log.append(Wrote(_place(target), _place(source)))
             target.write(self._emit, source.read(self._emit))
 
     def scalar(self, number: float, source: object = None) -> TracedValue:
-        """A Python float as a float64 input of rank 0. source: a traced scalar, the same for the same input."""
+        """A Python float as a float64 input of rank 0. source: a traced scalar, one for each input."""
         slot = self._scalars.get(id(source)) if source is not None else None
         if slot is None:
             value = Value(_F64.ir, f"s{len(self._slots)}")
@@ -173,14 +190,27 @@ class Recorder:
         """A row-major input that is no storage from outside; `extended` makes it one of the graph."""
         value = Value(type.ir)
         dense = strided_type(type.dtype, type.shape)
-        slot = PlaceholderSlot(value, TracedValue(self, TracedStorage(self._next_number(), value), dense))
-        return slot
+        return PlaceholderSlot(value, TracedValue(self, TracedStorage(self._next_number(), value), dense))
+
+    def disown(self, segment: Segment) -> None:
+        """Forget the storages of a segment: it is kept as a pattern, and they can be freed."""
+        self._inputs.clear()
+        self.observed.clear()
+        for slot in segment.slots:
+            if isinstance(slot, InputSlot):
+                slot.handle = slot.owner = None
+                slot.storage.origin = self
 
     @contextmanager
     def aside(self) -> Iterator[None]:
         """What is recorded within is forgotten at the end (a graph may have been made of it in between)."""
         kept = len(self._operations), len(self._bound), len(self._log), len(self._storages), len(self._values)
-        slots, inputs, scalars, may_raise = len(self._slots), dict(self._inputs), dict(self._scalars), self.may_raise
+        slots, inputs, scalars, may_raise = (
+            len(self._slots),
+            dict(self._inputs),
+            dict(self._scalars),
+            self.may_raise,
+        )
         try:
             yield
         finally:
@@ -197,7 +227,8 @@ class Recorder:
     def extended(
         self, segment: Segment, placeholders: Sequence[PlaceholderSlot], more: Sequence[TracedValue]
     ) -> Graph:  # fmt: skip
-        """The graph of a segment and of what was recorded since: with more inputs and more outputs at the end."""
+        """The graph of a segment and of what was recorded since: with more inputs and more outputs at the
+        end."""
         extra = tuple(v.read(self._emit) for v in more)
         inputs = (*segment.graph.inputs, *(s.value for s in self._slots[len(segment.slots) :]))
         inputs += tuple(p.value for p in placeholders)
@@ -208,19 +239,22 @@ class Recorder:
         """Writes so far to what `storage` is a view of, those recorded but not yet run included."""
         if isinstance(storage, TracedValue):
             if storage.concrete is None:
-                traced = storage.storage
-                return traced.version + (0 if traced.origin is None else self.backend.version(traced.origin))
+                return storage.storage.version + storage.storage.origin_version
             storage = storage.concrete
         slot = self._inputs.get(self.backend.base(storage))
-        return self.backend.version(storage) + (slot.storage.version if slot else 0)
+        if slot is None:
+            return self.backend.version(storage)
+        return slot.storage.version + slot.storage.origin_version
 
     def track(self, owner: Any) -> None:
-        """Remember (weakly) an object whose `_storage` is traced, to put the concrete storage there after a force."""
+        """Remember (weakly) an object whose `_storage` is traced, to put the concrete storage there after a
+        force."""
         self._owners.append(weakref.ref(owner))
 
     def observe(self, owner: Any, attribute: str, *, write: bool = False) -> None:
-        """Call before reading (or writing) an attribute of an object from outside that a replay can set again: `_grad`
-        of a leaf. What it is on entry becomes a guard if it is read first; what it is at the end is set by a replay."""
+        """Call before reading (or writing) an attribute of an object from outside that a replay can set
+        again: `_grad` of a leaf. What it is on entry becomes a guard if it is read first; what it is at the
+        end is set by a replay."""
         key = (id(owner), attribute)
         if key not in self.observed:
             self.observed[key] = Observed(owner, attribute, getattr(owner, attribute), not write)
@@ -285,7 +319,9 @@ class Recorder:
         updated = tuple(slot for slot in self._inputs.values() if slot.storage.version > 0)
         outputs = tuple(s.current for s in live)
         updates = tuple((slot.value, slot.storage.current) for slot in updated)
-        graph = Graph(tuple(s.value for s in self._slots), tuple(self._operations), outputs, updates, self.name)
+        graph = Graph(
+            tuple(s.value for s in self._slots), tuple(self._operations), outputs, updates, self.name
+        )
         key = structure_key(self._slots, self._operations, self._bound, outputs, updates)
         return Segment(graph, tuple(self._slots), tuple(live), updated, tuple(self._log), key)
 
@@ -314,10 +350,12 @@ class Recorder:
         return found
 
     def _first_view(self, base: Hashable, storage: Storage, type: StridedType, owner: Any) -> TracedValue:
-        """Contiguous: the input has the tensor's shape. Otherwise it is the stretch of memory that the tensor spans."""
+        """Contiguous: the input has the tensor's shape. Otherwise it is the stretch of memory that the tensor
+        spans."""
         root_type = type if type.is_contiguous else strided_type(type.dtype, (type.extent,))
         value = Value(root_type.ir, f"x{len(self._slots)}")
         root = TracedValue(self, TracedStorage(self._next_number(), value, storage), root_type)
+        root.storage.origin_version = self.backend.version(storage)
         slot = InputSlot(storage, value, root, owner)
         self._slots.append(slot)
         self._inputs[base] = slot
@@ -386,7 +424,8 @@ class Recorder:
         return storage
 
     def _new_view(
-        self, storage: TracedStorage, type: StridedType, offset: int, parent: TracedValue | None, step: BoundOp | None
+        self, storage: TracedStorage, type: StridedType, offset: int, parent: TracedValue | None,
+        step: BoundOp | None,
     ) -> TracedValue:  # fmt: skip
         view = TracedValue(self, storage, type, offset, parent, step)
         self._values.append(weakref.ref(view))
@@ -397,7 +436,8 @@ class Recorder:
         return self._new_view(of.storage, type, offset, of, op)
 
     def _store(self, value: Value, type: StridedType) -> TracedValue:
-        """A new storage for a result. Its root is row-major; a result laid out otherwise is a permuted view of it."""
+        """A new storage for a result. Its root is row-major; a result laid out otherwise is a permuted view
+        of it."""
         if type.is_contiguous:
             return self._new_view(self._new_storage(value), type, 0, None, None)
         perm = tuple(sorted(range(len(type.shape)), key=lambda a: (-type.strides[a], a)))
@@ -405,23 +445,28 @@ class Recorder:
         if not strided_type(type.dtype, inner.shape, tuple(type.strides[p] for p in perm)).is_contiguous:
             raise IRTypeError(f"a result must be dense in some order of its axes, got {type}")
         root = TracedValue(self, self._new_storage(self._emit(bind(ops.permute, perm=perm), value)), inner)
-        back = bind(ops.permute, perm=tuple(sorted(range(len(perm)), key=perm.__getitem__)))
+        back = unpermuting(perm)
         view = self._new_view(root.storage, type, 0, root, back)
         view.remember(value)
         return view
 
 
 def concrete(storage: Storage, why: str) -> Storage:
-    """The memory of a storage, forced if it is traced or has recorded writes. What `item`, `numpy`, `print` call."""
+    """The memory of a storage, forced if it is traced or has recorded writes. What `item`, `numpy`, `print`
+    call."""
     if isinstance(storage, TracedValue):
         if storage.concrete is None:
-            storage.recorder.force(why)
+            storage.recorder.force(f"{why} needs the value of a tensor")
         if storage.concrete is None:
-            raise RuntimeError("this tensor was never computed: an operation recorded before it raised an error")
+            raise RuntimeError(
+                "this tensor was never computed: an operation recorded before it raised an error"
+            )
         return storage.concrete
     recorder = _active.recorder
     if recorder is not None and recorder.touches(storage):
-        recorder.force(why)
+        recorder.force(f"{why} needs the value of a tensor")
+    elif recorder is not None and recorder.capture is not None and recorder.capture.proving:
+        recorder.capture.effect(f"{why} needs the value of a tensor")
     return storage
 
 

@@ -1,9 +1,15 @@
-"""The AST rewriting behind `convert`: every read, store, call, test and iteration of a user function becomes a hook.
+"""The AST rewriting behind `convert`: every read, store, call, test and iteration of a user function becomes
+a hook.
 
-    y = self.scale * x[0]   ->   y = __vitrify__.binary("mul", __vitrify__.attr(self, "scale"), __vitrify__.item(x, 0))
+    y = self.scale * x[0]
 
-Locals need no hook; closure cells and globals do. Nothing is evaluated twice or in another order, and every new node has
-the place of the old one, so tracebacks and recorded locations stay the user's. The hooks are in `hooks`.
+becomes, with H for `__vitrify__`,
+
+    y = H.binary("mul", H.attr(self, "scale"), H.item(x, 0))
+
+Locals need no hook; closure cells and globals do. Nothing is evaluated twice or in another order, and every
+new node has the place of the old one, so tracebacks and recorded locations stay the user's. The hooks are in
+`hooks`.
 """
 
 from __future__ import annotations
@@ -21,10 +27,10 @@ _FRAME_BUILTINS = frozenset({"locals", "globals", "vars", "dir", "eval", "exec"}
 E = TypeVar("E", bound=ast.expr)
 
 _OPERATORS: dict[type[ast.AST], str] = {
-    ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "truediv", ast.FloorDiv: "floordiv", ast.Mod: "mod",
-    ast.Pow: "pow", ast.MatMult: "matmul", ast.LShift: "lshift", ast.RShift: "rshift", ast.BitAnd: "and_",
-    ast.BitOr: "or_", ast.BitXor: "xor", ast.USub: "neg", ast.UAdd: "pos", ast.Invert: "invert", ast.Lt: "lt",
-    ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq", ast.NotEq: "ne",
+    ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "truediv", ast.FloorDiv: "floordiv",
+    ast.Mod: "mod", ast.Pow: "pow", ast.MatMult: "matmul", ast.LShift: "lshift",
+    ast.RShift: "rshift", ast.BitAnd: "and_", ast.BitOr: "or_", ast.BitXor: "xor", ast.USub: "neg", ast.UAdd: "pos",
+    ast.Invert: "invert", ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq", ast.NotEq: "ne",
 }  # fmt: skip
 
 
@@ -33,7 +39,8 @@ class Unconvertible(Exception):
 
 
 class Rewriter(ast.NodeTransformer):
-    """Rewrites one function. free: names of its closure cells. class_name: of the class it is a method of, or ""."""
+    """Rewrites one function. free: names of its closure cells. class_name: of the class it is a method of, or
+    ""."""
 
     def __init__(self, free: Sequence[str], class_name: str = "") -> None:
         self._free = frozenset(free)
@@ -167,9 +174,16 @@ class Rewriter(ast.NodeTransformer):
                 first = ast.Name(self._first[0], ast.Load())
                 return _at(ast.Call(node.func, [ast.Name("__class__", ast.Load()), first], []), node)
             if node.func.id in _FRAME_BUILTINS:
-                effect = self._hook("effect", node, ast.Constant(f"{node.func.id}() looks at the caller's frame"))
+                effect = self._hook(
+                    "effect", node, ast.Constant(f"{node.func.id}() looks at the caller's frame")
+                )
                 plain = _at(ast.Call(node.func, [self.visit(a) for a in node.args], node.keywords), node)
-                return _at(ast.Subscript(_at(ast.Tuple([effect, plain], ast.Load()), node), ast.Constant(1), ast.Load()), node)
+                return _at(
+                    ast.Subscript(
+                        _at(ast.Tuple([effect, plain], ast.Load()), node), ast.Constant(1), ast.Load()
+                    ),
+                    node,
+                )
         call = self._hook("call", node, self.visit(node.func), *(self.visit(a) for a in node.args))
         for keyword in node.keywords:
             value = self.visit(keyword.value)
@@ -222,7 +236,7 @@ class Rewriter(ast.NodeTransformer):
         return self._choice(node, node.op, [self.visit(v) for v in node.values])
 
     def _choice(self, node: ast.expr, op: ast.boolop, values: list[ast.expr]) -> ast.expr:
-        """`a and b and c` (or `or`) with each truth test a hook; gives one of the operands, as Python does."""
+        """`a and b and c` (or `or`) with each truth test a hook; gives one of the operands."""
         result = values[-1]
         for value in reversed(values[:-1]):
             name = self._temporary()
@@ -304,7 +318,9 @@ class Rewriter(ast.NodeTransformer):
         return made
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> list[ast.stmt]:
-        return self._store(node.target, self.visit(node.value), node) if node.value else [_at(ast.Pass(), node)]
+        return (
+            self._store(node.target, self.visit(node.value), node) if node.value else [_at(ast.Pass(), node)]
+        )
 
     def _store(self, target: ast.expr, value: ast.expr, node: ast.stmt) -> list[ast.stmt]:
         """Statements that store an already rewritten value into a target."""
@@ -312,7 +328,9 @@ class Rewriter(ast.NodeTransformer):
             name = ast.Constant(self._mangled(target.attr))
             return [self._statement("setattr", node, value, self.visit(target.value), name)]
         if isinstance(target, ast.Subscript):
-            return [self._statement("setitem", node, value, self.visit(target.value), self.visit(target.slice))]
+            return [
+                self._statement("setitem", node, value, self.visit(target.value), self.visit(target.slice))
+            ]
         if isinstance(target, ast.Tuple | ast.List):
             return self._store_each(target, value, node)
         assert isinstance(target, ast.Name)
@@ -359,7 +377,9 @@ class Rewriter(ast.NodeTransformer):
                 name = ast.Constant(self._mangled(target.attr))
                 made.append(self._statement("delattr", node, self.visit(target.value), name))
             elif isinstance(target, ast.Subscript):
-                made.append(self._statement("delitem", node, self.visit(target.value), self.visit(target.slice)))
+                made.append(
+                    self._statement("delitem", node, self.visit(target.value), self.visit(target.slice))
+                )
             elif isinstance(target, ast.Name):
                 made += [*self._effects([target.id], node), _at(ast.Delete([self.visit(target)]), node)]
             else:
@@ -372,7 +392,9 @@ class Rewriter(ast.NodeTransformer):
         made: list[ast.stmt] = [node]
         for alias in node.names:
             bound = ast.Name(alias.asname or alias.name, ast.Load())
-            made.append(self._statement("imported", node, ast.Constant(node.module), ast.Constant(alias.name), bound))
+            made.append(
+                self._statement("imported", node, ast.Constant(node.module), ast.Constant(alias.name), bound)
+            )
         return made
 
     # Statements.
@@ -408,7 +430,9 @@ class Rewriter(ast.NodeTransformer):
             item.context_expr = self._hook("context", node, self.visit(item.context_expr))
             if item.optional_vars is not None and not isinstance(item.optional_vars, ast.Name):
                 if len(node.items) > 1:
-                    raise Unconvertible("a with statement of several items unpacks or assigns to an attribute")
+                    raise Unconvertible(
+                        "a with statement of several items unpacks or assigns to an attribute"
+                    )
                 name = self._temporary()
                 stores += self._store(item.optional_vars, ast.Name(name, ast.Load()), node)
                 item.optional_vars = ast.Name(name, ast.Store())

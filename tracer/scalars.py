@@ -1,8 +1,9 @@
 """Python floats as run-time scalars of a capture.
 
-A `TracedScalar` stands for a float that was read from outside: an argument, a global, a hyper-parameter. It is no `float`,
-so nothing reads it unseen. Arithmetic on it is recorded and done again by each replay, by the same Python operators, in
-double. Whatever turns it into something else (a comparison, `int`, a format) adds a guard on what came out.
+A `TracedScalar` stands for a float that was read from outside: an argument, a global, a hyper-parameter. It
+is no `float`, so nothing reads it unseen. Arithmetic on it is recorded and done again by each replay, by the
+same Python operators, in double. Whatever turns it into something else (a comparison, `int`, a format) adds a
+guard on what came out.
 """
 
 from __future__ import annotations
@@ -10,13 +11,10 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any, Protocol
 
 Function = Callable[..., Any]
-_MODULES: dict[Function, ModuleType] = {
-    f: module for module in (operator, math) for f in vars(module).values() if callable(f)
-}  # fmt: skip
+_MATH = frozenset(f for f in vars(math).values() if callable(f))
 
 
 class Watcher(Protocol):
@@ -27,7 +25,9 @@ class Watcher(Protocol):
         """Whether what is seen is still to be guarded."""
         ...
 
-    def guard_scalar(self, scalar: TracedScalar, function: Function, operands: tuple[object, ...], result: object) -> None:
+    def guard_scalar(
+        self, scalar: TracedScalar, function: Function, operands: tuple[object, ...], result: object
+    ) -> None:
         """A replay holds only if function(*operands), some of them scalars, gives `result` again."""
         ...
 
@@ -39,8 +39,8 @@ class Watcher(Protocol):
 class TracedScalar:
     """A float of a capture: `value` now, and how a replay finds it.
 
-    function, operands: what computes it from scalars and numbers; function is None for one that is read by `source`,
-    which is a Python expression over constants (a template and what its places stand for).
+    function, operands: what computes it from scalars and numbers; function is None for one that is read by
+    `source`, which is a Python expression over constants (a template and what its places stand for).
     """
 
     __slots__ = ("watcher", "value", "function", "operands", "source")
@@ -48,8 +48,8 @@ class TracedScalar:
     _traced_scalar = True
 
     def __init__(
-        self, watcher: Watcher, value: float, function: Function | None = None, operands: tuple[object, ...] = (),
-        source: object = None,
+        self, watcher: Watcher, value: float, function: Function | None = None,
+        operands: tuple[object, ...] = (), source: object = None,
     ) -> None:  # fmt: skip
         self.watcher = watcher
         self.value = value
@@ -209,5 +209,5 @@ def compute(function: Function, *operands: Any) -> Any:
 
 
 def is_arithmetic(function: object) -> bool:
-    """True for the functions of `math` that take and give numbers."""
-    return isinstance(function, Callable) and _MODULES.get(function) is math  # type: ignore[arg-type]
+    """True for the functions of `math`."""
+    return callable(function) and function in _MATH

@@ -1,4 +1,5 @@
-"""Which names a function binds: what decides whether a name that is read is a local, a closure cell or a global."""
+"""Which names a function binds: what decides whether a name that is read is a local, a closure cell or a
+global."""
 
 from __future__ import annotations
 

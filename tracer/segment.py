@@ -1,8 +1,8 @@
 """One recorded segment: a graph, and how its inputs and outputs are tied to storages.
 
-Between two forces everything recorded is one segment. It has a structural `key`, so that a function that is run again
-finds the graph compiled before; and a `log` of what was done in order, so that it can be repeated op by op when the
-compiled run reports a failed check.
+Between two forces everything recorded is one segment. It has a structural `key`, so that a function that is
+run again finds the graph compiled before; and a `log` of what was done in order, so that it can be repeated
+op by op when the compiled run reports a failed check.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .traced import Storage, TracedStorage, TracedValue
 class InputSlot:
     """A storage from outside, seen through a window of it.
 
-    handle: the storage as first seen; offsets of its views are counted from there. start: first element of the
-    window, from the handle's. value: the window's contents on entry. root: the view that is the whole window. owner: the
-    tensor that was first seen to lie there.
+    handle: the storage as first seen; offsets of its views are counted from there. start: first element of
+    the window, from the handle's. value: the window's contents on entry. root: the view that is the whole
+    window. owner: the tensor that was first seen to lie there.
     """
 
     handle: Storage
@@ -47,7 +47,8 @@ class InputSlot:
 
 @dataclass(eq=False)
 class ScalarSlot:
-    """A Python float that is an input (float64, rank 0). source: the traced scalar it is, None for a plain float."""
+    """A Python float that is an input (float64, rank 0). source: the traced scalar it is, None for a plain
+    float."""
 
     number: float
     value: Value
@@ -154,7 +155,8 @@ def structure_key(
     slots: Sequence[Slot], operations: Sequence[Operation], bound: Sequence[BoundOp],
     outputs: Iterable[Value], updates: Iterable[tuple[Value, Value]],
 ) -> Hashable:  # fmt: skip
-    """Equal for graphs that compute the same in the same way: types of inputs, ops, operands, outputs, updates."""
+    """Equal for graphs that compute the same in the same way: types of inputs, ops, operands, outputs,
+    updates."""
     number: dict[Value, int] = {}
     parts: list[object] = []
     for slot in slots:

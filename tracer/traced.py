@@ -1,8 +1,9 @@
 """Tensors in a trace: traced storages and the traced values (views) on them.
 
-A `TracedStorage` holds the current contents of one storage as a value of the graph. A `TracedValue` is a view of it: a
-chain of steps (slice, reshape, permute, ...) from the storage's root. Reading a view applies the steps to the current
-contents, remembered per version; writing one applies their inverses, from the view up to the root.
+A `TracedStorage` holds the current contents of one storage as a value of the graph. A `TracedValue` is a view
+of it: a chain of steps (slice, reshape, permute, ...) from the storage's root. Reading a view applies the
+steps to the current contents, remembered per version; writing one applies their inverses, from the view up to
+the root.
 """
 
 from __future__ import annotations
@@ -27,17 +28,19 @@ Emit = Callable[..., Value]
 class TracedStorage:
     """The contents of one storage while it is traced.
 
-    number: its name in the recorder's log. current: contents of the root, row-major. version: writes recorded.
-    origin: the memory it stands for, if it comes from outside. concrete: the memory made for it by a run.
+    number: its name in the recorder's log. current: contents of the root, row-major. version: writes
+    recorded. origin: the memory it stands for, if it comes from outside, and how often that was written to.
+    concrete: the memory made for it by a run.
     """
 
-    __slots__ = ("number", "current", "version", "origin", "concrete", "__weakref__")
+    __slots__ = ("number", "current", "version", "origin", "origin_version", "concrete", "__weakref__")
 
     def __init__(self, number: int, current: Value, origin: Storage = None) -> None:
         self.number = number
         self.current = current
         self.version = 0
         self.origin = origin
+        self.origin_version = 0
         self.concrete: Storage = None
 
 
@@ -50,7 +53,8 @@ class TracedValue:
     """
 
     __slots__ = (
-        "recorder", "storage", "type", "offset", "parent", "step", "concrete", "_value", "_version", "__weakref__",
+        "recorder", "storage", "type", "offset", "parent", "step", "concrete", "_value", "_version",
+        "__weakref__",
     )  # fmt: skip
 
     def __init__(
@@ -119,8 +123,12 @@ def _unreshape(emit: Emit, step: BoundOp, base: Value, view: Value) -> Value:
 
 
 def _unpermute(emit: Emit, step: BoundOp, base: Value, view: Value) -> Value:
-    perm: tuple[int, ...] = step.attrs["perm"]  # type: ignore[assignment]
-    return emit(bind(ops.permute, perm=tuple(sorted(range(len(perm)), key=perm.__getitem__))), view)
+    return emit(unpermuting(step.attrs["perm"]), view)  # type: ignore[arg-type]
+
+
+def unpermuting(perm: tuple[int, ...]) -> BoundOp:
+    """The permute that undoes permute(perm)."""
+    return bind(ops.permute, perm=tuple(perm.index(axis) for axis in range(len(perm))))
 
 
 def _unflip(emit: Emit, step: BoundOp, base: Value, view: Value) -> Value:

@@ -1,11 +1,11 @@
-"""The contract of `compile`: every effect of the Python happens exactly once per call, in order, whatever forces."""
+"""The contract of `compile`: every effect of the Python happens exactly once per call, in order, whatever
+forces."""
 
 from __future__ import annotations
 
 import warnings
 
 import pytest
-
 import vitrify as torch
 
 

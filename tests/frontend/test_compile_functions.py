@@ -1,4 +1,5 @@
-"""Compiled functions give what eager gives, in every bit, with the same aliasing, identity and structure of results."""
+"""Compiled functions give what eager gives, in every bit, with the same aliasing, identity and structure of
+results."""
 
 from __future__ import annotations
 
@@ -10,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import vitrify as torch
 from vitrify.nn import functional as F
 
@@ -37,7 +37,8 @@ def twin(x: torch.Tensor) -> torch.Tensor:
 
 
 def check(function: Any, *args: Any, replayed: bool = True, calls: int = 3, **kwargs: Any) -> Any:
-    """Run eagerly and compiled; compare results and what became of the arguments. Gives the compiled function."""
+    """Run eagerly and compiled; compare results and what became of the arguments. Gives the compiled
+    function."""
     torch.manual_seed(0)
     eager_args = [twin(a) if isinstance(a, torch.Tensor) else a for a in args]
     wants = [(bits(function(*eager_args, **kwargs)), bits(eager_args)) for _ in range(calls)]
@@ -179,7 +180,8 @@ def test_writes_to_non_contiguous_arguments() -> None:
 
 
 def test_an_updated_argument_that_aliases_another() -> None:
-    """Aliasing is part of the guard: the same function, once with overlapping and once with separate arguments."""
+    """Aliasing is part of the guard: the same function, once with overlapping and once with separate
+    arguments."""
 
     def function(x, y):
         x.mul_(2)
@@ -193,7 +195,9 @@ def test_an_updated_argument_that_aliases_another() -> None:
         x = make()
         assert compiled(a, a).tolist() == function(x, x).tolist()
         a, x = make(), make()
-        assert compiled(a[1:], a[:-1]).tolist() == function(x[1:], x[:-1]).tolist() and a.tolist() == x.tolist()
+        assert (
+            compiled(a[1:], a[:-1]).tolist() == function(x[1:], x[:-1]).tolist() and a.tolist() == x.tolist()
+        )
         assert compiled(a, make()).tolist() == function(x, make()).tolist()
 
 
@@ -273,7 +277,9 @@ def test_float_errors_are_the_users() -> None:
 
 
 def test_random_numbers_are_eagers() -> None:
-    check(lambda x: (torch.rand(3) + x, torch.randn(2, 3), torch.nn.functional.dropout(x, 0.5)), torch.ones(3))
+    check(
+        lambda x: (torch.rand(3) + x, torch.randn(2, 3), torch.nn.functional.dropout(x, 0.5)), torch.ones(3)
+    )
 
 
 def test_user_classes_made_in_the_call() -> None:

@@ -11,7 +11,6 @@ import warnings
 from typing import Any
 
 import pytest
-
 import vitrify as torch
 
 SCALE = 2.0
@@ -90,7 +89,7 @@ def test_items_of_containers(monkeypatch: pytest.MonkeyPatch) -> None:
     lambda x: x + ("c" in NAMES),
     lambda x: x + len(list(enumerate(NAMES))),
     lambda x: x + len([*NAMES]),
-    lambda x: x + len({k: 1 for k in zip(NAMES, NAMES)}),
+    lambda x: x + len(dict.fromkeys(zip(NAMES, NAMES), 1)),
     lambda x: x + len(sorted(NAMES, key=lambda n: n)),
     lambda x: x + (1 if NAMES[-1] == "c" else 0),
     lambda x: x + len(NAMES[1:]),
@@ -267,7 +266,9 @@ def test_tensors_from_outside() -> None:
 
 def test_argument_facts() -> None:
     compiled = fresh(lambda x: x * 2)
-    results = [compiled(torch.ones(s, dtype=d)) for s in ((2,), (3,), (2, 1)) for d in (torch.float32, torch.int64)]
+    results = [
+        compiled(torch.ones(s, dtype=d)) for s in ((2,), (3,), (2, 1)) for d in (torch.float32, torch.int64)
+    ]
     assert compiled.captures == 6
     assert [tuple(r.shape) for r in results][::2] == [(2,), (3,), (2, 1)]
     assert not compiled(torch.ones(2)).requires_grad

@@ -1,4 +1,5 @@
-"""Training steps: forward, backward and the optimizer's updates in one graph, with the state that eager would leave."""
+"""Training steps: forward, backward and the optimizer's updates in one graph, with the state that eager would
+leave."""
 
 from __future__ import annotations
 
@@ -8,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import vitrify as torch
 from vitrify import nn, optim
 
@@ -47,7 +47,9 @@ def pair(make_optimizer: Callable[[Any], Any], make_model: Callable[[], Any] = N
     return [(m, make_optimizer(m.parameters())) for m in (model, twin)]
 
 
-def train(model: Any, optimizer: Any, order: str = "zero first", compiled: bool = False, **options: Any) -> Any:
+def train(
+    model: Any, optimizer: Any, order: str = "zero first", compiled: bool = False, **options: Any
+) -> Any:
     loss_fn = nn.CrossEntropyLoss()
 
     def step(x, y):
@@ -73,7 +75,11 @@ def same_state(one: Any, other: Any) -> None:
         mine, theirs = one[1].state[p], other[1].state[q]
         assert mine.keys() == theirs.keys()
         for key in mine:
-            assert equal(mine[key], theirs[key]) if isinstance(mine[key], torch.Tensor) else mine[key] == theirs[key]
+            assert (
+                equal(mine[key], theirs[key])
+                if isinstance(mine[key], torch.Tensor)
+                else mine[key] == theirs[key]
+            )
 
 
 OPTIMIZERS = {

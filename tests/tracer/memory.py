@@ -6,13 +6,12 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-
+from vitrify.ir import ops
 from vitrify.ir.dtypes import from_numpy
 from vitrify.ir.graph import Graph
 from vitrify.ir.interpreter import interpret
 from vitrify.ir.opdef import BoundOp, OpDef, bind
 from vitrify.ir.strided import StridedType, strided_type
-from vitrify.ir import ops
 from vitrify.ir.verifier import verify_graph
 from vitrify.tracer.recorder import Recorder, concrete
 from vitrify.tracer.traced import TracedValue
@@ -71,7 +70,10 @@ class NumpyBackend:
         verify_graph(graph)
         self.graphs.append(graph)
         self.keys.append(key)
-        views = [m.array(strided_type(v.type.dtype, v.type.shape)) for m, v in zip(inputs, graph.inputs, strict=True)]
+        views = [
+            m.array(strided_type(v.type.dtype, v.type.shape))
+            for m, v in zip(inputs, graph.inputs, strict=True)
+        ]
         try:
             outputs, updates = interpret(graph, [v.copy() for v in views])
         except (IndexError, RuntimeError, ValueError):
@@ -105,7 +107,7 @@ class Owner:
         return Owner(Memory.of(array), strided_type(from_numpy(array.dtype), array.shape))
 
     def numpy(self) -> np.ndarray:
-        return concrete(self._storage, "numpy() was called").array(self._type)
+        return concrete(self._storage, "numpy").array(self._type)
 
 
 class Session:
