@@ -7,10 +7,14 @@ kernel and the new tensor; a miss is where rules and errors live (`runtime.eager
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
+
+import numpy as np
 
 from vitrify.ir import ops
 from vitrify.ir.builder import broadcast
@@ -56,6 +60,9 @@ _ENTRIES: dict[tuple[Any, ...], Entry] = {}
 #: Entries are dropped together when there are more: decoding makes a new shape per step.
 MOST_ENTRIES: Final = 8192
 
+#: For what follows from types and plain arguments alone: the op that a function stands for, mostly.
+remembered = functools.lru_cache(MOST_ENTRIES)
+
 #: Number of captures that run now, in any thread. While there are none, nobody asks for a recorder.
 captures = 0
 _LOCK = threading.Lock()
@@ -77,54 +84,91 @@ def recording(recorder: Recorder) -> Iterator[None]:
 
 def apply(op: BoundOp, *operands: Tensor) -> Tensor:
     """The result of an op on tensors. Raises RuntimeError for operands that don't fit."""
-    entry = _ENTRIES.get((op, *[x._type for x in operands]))
-    if entry is None:
-        entry = _miss(op, operands)
-    if captures and (recorder := active()) is not None:
-        return _recorded(recorder, entry, operands)
+    count = len(operands)
+    if count == 2:
+        return apply2(op, *operands)
+    return apply1(op, *operands) if count == 1 else _general(op, operands)
+
+
+def apply1(op: BoundOp, x: Tensor) -> Tensor:
+    """`apply` for one operand: the path of a hit, spelled out."""
+    entry = _ENTRIES.get((op, x._type))
+    if entry is None or captures or (run := entry.run) is None:
+        return _general(op, (x,))
+    result = Tensor(run(x._storage), entry.result)
     if entry.offset is not None:
-        return _result(entry, operands, memory.view(operands[0]._storage, entry.offset))
-    run = entry.run or _compiled(entry)
-    return _result(entry, operands, run(*[x._storage for x in operands]))
-
-
-def _recorded(recorder: Recorder, entry: Entry, operands: tuple[Tensor, ...]) -> Tensor:
-    values = [recorder.operand(x._storage, x._type, x) for x in operands]
-    return _result(entry, operands, recorder.record(entry.op, values, entry.result, entry.offset))
-
-
-def _result(entry: Entry, operands: tuple[Tensor, ...], storage: Any) -> Tensor:
-    result = Tensor(storage, entry.result)
-    if captures:
-        track(result)
-    if entry.taped and mode.grad:
-        edges = tuple([edge_of(x) for x in operands])
-        if any(edges):
-            result._node = _node(entry, edges, operands, result)
-    if entry.offset is not None:
-        _remember_base(result, operands[0], entry.offset)
+        result._view = (x, entry.offset, x._node) if x._view is None else _within(x._view, entry.offset)
+    if (x._node is not None or x._view is not None) and entry.taped and mode.grad:
+        edge = x._node if x._view is None else edge_of(x)
+        if edge is not None:
+            _attach(entry, (edge,), (True,), (x,), result)
     return result
 
 
-def _node(
-    entry: Entry, edges: tuple[Edge | None, ...], operands: tuple[Tensor, ...], result: Tensor
-) -> Node:
-    wanted = tuple([edge is not None for edge in edges])
+def apply2(op: BoundOp, x: Tensor, y: Tensor) -> Tensor:
+    """`apply` for two operands: the path of a hit, spelled out."""
+    entry = _ENTRIES.get((op, x._type, y._type))
+    if entry is None or captures or (run := entry.run) is None:
+        return _general(op, (x, y))
+    result = Tensor(run(x._storage, y._storage), entry.result)
+    if (
+        (x._node is not None or y._node is not None or x._view is not None or y._view is not None)
+        and entry.taped
+        and mode.grad
+    ):
+        edges = (x._node if x._view is None else edge_of(x), y._node if y._view is None else edge_of(y))
+        wanted = (edges[0] is not None, edges[1] is not None)
+        if True in wanted:
+            _attach(entry, edges, wanted, (x, y), result)
+    return result
+
+
+def _general(op: BoundOp, operands: tuple[Tensor, ...]) -> Tensor:
+    """Any number of operands, eager or traced; makes the entry if there is none."""
+    entry = _ENTRIES.get((op, *[x._type for x in operands])) or _miss(op, operands)
+    if captures and (recorder := active()) is not None:
+        values = [recorder.operand(x._storage, x._type, x) for x in operands]
+        storage = recorder.record(entry.op, values, entry.result, entry.offset)
+    else:
+        run = entry.run or _compiled(entry)
+        storage = run(*[x._storage for x in operands])
+    result = Tensor(storage, entry.result)
+    if captures:
+        track(result)
+    if entry.offset is not None:
+        (x,) = operands
+        result._view = (x, entry.offset, x._node) if x._view is None else _within(x._view, entry.offset)
+    if entry.taped and mode.grad:
+        edges = tuple([edge_of(x) for x in operands])
+        wanted = tuple([edge is not None for edge in edges])
+        if True in wanted:
+            _attach(entry, edges, wanted, operands, result)
+    return result
+
+
+def _within(view: tuple[Tensor, int, Edge | None], offset: int) -> tuple[Tensor, int, Edge | None]:
+    base, start, node = view
+    return base, start + offset, node
+
+
+def _attach(
+    entry: Entry, edges: tuple[Edge | None, ...], wanted: tuple[bool, ...], operands: tuple[Tensor, ...],
+    result: Tensor,
+) -> None:  # fmt: skip
+    """Give the result its node. edges: of the operands; wanted: which of them there are."""
     program, kept = entry.programs.get(wanted) or entry.program(wanted)
     if not kept:
-        return Node(entry.op, program, edges)
+        result._node = Node(entry.op, program, edges)
+        return
     count = len(operands)
     # A result is kept as another tensor that does not refer to its node: the tape holds no cycle.
     saved = tuple([operands[i] if i < count else alias(result) for i in kept])
-    return Node(entry.op, program, edges, kept, saved, tuple([version_of(x) for x in saved]))
+    version = version_of if captures else _eager_version
+    result._node = Node(entry.op, program, edges, kept, saved, tuple([version(x) for x in saved]))
 
 
-def _remember_base(view: Tensor, operand: Tensor, offset: int) -> None:
-    if operand._view is None:
-        view._view = (operand, offset, operand._node)
-    else:
-        base, start, node = operand._view
-        view._view = (base, start + offset, node)
+def _eager_version(x: Tensor) -> int:
+    return memory.version(x._storage)
 
 
 def _miss(op: BoundOp, operands: tuple[Tensor, ...]) -> Entry:
@@ -146,6 +190,9 @@ def _compiled(entry: Entry) -> Callable[..., Any]:
     if entry.op.opdef is ops.constant:
         storage = _storage_of(entry.op.attrs["value"])
         entry.run = lambda: storage
+    elif entry.offset is not None:
+        offset = entry.offset
+        entry.run = lambda operand: memory.view(operand, offset)
     else:
         entry.run = eager.kernel(entry.op, entry.types)
     return entry.run
@@ -223,7 +270,12 @@ def assign(target: Tensor, value: Tensor) -> Tensor:
     requires grad, or a view of one, while recording, and for a target whose elements overlap in memory.
     """
     check_writable(target)
-    if value._type.ir != target._type.ir:
+    return assign_checked(target, value)
+
+
+def assign_checked(target: Tensor, value: Tensor) -> Tensor:
+    """`assign` for a target that is known to be writable."""
+    if value._type is not target._type and value._type.ir != target._type.ir:
         raise IRTypeError(f"can't assign {value._type} to {target._type}")
     if captures and (recorder := active()) is not None:
         recorder.write(*(recorder.operand(x._storage, x._type, x) for x in (target, value)))
@@ -236,8 +288,8 @@ def assign(target: Tensor, value: Tensor) -> Tensor:
 
 def check_writable(target: Tensor) -> None:
     """Raises RuntimeError if the tensor can't be written to in place now."""
-    strides = target._type.strides
-    if any(s == 0 and n > 1 for s, n in zip(strides, target._type.shape, strict=True)):
+    type = target._type
+    if not type.is_contiguous and any(s == 0 and n > 1 for s, n in zip(type.strides, type.shape, strict=True)):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory "
             "location. Please clone() the tensor before performing the operation."
@@ -252,8 +304,10 @@ def check_writable(target: Tensor) -> None:
 
 def _write(target: Tensor, value: Tensor) -> None:
     """Copy the elements and bump the version. A copy is exact, whoever makes it."""
-    to = memory.to_array(target._storage, target._type)
-    to[...] = memory.to_array(value._storage, value._type)
+    if target._type.is_contiguous and value._type.is_contiguous:
+        ctypes.memmove(memory.address(target._storage), memory.address(value._storage), value._type.nbytes)
+    else:
+        np.copyto(memory.to_array(target._storage, target._type), memory.to_array(value._storage, value._type))
     memory.bump(target._storage)
 
 

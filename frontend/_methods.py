@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from vitrify.ir import dtypes, ops
+from vitrify.ir import ops
 from vitrify.ir.opdef import BoundOp, bind
 
 from . import _autograd
-from ._dispatch import apply, assign, check_writable
+from ._dispatch import apply2, assign, assign_checked, check_writable
 from ._functions import (
     casting, compare, creation, gathering, indexing, joining, linalg, movement, pointwise, random, reductions, softmaxes,
 )  # fmt: skip
-from ._promotion import broadcast_shapes, can_cast
+from ._promotion import broadcast_shapes, can_cast, number_beside
 from ._tape import Edge, Leaf, Node, RemovableHandle, mode, next_number, no_grad
 from ._tensor import Tensor, edge_of
 
@@ -67,6 +67,8 @@ def overwrite(target: Tensor, value: Tensor) -> Tensor:
 
     Raises RuntimeError where PyTorch does: a result of a higher category, a shape that is not target's.
     """
+    if value._type is target._type:
+        return assign_checked(target, value)
     if not can_cast(value._type.dtype, target._type.dtype):
         names = pointwise.TYPE_NAMES
         raise RuntimeError(
@@ -78,7 +80,7 @@ def overwrite(target: Tensor, value: Tensor) -> Tensor:
             f"output with shape {list(shape)} doesn't match the broadcast shape "
             f"{list(broadcast_shapes(value._type.shape, shape))}"
         )
-    return assign(target, movement.expand(casting.cast(value, target._type.dtype), *shape))
+    return assign_checked(target, movement.expand(casting.cast(value, target._type.dtype), *shape))
 
 
 def _keep_what_was_saved(target: Tensor, value: Tensor, start: int) -> None:
@@ -124,7 +126,7 @@ def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     """Overwrite the elements with those of src, cast and broadcast."""
     check_writable(self)
-    return assign(self, indexing._value_like(src, self, self._type.shape))
+    return assign_checked(self, indexing._value_like(src, self, self._type.shape))
 
 
 def fill_(self: Tensor, value: Any) -> Tensor:
@@ -141,7 +143,7 @@ def zero_(self: Tensor) -> Tensor:
 
 def index_put_(self: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
     """Overwrite (or add to) the elements at the indices, one tensor per leading dimension."""
-    plan = indexing._plan(self, tuple(indices))
+    plan = indexing._plan(self._type.shape, indexing._items(tuple(indices)))
     indexing.index_put_(self, plan.advanced, values, accumulate)
     return self
 
@@ -184,7 +186,6 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Any = None) -> 
 
 
 def _drawn(self: Tensor, values: Tensor) -> Tensor:
-    check_writable(self)
     return assign(self, values)
 
 
@@ -281,14 +282,21 @@ def _operator(function: Callable[[Any, Any], Tensor], reflected: bool = False) -
 _NUMBERS = (Tensor, bool, int, float, complex, np.generic)
 
 
-def _arithmetic(op: BoundOp, function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any], Any]:
-    """An operator that goes straight to dispatch for two tensors of one type."""
+def _direct(op: BoundOp, function: Callable[[Any, Any], Tensor], kinds: str) -> Callable[[Tensor, Any], Any]:
+    """An operator that goes straight to dispatch for two tensors of one type, or one and a number beside it.
+
+    kinds: the kinds of dtype for which `function` is just this op.
+    """
     general = _operator(function)
-    boolean = dtypes.bool_
 
     def method(self: Tensor, other: Any) -> Any:
-        if isinstance(other, Tensor) and self._type is other._type and self._type.dtype is not boolean:
-            return apply(op, self, other)
+        if self._type.dtype.kind in kinds:
+            kind = other.__class__
+            if kind is float or kind is int:
+                number = number_beside(self._type, other)
+                other = other if number is None else number
+            if isinstance(other, Tensor) and self._type is other._type:
+                return apply2(op, self, other)
         return general(self, other)
 
     return method
@@ -300,7 +308,12 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "or": pointwise.bitwise_or, "xor": pointwise.bitwise_xor, "lshift": pointwise.bitwise_left_shift,
     "rshift": pointwise.bitwise_right_shift, "matmul": linalg.matmul,
 }  # fmt: skip
-_DIRECT = {"add": ops.add, "sub": ops.sub, "mul": ops.mul}
+#: Operators that are one op for these kinds of dtype.
+_DIRECT = {
+    "add": (ops.add, "fiu"), "sub": (ops.sub, "fiu"), "mul": (ops.mul, "fiu"), "truediv": (ops.div, "f"),
+    "eq": (ops.eq, "fiub"), "ne": (ops.ne, "fiub"), "lt": (ops.lt, "fiub"), "le": (ops.le, "fiub"),
+    "gt": (ops.gt, "fiub"), "ge": (ops.ge, "fiub"),
+}  # fmt: skip
 _COMPARISONS = {name: getattr(compare, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
 
 
@@ -327,18 +340,23 @@ def bind_methods() -> None:
 
 def _bind_operators() -> None:
     for name, function in _OPERATORS.items():
-        direct = _DIRECT.get(name)
-        method = _operator(function) if direct is None else _arithmetic(bind(direct), function)
-        setattr(Tensor, f"__{name}__", method)
+        setattr(Tensor, f"__{name}__", _forward(name, function))
         setattr(Tensor, f"__r{name}__", _operator(function, reflected=True))
         if name != "matmul":
             setattr(Tensor, f"__i{name}__", _in_place(function))
     for name, function in _COMPARISONS.items():
-        setattr(Tensor, f"__{name}__", _operator(function))
+        setattr(Tensor, f"__{name}__", _forward(name, function))
     unary = {"neg": pointwise.neg, "pos": pointwise.positive, "abs": pointwise.abs, "invert": _invert}
     special = {"iter": _iterate, "contains": _contains, "getitem": indexing.getitem, "setitem": indexing.setitem}
     for name, function in (unary | special).items():
         setattr(Tensor, f"__{name}__", function)
+
+
+def _forward(name: str, function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any], Any]:
+    if name not in _DIRECT:
+        return _operator(function)
+    opdef, kinds = _DIRECT[name]
+    return _direct(bind(opdef), function, kinds)
 
 
 def _bind_properties() -> None:

@@ -13,9 +13,10 @@ from vitrify.ir import dtypes, ops
 from vitrify.ir.dtypes import DType
 from vitrify.ir.opdef import BoundOp, bind
 from vitrify.ir.strided import StridedType
+from vitrify.runtime import eager
 
 from . import _dispatch
-from ._dispatch import apply, constant
+from ._dispatch import apply1, constant
 from ._tensor import Tensor
 
 _CATEGORY = {"b": 0, "i": 1, "u": 1, "f": 2, "c": 3}
@@ -114,9 +115,33 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(result)
 
 
+class Recipe:
+    """How an operand of one type is brought to another dtype and shape.
+
+    steps: the ops. view: the type in the end, if all of them only look at the same elements in another way.
+    """
+
+    __slots__ = ("steps", "view")
+
+    def __init__(self, have: StridedType, dtype: DType, shape: tuple[int, ...]) -> None:
+        self.steps = steps_to(have, dtype, shape)
+        self.view: StridedType | None = have
+        for step in self.steps:
+            if self.view is not None:
+                result, offset, _ = eager.signature(step, (self.view,))
+                self.view = result if offset == 0 else None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.view is not None and x._node is None and x._view is None and not _dispatch.captures:
+            return Tensor(x._storage, self.view) if self.steps else x
+        for step in self.steps:
+            x = apply1(step, x)
+        return x
+
+
 #: Ops that bring an operand of one type to another dtype and shape.
 Steps = tuple[BoundOp, ...]
-_RECIPES: dict[tuple[StridedType, StridedType], tuple[Steps, Steps]] = {}
+_RECIPES: dict[tuple[StridedType, StridedType], tuple[Recipe, Recipe]] = {}
 
 
 def steps_to(have: StridedType, dtype: DType, shape: tuple[int, ...]) -> Steps:
@@ -135,31 +160,35 @@ def steps_to(have: StridedType, dtype: DType, shape: tuple[int, ...]) -> Steps:
 
 def unified(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Two tensors promoted to one dtype and broadcast to one shape."""
-    recipe = _RECIPES.get((x._type, y._type))
-    if recipe is None:
-        recipe = _recipe(x, y)
-    for step in recipe[0]:
-        x = apply(step, x)
-    for step in recipe[1]:
-        y = apply(step, y)
-    return x, y
+    of_x, of_y = _RECIPES.get((x._type, y._type)) or _recipes(x, y)
+    return of_x(x), of_y(y)
 
 
-def _recipe(x: Tensor, y: Tensor) -> tuple[Steps, Steps]:
+def _recipes(x: Tensor, y: Tensor) -> tuple[Recipe, Recipe]:
     dtype = result_type(x, y)
     shape = broadcast_shapes(x._type.shape, y._type.shape)
     if len(_RECIPES) >= _dispatch.MOST_ENTRIES:
         _RECIPES.clear()
-    recipe = steps_to(x._type, dtype, shape), steps_to(y._type, dtype, shape)
-    _RECIPES[x._type, y._type] = recipe
-    return recipe
+    _RECIPES[x._type, y._type] = Recipe(x._type, dtype, shape), Recipe(y._type, dtype, shape)
+    return _RECIPES[x._type, y._type]
 
 
 def brought(x: Tensor, dtype: DType, shape: tuple[int, ...]) -> Tensor:
     """A tensor cast to a dtype and broadcast to a shape."""
-    for step in steps_to(x._type, dtype, shape):
-        x = apply(step, x)
+    if x._type.dtype is dtype and x._type.shape == shape:
+        return x
+    key = (x._type, dtype, shape)
+    recipe = _BROUGHT.get(key)
+    if recipe is None:
+        if len(_BROUGHT) >= _dispatch.MOST_ENTRIES:
+            _BROUGHT.clear()
+        recipe = _BROUGHT[key] = Recipe(*key)
+    for step in recipe.steps:
+        x = apply1(step, x)
     return x
+
+
+_BROUGHT: dict[tuple[StridedType, DType, tuple[int, ...]], Recipe] = {}
 
 
 #: Gives a tensor of rank 0 for a number that is an input of the running trace, None for any other. `_capture` sets it.
@@ -174,12 +203,33 @@ def as_operand(value: Any, dtype: DType, shape: tuple[int, ...] = ()) -> Tensor:
     if _dispatch.captures:
         traced = traced_number(value) if traced_number is not None else None
         return brought(constant(value, dtype) if traced is None else traced, dtype, shape)
-    key = (value or str(value), dtype, shape)  # 0.0 and -0.0 are equal
+    key = (value if value else str(value), dtype, shape)  # 0.0 and -0.0 are equal
     found = _NUMBERS.get(key)
     if found is None:
         if len(_NUMBERS) >= _dispatch.MOST_ENTRIES:
             _NUMBERS.clear()
         found = _NUMBERS[key] = brought(constant(value, dtype), dtype, shape)
+        found._view = None  # it is never written to
+    return found
+
+
+_BESIDE: dict[tuple[StridedType, float], Tensor] = {}
+
+
+def number_beside(type: StridedType, value: float) -> Tensor | None:
+    """A number as operand beside a tensor of this type, which keeps its dtype; None where the general rules apply.
+
+    value: an int or a float, not zero, of which there are two; a tensor of integers keeps its dtype only beside an int.
+    """
+    kind = type.dtype.kind
+    if not value or kind != "f" and (value.__class__ is float or kind not in "iu") or _dispatch.captures:
+        return None
+    found = _BESIDE.get((type, value))
+    if found is not None:
+        return found
+    if len(_BESIDE) >= _dispatch.MOST_ENTRIES:
+        _BESIDE.clear()
+    found = _BESIDE[type, value] = as_operand(value, type.dtype, type.shape)
     return found
 
 

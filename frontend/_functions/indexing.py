@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from vitrify.ir import dtypes, ops
-from vitrify.ir.opdef import bind
+from vitrify.ir.opdef import BoundOp, bind
+from vitrify.ir.strided import StridedType
 
-from .._dispatch import apply, assign, check_writable
+from .._dispatch import apply, apply1, assign, check_writable, remembered
 from .._promotion import as_operand, broadcast_shapes
 from .._tensor import Tensor
 from .casting import cast
@@ -39,9 +40,44 @@ class _Plan:
 
 def getitem(x: Tensor, index: Any) -> Tensor:
     """x[index]."""
-    plan = _plan(x, index)
+    key = _basic_key(index)
+    if key is not None:
+        for step in _basic_steps(x._type, key):
+            x = apply1(step, x)
+        return x
+    plan = _plan(x._type.shape, _items(index))
     shown = _basic(x, plan)
     return _gathered(shown, plan.advanced) if plan.advanced else shown
+
+
+def _basic_key(index: Any) -> Any:
+    """What stands for an index of ints, slices, None and ... in a dictionary; None for any other."""
+    if index.__class__ is int:
+        return (index,)
+    items = index if index.__class__ is tuple else (index,)
+    key = tuple([_slice_key(i) if i.__class__ is slice else i for i in items])
+    return key if all([i is None or i is Ellipsis or i.__class__ in (int, tuple) for i in key]) else None
+
+
+def _slice_key(item: slice) -> Any:
+    bounds = (item.start, item.stop, item.step)
+    return bounds if all([v is None or v.__class__ is int for v in bounds]) else item
+
+
+@remembered
+def _basic_steps(have: StridedType, key: tuple[Any, ...]) -> tuple[BoundOp, ...]:
+    """The slice and the reshape that an index of ints, slices, None and ... stands for."""
+    items = [slice(*i) if isinstance(i, tuple) else i for i in key]
+    plan = _plan(have.shape, items)
+    steps = []
+    shown = have.shape
+    if plan.stops != list(shown) or any(plan.starts) or plan.steps != [1] * len(shown):
+        steps.append(bind(ops.slice_, starts=tuple(plan.starts), stops=tuple(plan.stops), steps=tuple(plan.steps)))
+        bounds = zip(plan.starts, plan.stops, plan.steps, strict=True)
+        shown = tuple(len(range(*bound)) for bound in bounds)
+    if not steps or shown != tuple(plan.shape):
+        steps.append(bind(ops.reshape, shape=tuple(plan.shape)))
+    return tuple(steps)
 
 
 def setitem(x: Tensor, index: Any, value: Any) -> None:
@@ -49,7 +85,12 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     if _is_mask_for(x, index) and _is_scalar(value):
         _fill_masked(x, index, value)
         return
-    plan = _plan(x, index)
+    key = _basic_key(index)
+    if key is not None:
+        shown = getitem(x, index)
+        assign(shown, _value_like(value, shown, shown._type.shape))
+        return
+    plan = _plan(x._type.shape, _items(index))
     shown = _basic(x, plan)
     if plan.advanced:
         index_put_(shown, plan.advanced, value)
@@ -85,10 +126,11 @@ def _value_like(value: Any, target: Tensor, shape: tuple[int, ...]) -> Tensor:
     return expand(cast(value, target.dtype), *shape)
 
 
-def _plan(x: Tensor, index: Any) -> _Plan:
-    items = list(index) if isinstance(index, tuple) else [index]
-    items = [_item(i) for i in items]
-    shape = x._type.shape
+def _items(index: Any) -> list[Any]:
+    return [_item(i) for i in (index if isinstance(index, tuple) else (index,))]
+
+
+def _plan(shape: tuple[int, ...], items: list[Any]) -> _Plan:
     taken = sum(_dims_taken(i) for i in items)
     if taken > len(shape):
         if not shape and any(isinstance(i, _NUMBERS) and not isinstance(i, bool) for i in items):
@@ -255,7 +297,7 @@ def index_put_(x: Tensor, advanced: dict[int, Tensor], value: Any, accumulate: b
 
 def index_put(input: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: bool = False) -> Tensor:
     """A copy of input with the elements at the indices (one tensor per leading dimension) replaced or added to."""
-    plan = _plan(input, tuple(indices))
+    plan = _plan(input._type.shape, _items(tuple(indices)))
     copy = cast(input, input.dtype, copy=True)
     return index_put_(copy, plan.advanced, values, accumulate)
 

@@ -9,9 +9,10 @@ from typing import Any
 from vitrify.ir import dtypes, ops
 from vitrify.ir.contraction import ContractSpec
 from vitrify.ir.expr import symbol
-from vitrify.ir.opdef import bind
+from vitrify.ir.opdef import BoundOp, bind
+from vitrify.ir.strided import StridedType
 
-from .._dispatch import apply
+from .._dispatch import apply1, apply2, remembered
 from .._promotion import broadcast_shapes
 from .._tensor import Tensor, wrap_dim
 from .movement import reshape
@@ -22,14 +23,20 @@ Labels = Sequence[str]
 
 def contract(x: Tensor, y: Tensor, lhs: Labels, rhs: Labels, out: Labels, over: Labels) -> Tensor:
     """sum over `over` of x[lhs] * y[rhs]: one label per dimension."""
+    _check_dtypes(x._type, y._type)
+    return apply2(contraction(lhs, rhs, out, over), x, y)
+
+
+def contraction(lhs: Labels, rhs: Labels, out: Labels, over: Labels) -> BoundOp:
+    """The op of `contract`."""
     spec = ContractSpec(tuple(map(symbol, lhs)), tuple(map(symbol, rhs)), tuple(out), tuple(over))
-    if x._type.dtype is dtypes.bool_:
+    return bind(ops.contract, spec=spec)
+
+
+def _check_dtypes(x: StridedType, y: StridedType) -> None:
+    if x.dtype is dtypes.bool_ is y.dtype:
         raise not_implemented("addmm_impl_cpu_", dtypes.bool_)
-    return apply(bind(ops.contract, spec=spec), x, y)
-
-
-def _check_dtypes(x: Tensor, y: Tensor) -> None:
-    if x._type.dtype is not y._type.dtype:
+    if x.dtype is not y.dtype:
         names = [_C_NAMES.get(v.dtype.name, TYPE_NAMES[v.dtype]) for v in (x, y)]
         raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {names[0]} != {names[1]}")
 
@@ -50,17 +57,25 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         raise RuntimeError(
             f"both arguments to matmul need to be at least 1D, but they are {x.ndim}D and {y.ndim}D"
         )
+    of_x, of_y, op = _product(x._type, y._type)
+    return apply2(op, x if of_x is None else apply1(of_x, x), y if of_y is None else apply1(of_y, y))
+
+
+@remembered
+def _product(x: StridedType, y: StridedType) -> tuple[BoundOp | None, BoundOp | None, BoundOp]:
+    """A matrix product: for each operand how to leave out batch dimensions that broadcast, and the contraction."""
     _check_dtypes(x, y)
-    _check_inner(x, y)
-    m = ["m"] if x.ndim > 1 else []
-    n = ["n"] if y.ndim > 1 else []
-    x, lead_x, y, lead_y, lead = _batches(x, y)
-    out = [*lead, *m, *n]
-    return contract(x, y, [*lead_x, *m, "k"], [*lead_y, "k", *n], out, ["k"])
+    _check_inner(x.shape, y.shape)
+    m = ["m"] if len(x.shape) > 1 else []
+    n = ["n"] if len(y.shape) > 1 else []
+    lead = broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    labels = [f"b{i}" for i in range(len(lead))]
+    of_x, lead_x = _without_ones(x.shape, lead, labels)
+    of_y, lead_y = _without_ones(y.shape, lead, labels)
+    return of_x, of_y, contraction([*lead_x, *m, "k"], [*lead_y, "k", *n], [*labels, *m, *n], ["k"])
 
 
-def _check_inner(x: Tensor, y: Tensor) -> None:
-    a, b = x._type.shape, y._type.shape
+def _check_inner(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     k = b[-2] if len(b) > 1 else b[0]
     if a[-1] == k:
         return
@@ -81,24 +96,17 @@ def _check_inner(x: Tensor, y: Tensor) -> None:
     raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({rows}x{a[-1]} and {b[-2]}x{b[-1]})")
 
 
-def _batches(x: Tensor, y: Tensor) -> tuple[Tensor, list[str], Tensor, list[str], list[str]]:
-    """Labels of the batch dimensions. A dimension of size 1 that broadcasts is left out of its operand."""
-    a, b = x._type.shape[:-2], y._type.shape[:-2]
-    full = broadcast_shapes(a, b)
-    labels = [f"b{i}" for i in range(len(full))]
-    x, lead_x = _without_ones(x, a, full, labels)
-    y, lead_y = _without_ones(y, b, full, labels)
-    return x, lead_x, y, lead_y, labels
-
-
 def _without_ones(
-    x: Tensor, have: tuple[int, ...], full: tuple[int, ...], labels: list[str]
-) -> tuple[Tensor, list[str]]:
-    lead = len(full) - len(have)
-    kept = [i for i, n in enumerate(have) if n == full[i + lead]]
-    if len(kept) < len(have):
-        x = reshape(x, *(have[i] for i in kept), *x._type.shape[len(have) :])
-    return x, [labels[i + lead] for i in kept]
+    shape: tuple[int, ...], lead: tuple[int, ...], labels: list[str]
+) -> tuple[BoundOp | None, list[str]]:
+    """Labels of an operand's batch dimensions; those of size 1 that broadcast are left out."""
+    have = shape[:-2]
+    shift = len(lead) - len(have)
+    kept = [i for i, n in enumerate(have) if n == lead[i + shift]]
+    names = [labels[i + shift] for i in kept]
+    if len(kept) == len(have):
+        return None, names
+    return bind(ops.reshape, shape=(*(have[i] for i in kept), *shape[len(have) :])), names
 
 
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
@@ -114,7 +122,7 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     for name, x in (("batch1", input), ("batch2", mat2)):
         if x.ndim != 3:
             raise RuntimeError(f"{name} must be a 3D tensor")
-    _check_dtypes(input, mat2)
+    _check_dtypes(input._type, mat2._type)
     a, b = input._type.shape, mat2._type.shape
     if b[:2] != (a[0], a[2]):
         raise RuntimeError(
@@ -181,17 +189,22 @@ def _scaled_sum(x: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input @ weight.T + bias, for weight [out, in] (or [in]) and input [..., in]."""
-    _check_dtypes(input, weight)
-    if input.ndim == 0 or input._type.shape[-1] != weight._type.shape[-1]:
-        rows = math.prod(input._type.shape[:-1])
-        columns = "x".join(map(str, reversed(weight._type.shape)))
-        raise RuntimeError(
-            f"mat1 and mat2 shapes cannot be multiplied ({rows}x{(input._type.shape or (1,))[-1]} and {columns})"
-        )
-    lead = [f"b{i}" for i in range(input.ndim - 1)]
-    n = ["n"] if weight.ndim > 1 else []
-    product = contract(input, weight, [*lead, "k"], [*n, "k"], [*lead, *n], ["k"])
+    product = apply2(_layer(input._type, weight._type), input, weight)
     return product if bias is None else add(product, bias)
+
+
+@remembered
+def _layer(x: StridedType, weight: StridedType) -> BoundOp:
+    _check_dtypes(x, weight)
+    if not x.shape or x.shape[-1] != weight.shape[-1]:
+        rows = math.prod(x.shape[:-1])
+        columns = "x".join(map(str, reversed(weight.shape)))
+        raise RuntimeError(
+            f"mat1 and mat2 shapes cannot be multiplied ({rows}x{(x.shape or (1,))[-1]} and {columns})"
+        )
+    lead = [f"b{i}" for i in range(len(x.shape) - 1)]
+    n = ["n"] if len(weight.shape) > 1 else []
+    return contraction([*lead, "k"], [*n, "k"], [*lead, *n], ["k"])
 
 
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitrify.ir import ops
-from vitrify.ir.opdef import bind
+from vitrify.ir.opdef import BoundOp, bind
+from vitrify.ir.strided import StridedType
 from vitrify.runtime.views import reshaped_strides
 
-from .._dispatch import apply
+from .._dispatch import apply, apply1, remembered
 from .._promotion import as_operand, broadcast_shapes
 from .._size import as_shape
 from .._tensor import Tensor, wrap_dim
@@ -18,8 +19,12 @@ from .._tensor import Tensor, wrap_dim
 
 def _full_shape(x: Tensor, sizes: Sequence[Any]) -> tuple[int, ...]:
     """The shape meant, a -1 filled in. Raises RuntimeError if the number of elements differs."""
-    shape = as_shape(sizes)
-    count = x._type.numel
+    return _filled_in(x._type.numel, as_shape(sizes))
+
+
+@remembered
+def _filled_in(count: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    asked = shape
     if -1 in shape:
         at = shape.index(-1)
         if -1 in shape[at + 1 :]:
@@ -35,7 +40,7 @@ def _full_shape(x: Tensor, sizes: Sequence[Any]) -> tuple[int, ...]:
     if any(n < -1 for n in shape):
         raise RuntimeError(f"invalid shape dimension {min(shape)}")
     if math.prod(shape) != count or -1 in shape:
-        raise RuntimeError(f"shape '{list(as_shape(sizes))}' is invalid for input of size {count}")
+        raise RuntimeError(f"shape '{list(asked)}' is invalid for input of size {count}")
     return shape
 
 
@@ -46,7 +51,12 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
     tensor([[0, 1, 2],
             [3, 4, 5]])
     """
-    return apply(bind(ops.reshape, shape=_full_shape(input, shape)), input)
+    return apply1(_reshaping(_full_shape(input, shape)), input)
+
+
+@remembered
+def _reshaping(shape: tuple[int, ...]) -> BoundOp:
+    return bind(ops.reshape, shape=shape)
 
 
 def view(input: Tensor, *shape: Any) -> Tensor:
@@ -57,7 +67,7 @@ def view(input: Tensor, *shape: Any) -> Tensor:
             "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
             "contiguous subspaces). Use .reshape(...) instead."
         )
-    return apply(bind(ops.reshape, shape=full), input)
+    return apply1(_reshaping(full), input)
 
 
 def view_as(input: Tensor, other: Tensor) -> Tensor:
@@ -112,8 +122,12 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     >>> vitrify.zeros(2, 3, 5).permute(2, 0, 1).shape
     vitrify.Size([5, 2, 3])
     """
-    order = as_shape(dims)
-    rank = input.ndim
+    return apply1(_permutation(input._type, as_shape(dims)), input)
+
+
+@remembered
+def _permutation(have: StridedType, order: tuple[int, ...]) -> BoundOp:
+    rank = len(have.shape)
     if len(order) != rank:
         raise RuntimeError(
             f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
@@ -122,17 +136,22 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     perm = tuple(wrap_dim(d, rank) for d in order)
     if len(set(perm)) != rank:
         raise RuntimeError("permute(): duplicate dims are not allowed.")
-    return apply(bind(ops.permute, perm=perm), input)
+    return bind(ops.permute, perm=perm)
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """Two dimensions exchanged."""
-    rank = input.ndim
+    return apply1(_transposition(input._type, dim0, dim1), input)
+
+
+@remembered
+def _transposition(have: StridedType, dim0: int, dim1: int) -> BoundOp:
+    rank = len(have.shape)
     a, b = wrap_dim(dim0, rank), wrap_dim(dim1, rank)
     perm = list(range(rank))
     if rank:
         perm[a], perm[b] = perm[b], perm[a]
-    return apply(bind(ops.permute, perm=tuple(perm)), input)
+    return bind(ops.permute, perm=tuple(perm))
 
 
 def t(input: Tensor) -> Tensor:
@@ -174,20 +193,31 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
 
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     """Without the dimensions of size 1, or without those among `dim`."""
-    shape = input._type.shape
+    dims = tuple(dim) if isinstance(dim, (list, tuple)) else dim
+    return apply1(_squeezing(input._type, dims), input)
+
+
+@remembered
+def _squeezing(have: StridedType, dim: Any) -> BoundOp:
+    shape = have.shape
     if dim is None:
         dims: Any = range(len(shape))
     else:
         dims = {wrap_dim(d, len(shape)) for d in ([dim] if isinstance(dim, int) else dim)}
     kept = tuple(n for a, n in enumerate(shape) if n != 1 or a not in dims)
-    return apply(bind(ops.reshape, shape=kept), input)
+    return bind(ops.reshape, shape=kept)
 
 
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """With a new dimension of size 1 at `dim`."""
-    dim = wrap_dim(dim, input.ndim + 1)
-    shape = input._type.shape
-    return apply(bind(ops.reshape, shape=(*shape[:dim], 1, *shape[dim:])), input)
+    return apply1(_unsqueezing(input._type, dim), input)
+
+
+@remembered
+def _unsqueezing(have: StridedType, dim: int) -> BoundOp:
+    shape = have.shape
+    dim = wrap_dim(dim, len(shape) + 1)
+    return bind(ops.reshape, shape=(*shape[:dim], 1, *shape[dim:]))
 
 
 def expand(input: Tensor, *sizes: Any) -> Tensor:

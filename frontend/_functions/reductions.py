@@ -7,11 +7,13 @@ from collections import namedtuple
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from vitrify.ir import builder, dtypes, ops
+from vitrify.ir import dtypes, ops
+from vitrify.ir.builder import GraphBuilder, reduce
 from vitrify.ir.dtypes import DType
-from vitrify.ir.opdef import OpDef, bind
+from vitrify.ir.opdef import BoundOp, OpDef, bind
+from vitrify.ir.strided import StridedType
 
-from .._dispatch import apply, build
+from .._dispatch import apply, apply1, build, remembered
 from .._promotion import as_operand, get_default_dtype
 from .._tensor import Tensor, wrap_dim
 from .casting import cast
@@ -27,7 +29,12 @@ _Pairs = {name: namedtuple(name, ["values", "indices"]) for name in ("max", "min
 
 def dims_of(dim: Dims, rank: int, none_is_all: bool = True) -> tuple[int, ...]:
     """Dimensions from the front, ascending. Raises IndexError out of range, RuntimeError for a repetition."""
-    if dim is None or (none_is_all and isinstance(dim, (tuple, list)) and not dim):
+    return _dims_of(tuple(dim) if isinstance(dim, list) else dim, rank, none_is_all)
+
+
+@remembered
+def _dims_of(dim: int | tuple[int, ...] | None, rank: int, none_is_all: bool) -> tuple[int, ...]:
+    if dim is None or (none_is_all and isinstance(dim, tuple) and not dim):
         return tuple(range(rank))
     dims = [wrap_dim(d, rank) for d in ([dim] if isinstance(dim, int) else dim)]
     for d in dims:
@@ -37,15 +44,29 @@ def dims_of(dim: Dims, rank: int, none_is_all: bool = True) -> tuple[int, ...]:
 
 
 def _kept(result: Tensor, x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
-    if not keepdim or not axes:
-        return result
-    shape = tuple(1 if a in axes else n for a, n in enumerate(x._type.shape))
-    return apply(bind(ops.reshape, shape=shape), result)
+    return apply1(_keeping(x._type, axes), result) if keepdim and axes else result
+
+
+@remembered
+def _keeping(have: StridedType, axes: tuple[int, ...]) -> BoundOp:
+    return bind(ops.reshape, shape=tuple(1 if a in axes else n for a, n in enumerate(have.shape)))
 
 
 def _reduce(opdef: OpDef, x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
-    result = builder.reduce(build, opdef, x, axes) if axes else cast(x, x._type.dtype, copy=True)
+    result = x
+    for step in _reduction(opdef, x._type, axes):
+        result = apply1(step, result)
     return _kept(result, x, axes, keepdim)
+
+
+@remembered
+def _reduction(opdef: OpDef, have: StridedType, axes: tuple[int, ...]) -> tuple[BoundOp, ...]:
+    """The ops of a reduction: trailing axes first, as `ir.builder.reduce` has it; over none a copy."""
+    if not axes:
+        return (bind(ops.cast, dtype=have.dtype),)
+    build = GraphBuilder()
+    reduce(build, opdef, build.input(have.ir), axes)
+    return tuple(bind(step.opdef, **step.attrs) for step in build.operations)
 
 
 def _summable(x: Tensor, dtype: DType | None) -> Tensor:
