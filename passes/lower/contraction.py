@@ -24,8 +24,8 @@ SMALL = 256
 #: Cycles per element of a transposing copy, of a strided store, and of a strided load. The emitted code
 #: packs a vector operand that is not contiguous along n itself, panel by panel, but again for each turn of
 #: the loops around: at the cost of a transposing copy if the last summed label runs along memory, else of
-#: strided loads.
-COPY, SCATTER, GATHER = 0.4, 1.5, 1.0
+#: strided loads. Results that lie in runs along m rather than n are transposed before they are stored.
+COPY, SCATTER, GATHER, TURN = 0.4, 1.5, 1.0, 0.5
 #: Multiply-adds per cycle in full vectors: two units.
 PEAK = 2 * VECTOR
 #: Vector operands in registers are used for about so many rows.
@@ -87,7 +87,7 @@ def _layouts(spec: ContractSpec, sizes: dict[str, Dim], sides: tuple[Side, Side]
             vectors = -(-width // VECTOR) * VECTOR / max(width, 1)
             cycles = work * vectors / PEAK * (1 + 2 / max(min(height, ROWS), 1))
             if writes[n] != 1:
-                cycles += results * SCATTER
+                cycles += results * (TURN if m is not None and writes[m] == 1 else SCATTER)
             packed = False
             if rhs.stride(n) != 1:
                 along = [label for label in spec.over if sizes[label] != 1][-1:]

@@ -214,6 +214,7 @@ def turned(m: object, n: object, k: object, *, packed: bool, sizes: str = "") ->
 
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize(
+    "shape",
     [(8, 16, 5), (16, 3, 7), (100, 20, 9), (250, 33, 6), (97, 8, 4), (20, 10, 4100), (40, 70, 1500),
      (9, 20, 0)],
     ids=str,
