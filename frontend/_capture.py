@@ -7,6 +7,8 @@ import ctypes
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+import numpy as np
+
 from vitrify.ir.dtypes import float64
 from vitrify.ir.graph import Graph
 from vitrify.ir.opdef import BoundOp
@@ -164,6 +166,12 @@ class FrontendWorld:
         if name in _EFFECTS or module.startswith(_OUTSIDE):
             return f"{name}() is called, which has effects besides those on tensors"
         return None
+
+    def shares(self, function: Callable[..., Any], argument: object) -> bool:
+        return isinstance(argument, np.ndarray) and getattr(function, "__name__", "") in (
+            "from_numpy",
+            "as_tensor",
+        )
 
     def start(self, capture: Capture) -> None:
         """Guard the settings that our own functions read."""

@@ -78,27 +78,31 @@ class Program:
         """The result of a call that no replay fits."""
         if recorders.count and recorders.active() is not None:
             return follow(self.function)(*args, **kwargs)
-        with self._lock:
-            try:
-                result = self.fast(args, kwargs)  # another thread may have made it meanwhile
-            except CheckFailed:
-                return self.function(*args, **kwargs)
-            if result is not MISS:
-                return result
-            key = call_key(args, kwargs)
-            attempts = self._attempts.get(key, 0)
-            if (
-                attempts < self.MOST_ATTEMPTS
-                and len(self.specializations) < self.MOST_SPECIALIZATIONS
-                or self.fullgraph
-            ):
-                return self._capture(args, kwargs, key)
-            if not self._attempts.get(key):
-                kinds = len(self.specializations)
-                self._warn_once(
-                    "limit", f"{self.name} was compiled for {kinds} kinds of calls; others run in segments"
-                )
+        try:
+            result = self.fast(args, kwargs)  # not tried yet where another thread is capturing
+        except CheckFailed:
+            return self.function(*args, **kwargs)
+        if result is not MISS:
+            return result
+        key = call_key(args, kwargs)
+        if not self._may_capture(key):
             return self._segments(args, kwargs)
+        if not self._lock.acquire(blocking=False):  # another thread captures; waiting for it could deadlock
+            return self.function(*args, **kwargs)
+        try:
+            return self._capture(args, kwargs, key)
+        finally:
+            self._lock.release()
+
+    def _may_capture(self, key: object) -> bool:
+        attempts = self._attempts.get(key, 0)
+        room = len(self.specializations) < self.MOST_SPECIALIZATIONS
+        if not room and not attempts:
+            kinds = len(self.specializations)
+            self._warn_once(
+                "limit", f"{self.name} was compiled for {kinds} kinds of calls; others run in segments"
+            )
+        return self.fullgraph or room and attempts < self.MOST_ATTEMPTS
 
     def graphs(self, specialization: int = -1) -> list[CompiledGraph]:
         """What is compiled of a replay, or, if there is none, what the last call ran in its segments."""
@@ -166,7 +170,7 @@ class Program:
             raise NotReplayable(f"the call changed what it had read: it is no longer true that {guard.what}")
         made = self._specialize(builder, recorder, text, builder.requiring_grad())
         outcome = self._run_first(made, recorder, args, kwargs)
-        self.specializations.append(made)
+        self.specializations = [*self.specializations, made][-self.MOST_SPECIALIZATIONS :]
         self._choose()
         return outcome
 
@@ -201,7 +205,7 @@ class Program:
             for seen, value in now:
                 setattr(seen.owner, seen.attribute, value)
             recorder.flush()  # repeats op by op, and so raises what eager raises
-            raise
+            raise NotReplayable("a check of its graph failed") from None
         if result is MISS:
             for seen, value in now:
                 setattr(seen.owner, seen.attribute, value)

@@ -73,6 +73,8 @@ class ReplayBuilder:
         self.signature = signature
         self.names = Namespace()
         self.guards = list(signature.guards)
+        if mode.grad is not signature.grad_mode:
+            raise NotReplayable("the call switches grad mode for what comes after it")
         self.guards.append(value_guard(Expression("mode.grad"), mode.grad, f"grad mode is {mode.grad}"))
         self.after: list[str] = []  # statements after the call
         self.results: list[TracedStorage] = []  # the outputs of the graph

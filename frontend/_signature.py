@@ -12,6 +12,7 @@ from vitrify.tracer.capture import Capture
 from vitrify.tracer.guards import ATOMS, Expression, Guard
 from vitrify.tracer.scalars import TracedScalar
 
+from ._tape import mode
 from ._tensor import Tensor
 
 Args = tuple[Any, ...]
@@ -24,6 +25,7 @@ class Signature:
     def __init__(self, capture: Capture, args: Args, kwargs: Kwargs) -> None:
         self._capture = capture
         self.guards: list[Guard] = []
+        self.grad_mode = mode.grad
         self.tensors: list[tuple[Tensor, str]] = []
         self.containers: dict[int, str] = {}
         self.names = list(kwargs)

@@ -139,16 +139,27 @@ def _trusted(capture: Capture, function: Any, args: Args, kwargs: Kwargs) -> Any
         return function(*args, **kwargs)
     if capture.proving:
         for x in (*args, *kwargs.values()):
-            if isinstance(x, CONTAINERS):
-                capture.read_deep(x)
-            elif capture.world.stateful(x):
-                capture.watch(x)
-    return function(*map(_seen, args), **{k: _seen(v) for k, v in kwargs.items()})
+            _check_passed(capture, x, function)
+    args = tuple(_passed(capture, x) for x in args)
+    return function(*args, **{k: _passed(capture, v) for k, v in kwargs.items()})
 
 
-def _seen(x: Any) -> Any:
-    """An argument for code that may call it: user functions as their twins."""
-    return follow(x) if isinstance(x, FunctionType | MethodType) else x
+def _check_passed(capture: Capture, x: Any, function: Any) -> None:
+    """Guard what our own code can see in an argument; block if that can't be guarded."""
+    if isinstance(x, CONTAINERS):
+        capture.read_deep(x)
+    elif capture.world.stateful(x):
+        capture.watch(x)
+    elif type(x) not in ATOMS and not callable(x) and not is_ours_or_plain(capture, x):
+        if not capture.world.shares(function, x):
+            capture.block(f"a {type(x).__name__} is passed to {_described(function)}")
+
+
+def _passed(capture: Capture, x: Any) -> Any:
+    """An argument for our own code: user functions as their twins, no run-time scalars inside of containers."""
+    if isinstance(x, FunctionType | MethodType):
+        return follow(x)
+    return capture.escape(x) if type(x) in (list, tuple, dict) else x
 
 
 # Builtins.

@@ -29,6 +29,10 @@ class World(Protocol):
         """True for modules and optimizers: objects whose code is ours and whose state is `watch`ed."""
         ...
 
+    def shares(self, function: Callable[..., Any], argument: object) -> bool:
+        """Whether a function of ours gives a tensor on the memory of an argument, instead of reading it."""
+        ...
+
     def start(self, capture: Capture) -> None:
         """Guard the settings that all our code reads."""
         ...

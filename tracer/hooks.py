@@ -309,9 +309,21 @@ def _attribute(capture: Capture, obj: Any, name: str) -> Any:
         return capture.read(Expression("{0}." + name, (obj,)), value, f"{obj.__name__}.{name} is unchanged")
     if isinstance(obj, type):
         return _class_attribute(capture, obj, name)
-    if is_ours(kind.__module__) and not capture.world.stateful(obj):
+    if kind is super:
+        return _super_attribute(capture, obj, name)
+    known = is_ours(kind.__module__) and not capture.world.stateful(obj)
+    if known and capture.world.refuses(kind) is None:
         return getattr(obj, name)
     return _instance_attribute(capture, obj, kind, name)
+
+
+def _super_attribute(capture: Capture, obj: Any, name: str) -> Any:
+    """super().name: a property is followed; anything else follows from the classes."""
+    later = obj.__self_class__.__mro__
+    for cls in later[later.index(obj.__thisclass__) + 1 :]:
+        if isinstance(raw := cls.__dict__.get(name), property) and raw.fget is not None:
+            return calls.call(capture, raw.fget, (obj.__self__,), {})
+    return getattr(obj, name)
 
 
 def _found_in_class(kind: type, name: str) -> tuple[type | None, Any]:
@@ -460,6 +472,9 @@ def _iterable(capture: Capture, x: Any) -> Any:
         capture.watch(x)
         return x
     if is_ours(type(x).__module__):
+        why = capture.world.refuses(type(x))
+        if why is not None:
+            capture.effect(why)
         return x
     if type(x).__module__ in ("itertools", "builtins"):  # iterators and views, made by calls that were seen
         if capture.was_read(x):

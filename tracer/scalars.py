@@ -13,6 +13,8 @@ import operator
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
+
 Function = Callable[..., Any]
 _MATH = frozenset(f for f in vars(math).values() if callable(f))
 
@@ -174,6 +176,9 @@ class TracedScalar:
 
     def __ceil__(self) -> int:
         return int(self.observe(math.ceil))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.pin(), dtype)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
