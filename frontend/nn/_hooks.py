@@ -29,7 +29,9 @@ def call_with_hooks(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         args, kwargs = _after_pre_hook(module, hook, with_kwargs, args, kwargs)
     result = follow(module.forward)(*args, **kwargs)
     for hook, with_kwargs in list(module._forward_hooks.values()):
-        changed = follow(hook)(module, args, kwargs, result) if with_kwargs else follow(hook)(module, args, result)
+        changed = (
+            follow(hook)(module, args, kwargs, result) if with_kwargs else follow(hook)(module, args, result)
+        )
         if changed is not None:
             result = changed
     return result

@@ -25,7 +25,6 @@ class IncompatibleKeys(NamedTuple):
             return "<All keys matched successfully>"
         return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
-    __str__ = __repr__
 
 
 def local_state(module: Module) -> Iterator[tuple[str, Tensor]]:
