@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ...ir import ops
-from ...ir.expr import Dim, symbol
+from ...ir.expr import Dim
 from ...ir.graph import Graph, Value
 from ...ir.kernel import Kernel
-from ...ir.kernel_text import print_kernel
 from ...ir.plan import Call, Plan, PlanBuffer
 from ...ir.types import Literal
 from .aliasing import is_copy
 from .attributes import literal_of
 from .collapse import collapse_loops
+from .distinct import distinct_kernels
 from .index import linear, reshaped
 from .legalize import Legal
 from .memory import live_intervals, place_blocks, reuse_inputs
@@ -117,20 +117,16 @@ class _Blocks:
 
 
 def _calls(kernels: Sequence[Built], blocks: _Blocks) -> tuple[list[Call], list[Kernel]]:
-    """The calls in order, and the distinct kernels under distinct names. A copy of a block onto itself is
-    left out."""
-    by_text: dict[str, Kernel] = {}
-    names: dict[str, int] = {}
-    calls = []
-    for built in kernels:
-        buffers = tuple(map(blocks.name, built.memory))
-        if len(set(buffers)) == 1 and len(buffers) == 2 and is_copy(built.kernel):
-            continue
-        text = print_kernel(replace(built.kernel, name="kernel"))
-        kernel = by_text.get(text)
-        if kernel is None:
-            count = names[built.kernel.name] = names.get(built.kernel.name, 0) + 1
-            name = built.kernel.name if count == 1 else f"{built.kernel.name}_{count}"
-            kernel = by_text[text] = replace(built.kernel, name=name)
-        calls.append(Call(kernel.name, buffers, tuple(map(symbol, kernel.sizes)), built.location))
-    return calls, list(by_text.values())
+    """The calls in order, and the distinct kernels. A copy of a block onto itself is left out."""
+    made = [built for built in kernels if not _is_idle(built, blocks)]
+    called = distinct_kernels([built.kernel for built in made])
+    calls = [
+        Call(kernel.name, tuple(map(blocks.name, built.memory)), sizes, built.location)
+        for built, (kernel, sizes) in zip(made, called, strict=True)
+    ]
+    return calls, list({kernel.name: kernel for kernel, _ in called}.values())
+
+
+def _is_idle(built: Built, blocks: _Blocks) -> bool:
+    names = set(map(blocks.name, built.memory))
+    return len(built.memory) == 2 and len(names) == 1 and is_copy(built.kernel)

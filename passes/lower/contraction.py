@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ...ir.contraction import ContractSpec
-from ...ir.expr import Dim, coefficient, substitute, symbols_of
+from ...ir.expr import Dim, coefficient, dot, substitute, symbol, symbols_of
 from ...ir.graph import Value
 from ...ir.kernel import VECTOR
 from ...ir.types import row_major_strides
-from .index import Index, place_of
+from .index import Index, Shape, matched, place_of
 from .stores import estimate
 
 #: Operands of fewer elements are read with a stride rather than copied.
@@ -81,7 +81,7 @@ def _layouts(spec: ContractSpec, sizes: dict[str, Dim], sides: tuple[Side, Side]
         lhs, rhs = sides[::-1] if swapped else sides
         rows = [label for label in out if label in lhs.labels() - rhs.labels()]
         m = rows[-1] if rows else None
-        height = estimate(sizes[m]) if m else 1
+        height = _height(rows, sizes, lhs, writes)
         for n in (label for label in out if label in rhs.labels() - lhs.labels()):
             width = estimate(sizes[n])
             vectors = -(-width // VECTOR) * VECTOR / max(width, 1)
@@ -102,11 +102,51 @@ def _layouts(spec: ContractSpec, sizes: dict[str, Dim], sides: tuple[Side, Side]
         yield Layout(swapped, m, None, False, work * (1 if m else 4))
 
 
+def _height(rows: Sequence[str], sizes: dict[str, Dim], lhs: Side, writes: dict[str, Dim]) -> int:
+    """Rows of the tile: of the last row label, and of those before it that run on in both operand and
+    result."""
+    height: Dim = 1
+    for label in reversed(rows):
+        strides = [(lhs.stride(x), writes[x]) for x in (label, rows[-1])]
+        if label != rows[-1] and any(
+            a is None or b is None or a != b * height for a, b in zip(*strides, strict=True)
+        ):
+            break
+        height = height * sizes[label]
+    return estimate(height)
+
+
 def _product(sizes: Iterable[Dim]) -> float:
     total = 1.0
     for size in sizes:
         total *= max(estimate(size), 1)
     return total
+
+
+def cut(spec: ContractSpec, sizes: dict[str, Dim], shape: Shape) -> ContractSpec | None:
+    """The contraction whose result is that of `spec` reshaped to `shape`, if that only cuts axes into
+    several: a label m of the result becomes s*m_0 + m_1 wherever it stands."""
+    have = tuple(sizes[label] for label in spec.out)
+    if 0 in have:
+        return None
+    out: list[str] = []
+    now: dict[str, Dim] = {}
+    extents = dict(sizes)
+    for (i, j), (k, m) in matched(have, shape):
+        labels = [label for label in spec.out[i:j] if sizes[label] != 1]
+        if len(labels) > 1:
+            return None
+        new = [f"{label}_{at}" for label in (*labels, "one")[:1] for at in range(len(out), len(out) + m - k)]
+        extents |= zip(new, shape[k:m], strict=True)
+        now |= dict.fromkeys(spec.out[i:j], 0)
+        now |= {label: dot(map(symbol, new), row_major_strides(shape[k:m])) for label in labels}
+        out += new
+    if len({*out, *spec.over}) < len(out) + len(spec.over):
+        return None
+    lhs, rhs = (tuple(substitute(index, now) for index in maps) for maps in (spec.lhs, spec.rhs))
+    used = {*out, *spec.over}
+    known = tuple(sorted((label, size) for label, size in extents.items() if label in used))
+    return ContractSpec(lhs, rhs, tuple(out), spec.over, known)
 
 
 def can_pack(maps: Sequence[Dim], label: str) -> bool:

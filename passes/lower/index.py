@@ -121,7 +121,7 @@ def reshaped(index: Index, have: Shape, want: Shape, extents: Extents) -> Index:
     if 0 in have:
         return (0,) * len(want)
     result: list[Dim] = []
-    for (a, b), (c, d) in _matched(have, want):
+    for (a, b), (c, d) in matched(have, want):
         if b - a == 1 and d - c == 1:
             result.append(index[a])
         elif d > c:
@@ -139,8 +139,8 @@ def _split(place: Dim, shape: Shape, extents: Extents) -> list[Dim]:
 
 
 @lru_cache(maxsize=4096)
-def _matched(have: Shape, want: Shape) -> tuple[tuple[tuple[int, int], tuple[int, int]], ...]:
-    """Runs of axes (from, to) of both shapes, of equal size each."""
+def matched(have: Shape, want: Shape) -> tuple[tuple[tuple[int, int], tuple[int, int]], ...]:
+    """Runs of axes (from, to) of two shapes of equal size, as short as can be, that have equal sizes each."""
     runs = []
     i = j = 0
     while i < len(have) or j < len(want):
@@ -172,7 +172,7 @@ def refined(a: Shape, b: Shape) -> Shape | None:
     (8, 8, 512)
     """
     result: list[Dim] = []
-    for (i, j), (k, m) in _matched(a, b):
+    for (i, j), (k, m) in matched(a, b):
         left, right = [d for d in a[i:j] if d != 1], [d for d in b[k:m] if d != 1]
         if len(left) > 1 and len(right) > 1:
             return None

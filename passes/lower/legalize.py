@@ -2,7 +2,9 @@
 
 Calls are inlined. A contraction gets operands that lie in memory, in range, and readable in vectors:
 padding and copies are inserted. An operation that overwrites a part of its first operand gets a copy of it
-to overwrite, unless nobody else needs it. Each output and each update gets a value of its own.
+to overwrite, unless nobody else needs it. A reshape that only cuts axes of a contraction's result is done
+by the contraction, so that what follows can join its group. Each output and each update gets a value of its
+own.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from ...ir.graph import Graph, Operation, Value
 from ...ir.opdef import OpDef
 from ..inline import inline_calls
 from .attributes import spec_of
-from .contraction import choose_layout, packed_order, side_of
+from .contraction import choose_layout, cut, packed_order, side_of
 from .groups import divides, is_free
 from .index import bounds, place_of
 from .stores import memory_constants
@@ -60,6 +62,8 @@ class _Legalizer:
 
     def run(self) -> Legal:
         for op in self.graph.operations:
+            if op.results and op.results[0] in self.now:
+                continue
             self.build.location = op.location
             operands = tuple(self.now[x] for x in op.operands)
             results = RULES.get(op.opdef, _Legalizer.keep)(self, op, operands)
@@ -127,6 +131,11 @@ class _Legalizer:
     def contract(self, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
         spec = spec_of(op)
         sizes = spec.label_extents(operands[0].type.shape, operands[1].type.shape)
+        reshape = self.only_reshape(op.result)
+        finer = None if reshape is None else cut(spec, sizes, reshape.result.type.shape)
+        if reshape is not None and finer is not None:
+            spec, sizes = finer, dict(finer.extents)
+            op = reshape
         sides = [
             self.in_range(x, maps, sizes) for x, maps in zip(operands, (spec.lhs, spec.rhs), strict=True)
         ]
@@ -140,7 +149,14 @@ class _Legalizer:
             order = packed_order(shifted, maps, layout.n)
             sides[at] = self.copy(x, order), tuple(maps[a] for a in order)
         shifted = ContractSpec(sides[0][1], sides[1][1], spec.out, spec.over, tuple(sorted(sizes.items())))
-        return (self.build(ops.contract, sides[0][0], sides[1][0], spec=shifted),)
+        result = self.build(ops.contract, sides[0][0], sides[1][0], spec=shifted)
+        self.now[op.result] = result
+        return (result,)
+
+    def only_reshape(self, value: Value) -> Operation | None:
+        """The reshape that is the only user of a value."""
+        users = self.graph.users(value)
+        return users[0] if self.uses.get(value) == 1 and users and users[0].opdef is ops.reshape else None
 
     def in_range(
         self, x: Value, maps: tuple[Dim, ...], sizes: dict[str, Dim]

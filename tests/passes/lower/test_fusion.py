@@ -167,6 +167,20 @@ def test_the_updates_of_all_parameters_are_one_kernel_in_place() -> None:
     assert plan.arena_bytes == 0
 
 
+def test_many_updates_share_a_kernel_of_run_time_size() -> None:
+    build = GraphBuilder("adam")
+    lr = build.input(f32(), "lr")
+    updates = []
+    for n in range(12):
+        p, g, m, v = (build.input(f32(3 + n % 5, 4), f"{name}{n}") for name in "pgmv")
+        updates += adam(build, p, g, m, v, lr)
+    rng = np.random.default_rng(0)
+    arrays = [np.abs(rng.normal(size=v.type.shape)).astype(np.float32) for v in build.inputs]
+    plan = check_lowered(build.finish([], updates), calls=12, inputs=arrays)
+    assert [k.sizes for k in plan.kernels] == [("n",)]
+    assert [c.sizes for c in plan.calls][:5] == [(12,), (16,), (20,), (24,), (28,)]
+
+
 def test_an_update_stays_out_of_the_contraction_that_makes_its_gradient() -> None:
     build = GraphBuilder("sgd")
     x, ct, w, lr = (
