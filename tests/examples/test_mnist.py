@@ -38,7 +38,7 @@ def run(folder: Path, *options: object) -> str:
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / "mnist.py"), *map(str, options)],
         capture_output=True, text=True, cwd=folder, timeout=300,
-        env={**os.environ, "VITRIFY_CACHE": str(folder / "cache")},
+        env={**os.environ, "VITRIFY_CACHE_DIR": str(folder / "cache")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
