@@ -11,7 +11,7 @@ from ...ir import ops
 from ...ir.expr import coefficient, floordiv
 from ...ir.graph import Operation, Value
 from .attributes import dims
-from .groups import Axes, Group, is_free, leaves_of
+from .groups import Axes, Group, is_free
 from .index import Index, Shape, moved, reshaped
 from .stores import Stores
 from .writer import KernelWriter
@@ -83,7 +83,7 @@ def needed(group: Group, stores: Stores, wanted: list[Value]) -> list[Operation]
         if found.isdisjoint(op.results):
             continue
         result.append(op)
-        found.update(leaf for x in op.operands for leaf in leaves_of(x, stores.home.keys()))
+        found.update(stores.leaves[op])
     return result[::-1]
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from ...ir.expr import product
 from ...ir.graph import Operation, Value
 from .build_pointwise import member_index, needed
-from .groups import ROWS, Group, kind_of, leaves_of
+from .groups import ROWS, Group, kind_of
 from .index import Index
 from .stores import CHEAP, Stores, cost
 from .writer import KernelWriter, Scratch
@@ -107,9 +107,8 @@ def plan_phases(group: Group, stores: Stores) -> list[Phase]:
 
 
 def _require(demand: dict[Value, int], op: Operation, when: int, stores: Stores) -> None:
-    for x in op.operands:
-        for leaf in leaves_of(x, stores.home.keys()):
-            demand[leaf] = demand.get(leaf, 0) | when
+    for leaf in stores.leaves[op]:
+        demand[leaf] = demand.get(leaf, 0) | when
 
 
 def _place_scratch(writer: KernelWriter, phases: list[Phase], stores: Stores) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ...ir.contraction import ContractSpec
 from ...ir.expr import Dim, coefficient, dot, substitute, symbol, symbols_of
@@ -66,10 +67,11 @@ def side_of(value: Value, maps: Index, sizes: dict[str, Dim], in_memory: Callabl
     return Side(maps, estimate(value.type.numel), None if found is None else found[1])
 
 
-def choose_layout(spec: ContractSpec, sizes: dict[str, Dim], sides: tuple[Side, Side]) -> Layout:
-    """The cheapest layout. sides: lhs and rhs, with the places of their elements as expressions of the
-    labels."""
-    return min(_layouts(spec, sizes, sides), key=lambda layout: layout.cycles)
+@lru_cache(maxsize=1024)
+def choose_layout(spec: ContractSpec, sides: tuple[Side, Side]) -> Layout:
+    """The cheapest layout. spec: with the extents of all labels. sides: lhs and rhs, with the places of their
+    elements as expressions of the labels."""
+    return min(_layouts(spec, dict(spec.extents), sides), key=lambda layout: layout.cycles)
 
 
 def _layouts(spec: ContractSpec, sizes: dict[str, Dim], sides: tuple[Side, Side]) -> Iterator[Layout]:

@@ -21,19 +21,19 @@ SIZE = "n"
 def distinct_kernels(kernels: Sequence[Kernel]) -> list[tuple[Kernel, tuple[Dim, ...]]]:
     """For each kernel the one to call in its place, and the sizes to call it with. The kernels to be called
     have different names if they differ."""
-    texts = [_text(k) for k in kernels]
-    flat = [_of_any_extent(k) for k in kernels]
+    flat = [_of_any_extent(kernel) for kernel in kernels]
+    texts = [_text(found[0] if found else kernel) for kernel, found in zip(kernels, flat, strict=True)]
     extents: dict[str, set[int]] = {}
-    for found in flat:
+    for text, found in zip(texts, flat, strict=True):
         if found is not None:
-            extents.setdefault(_text(found[0]), set()).add(found[1])
+            extents.setdefault(text, set()).add(found[1])
     called: dict[str, Kernel] = {}
     names: set[str] = set()
     result: list[tuple[Kernel, tuple[Dim, ...]]] = []
     for kernel, text, found in zip(kernels, texts, flat, strict=True):
         sizes: tuple[Dim, ...] = tuple(map(symbol, kernel.sizes))
-        if found is not None and len(extents[_text(found[0])]) > 1:
-            kernel, text, sizes = found[0], _text(found[0]), (found[1],)
+        if found is not None and len(extents[text]) > 1:
+            kernel, sizes = found[0], (found[1],)
         if text not in called:
             called[text] = replace(kernel, name=_new_name(kernel.name, names))
         result.append((called[text], sizes))

@@ -142,7 +142,7 @@ class _Legalizer:
         sides = [(self.addressable(x, maps, sizes), maps) for x, maps in sides]
         shifted = ContractSpec(sides[0][1], sides[1][1], spec.out, spec.over, tuple(sorted(sizes.items())))
         left, right = (side_of(x, maps, sizes, self.in_memory) for x, maps in sides)
-        layout = choose_layout(shifted, sizes, (left, right))
+        layout = choose_layout(shifted, (left, right))
         if layout.packed and layout.n is not None:
             at = 0 if layout.swapped else 1
             x, maps = sides[at]
