@@ -19,12 +19,15 @@ from weakref import WeakKeyDictionary
 from .rewrite import HOOKS, Rewriter, Unconvertible
 from .scopes import FunctionNode
 
+#: In the globals of modules whose assertions pytest has rewritten.
+_PYTEST = "@pytest_ar"
 _UNSUPPORTED = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
 
 _trees: dict[str, tuple[list[str], dict[tuple[int, str], list[FunctionNode]]]] = {}
-_codes: dict[CodeType, CodeType | Unconvertible] = {}
+#: By identity: code objects compare equal across files. Each value holds its key's object.
+_codes: dict[int, tuple[CodeType, CodeType | Unconvertible]] = {}
 _twins: WeakKeyDictionary[FunctionType, FunctionType] = WeakKeyDictionary()
-_converted: set[CodeType] = set()
+_converted: dict[int, CodeType] = {}
 _lock = threading.RLock()
 
 
@@ -38,24 +41,26 @@ def convert(function: FunctionType, make_hooks: Callable[[FunctionType], object]
         return function
     with _lock:
         twin = _twins.get(function)
-        if twin is None or twin.__code__ is not _codes.get(function.__code__):
+        if twin is None or twin.__code__ is not _codes.get(id(function.__code__), (None, None))[1]:
             twin = _twins[function] = _twin(function, make_hooks)
         return twin
 
 
 def is_converted(function: FunctionType) -> bool:
     """True for a twin, and for a function defined within one."""
-    return function.__code__ in _converted
+    return id(function.__code__) in _converted
 
 
 def _twin(function: FunctionType, make_hooks: Callable[[FunctionType], object]) -> FunctionType:
     code = function.__code__
-    if code not in _codes:
+    if id(code) not in _codes:
         try:
-            _codes[code] = _convert_code(code, function.__qualname__)
+            rewritten = _PYTEST in function.__globals__
+            made = _convert_code(code, function.__qualname__, verify=not rewritten)
+            _codes[id(code)] = code, made
         except Unconvertible as reason:
-            _codes[code] = reason
-    converted = _codes[code]
+            _codes[id(code)] = code, reason
+    _, converted = _codes[id(code)]
     if isinstance(converted, Unconvertible):
         raise converted
     cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
@@ -73,16 +78,36 @@ def _twin(function: FunctionType, make_hooks: Callable[[FunctionType], object]) 
     return twin
 
 
-def _convert_code(code: CodeType, qualname: str) -> CodeType:
+def _convert_code(code: CodeType, qualname: str, *, verify: bool) -> CodeType:
+    """verify: the source must compile to the very code; not so where an import hook rewrites assertions."""
     if code.co_flags & _UNSUPPORTED:
         raise Unconvertible("it is asynchronous")
-    node = copy.deepcopy(_find(code))
+    found = _find(code)
+    if verify and not _same_code(_compile(_bare(copy.deepcopy(found)), code), code):
+        raise Unconvertible("its source file has changed since it was loaded")
+    node = copy.deepcopy(found)
     outer = qualname.split(".")[:-1]
     class_name = outer[-1] if outer and outer[-1] != "<locals>" else ""
-    new = Rewriter(code.co_freevars, class_name).root(node)
-    made = _compile(new, code)
-    _converted.update(_nested(made))
+    made = _compile(Rewriter(code.co_freevars, class_name).root(_bare(node)), code)
+    _converted.update((id(c), c) for c in _nested(made))
     return made
+
+
+def _bare(node: FunctionNode) -> FunctionNode:
+    """The function without what its function object has: decorators and defaults."""
+    node.args.defaults = []
+    node.args.kw_defaults = [None] * len(node.args.kwonlyargs)
+    if isinstance(node, ast.FunctionDef):
+        node.decorator_list = []
+    return node
+
+
+def _same_code(one: CodeType, other: CodeType) -> bool:
+    """Whether two functions have the same instructions and constants, those within them included."""
+    if one.co_code != other.co_code or len(one.co_consts) != len(other.co_consts):
+        return False
+    pairs = zip(one.co_consts, other.co_consts, strict=True)
+    return all(_same_code(a, b) if isinstance(a, CodeType) else repr(a) == repr(b) for a, b in pairs)
 
 
 def _compile(node: FunctionNode, code: CodeType) -> CodeType:

@@ -8,7 +8,10 @@ from types import CodeType, FrameType
 from ..ir.graph import Location
 
 _PACKAGE = __name__.split(".")[0]
-_SEEN: dict[tuple[CodeType, int], Location] = {}
+#: By identity of a code object (kept alive here; hashing one takes long): whether it is ours.
+_codes: dict[int, tuple[CodeType, bool]] = {}
+#: By code object and instruction.
+_places: dict[tuple[int, int], Location] = {}
 
 
 def is_ours(module: str) -> bool:
@@ -19,18 +22,24 @@ def is_ours(module: str) -> bool:
 def user_frame() -> FrameType | None:
     """The nearest frame on the stack outside vitrify; None if there is none."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and is_ours(frame.f_globals.get("__name__") or ""):
+    while frame is not None:
+        code = frame.f_code
+        known = _codes.get(id(code))
+        if known is None:
+            known = _codes[id(code)] = code, is_ours(frame.f_globals.get("__name__") or "")
+        if not known[1]:
+            return frame
         frame = frame.f_back
-    return frame
+    return None
 
 
 def user_location() -> Location | None:
-    """File and line of `user_frame`, the same object for the same line."""
+    """File and line of `user_frame`, the same object for the same place."""
     frame = user_frame()
     if frame is None:
         return None
-    key = (frame.f_code, frame.f_lineno)
-    found = _SEEN.get(key)
+    key = (id(frame.f_code), frame.f_lasti)
+    found = _places.get(key)
     if found is None:
-        found = _SEEN[key] = Location(frame.f_code.co_filename, frame.f_lineno)
+        found = _places[key] = Location(frame.f_code.co_filename, frame.f_lineno)
     return found

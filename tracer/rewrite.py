@@ -52,11 +52,7 @@ class Rewriter(ast.NodeTransformer):
         self._in_iterable = False
 
     def root(self, node: FunctionNode) -> FunctionNode:
-        """The function itself: without decorators and defaults, which its function object has."""
-        node.args.defaults = []
-        node.args.kw_defaults = [None] * len(node.args.kwonlyargs)
-        if isinstance(node, ast.FunctionDef):
-            node.decorator_list = []
+        """The function itself, which has no decorators and defaults any more: its function object has them."""
         return self._function(node)
 
     # Functions and scopes.
@@ -81,12 +77,17 @@ class Rewriter(ast.NodeTransformer):
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> list[ast.stmt]:
-        decorators = [self.visit(d) for d in node.decorator_list]
+        decorators: list[ast.expr] = []
+        made: list[ast.stmt] = []
+        for decorator in node.decorator_list:
+            kept, statements = self._kept(self.visit(decorator), node)
+            decorators.append(kept)
+            made += statements
         node.decorator_list = []
         self._defaults(node.args)
         self._function(node)
         name = node.name = self._mangled(node.name)
-        made: list[ast.stmt] = [*self._effects([name], node), node]
+        made += [*self._effects([name], node), node]
         for decorator in reversed(decorators):
             called = self._hook("call", node, decorator, ast.Name(name, ast.Load()))
             made.append(_at(ast.Assign([ast.Name(name, ast.Store())], called), node))
