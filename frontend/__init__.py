@@ -5,7 +5,7 @@
 Eager, PyTorch-style Python, and `@vitrify.compile` for the same Python as one compiled program.
 """
 
-# ruff: noqa: F401, A004, I001, E402
+# ruff: noqa: I001, E402 - the order matters: the environment first, compositions after what they are made of
 from __future__ import annotations
 
 from . import _config
@@ -43,17 +43,20 @@ from ._functions import (
 from . import _methods, autograd, cuda
 from ._print import set_printoptions
 from vitrify.ir.dtypes import DType as dtype
+from vitrify.ir.dtypes import bool_ as bool
 from vitrify.ir.dtypes import (
-    bfloat16, bool_ as bool, complex64, complex128, float16, float32, float64, int8, int16, int32, int64, uint8,
+    bfloat16, complex64, complex128, float16, float32, float64, int8, int16, int32, int64, uint8,
 )  # fmt: skip
 
 float, double, half = float32, float64, float16
 int, long, short = int32, int64, int16
 
 from . import nn, optim, utils, vision
-from ._compile import compile
+from ._compile import CaptureWarning, compile
+from ._explain import explain
 from ._save import load, save
 
+from vitrify.tracer.errors import CaptureError
 from math import e, inf, nan, pi
 
 __version__ = "0.1.0"

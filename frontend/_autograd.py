@@ -1,7 +1,8 @@
 """The backward: cotangents travel the tape in descending order of recording.
 
-Contributions to one cotangent are added in that order, the first one unchanged, so a backward is one definite sequence
-of ops; with `create_graph` it is recorded like any other. An undefined cotangent is None, never a tensor of zeros.
+Contributions to one cotangent are added in that order, the first one unchanged, so a backward is one definite
+sequence of ops; with `create_graph` it is recorded like any other. An undefined cotangent is None, never a
+tensor of zeros.
 """
 
 from __future__ import annotations
@@ -17,14 +18,27 @@ from vitrify.tracer.recorder import active
 from . import _dispatch
 from ._dispatch import apply, assign, build, is_shared
 from ._tape import (
-    Edge, Leaf, MultiNode, Node, OutputOf, enable_grad as enable_grad, is_grad_enabled, no_grad, set_grad_enabled,
+    Edge,
+    Leaf,
+    MultiNode,
+    Node,
+    OutputOf,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
 )  # fmt: skip
+from ._tape import (
+    enable_grad as enable_grad,
+)
 from ._tensor import Tensor, alias, edge_of, version_of
 
 FREED = (
-    "Trying to backward through the graph a second time (or directly access saved tensors after they have already "
-    "been freed). Saved intermediate values of the graph are freed when you call .backward() or autograd.grad(). "
-    "Specify retain_graph=True if you need to backward through the graph a second time or if you need to access "
+    "Trying to backward through the graph a second time (or directly access saved tensors after they have "
+    "already "
+    "been freed). Saved intermediate values of the graph are freed when you call .backward() or "
+    "autograd.grad(). "
+    "Specify retain_graph=True if you need to backward through the graph a second time or if you need to "
+    "access "
     "saved tensors after calling backward."
 )
 
@@ -35,8 +49,8 @@ def backward(
 ) -> None:  # fmt: skip
     """Add the gradients of `tensors` to the `grad` of the leaves they were computed from (or of `inputs`).
 
-    grad_tensors: cotangents, one per tensor; may be left out for a scalar. Raises RuntimeError for a tensor that has no
-    history, or is no scalar and has no cotangent, or whose tape was freed or written over.
+    grad_tensors: cotangents, one per tensor; may be left out for a scalar. Raises RuntimeError for a tensor
+    that has no history, or is no scalar and has no cotangent, or whose tape was freed or written over.
     """
     roots = _roots(_listed(tensors), _listed(grad_tensors), create_graph)
     wanted = None
@@ -75,7 +89,8 @@ def grad(
         return tuple(_zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True))
     if not allow_unused and None in [g if g is None else 0 for g in found]:
         raise RuntimeError(
-            "One of the differentiated Tensors appears to not have been used in the graph. Set allow_unused=True if "
+            "One of the differentiated Tensors appears to not have been used in the graph. Set "
+            "allow_unused=True if "
             "this is the desired behavior."
         )
     return found
@@ -120,7 +135,8 @@ def _first_cotangent(i: int, x: Tensor, ct: Tensor | None, create_graph: bool) -
             return build(ops.cast, _dispatch.full(1, x.dtype, x._type.shape), dtype=x.dtype)
     if ct._type.shape != x._type.shape:
         raise RuntimeError(
-            f"Mismatch in shape: grad_output[{i}] has a shape of {ct.shape} and output[{i}] has a shape of {x.shape}."
+            f"Mismatch in shape: grad_output[{i}] has a shape of {ct.shape} and output[{i}] has a shape of "
+            f"{x.shape}."
         )
     if ct.dtype is not x.dtype:
         with set_grad_enabled(create_graph):
@@ -136,8 +152,8 @@ def _zeros_like(x: Tensor) -> Tensor:
 class Engine:
     """One backward. reached: the complete cotangents of the wanted edges.
 
-    A pending cotangent is *owned* if nobody outside the engine can hold its storage: then a leaf keeps it as its grad
-    without a copy. Whether it is follows from the rules that made it, so it is the same when traced.
+    A pending cotangent is *owned* if nobody outside the engine can hold its storage: then a leaf keeps it as
+    its grad without a copy. Whether it is follows from the rules that made it, so it is the same when traced.
     """
 
     def __init__(
@@ -197,7 +213,7 @@ class Engine:
             owned = False
             result = hook(ct)
             ct = ct if result is None else result
-        kept = edge.retained and edge.retained()
+        kept = None if edge.retained is None else edge.retained()
         if kept is not None:
             kept._grad = alias(ct, ct._node)
             owned = False
@@ -248,7 +264,8 @@ def _count(roots: list[Tensor | None], root: Tensor | None) -> int:
 
 
 def _leading_to(wanted: frozenset[Edge], roots: list[Edge]) -> set[Edge]:
-    """The edges from which a wanted one is reached. An edge's number is above those of all that it leads to."""
+    """The edges from which a wanted one is reached. An edge's number is above those of all that it
+    leads to."""
     seen, stack = set(roots), list(roots)
     while stack:
         for edge in _successors(stack.pop()):
@@ -289,7 +306,8 @@ def written_over(x: Tensor, edge: Edge | None, now: int, then: int) -> str:
     return (
         "one of the variables needed for gradient computation has been modified by an inplace operation: "
         f"[vitrify.{x.dtype.name} {list(x._type.shape)}]{maker} is at version {now}; expected version {then} "
-        "instead. Hint: the backtrace further above shows the operation that failed to compute its gradient. The "
+        "instead. Hint: the backtrace further above shows the operation that failed to compute its "
+        "gradient. The "
         "variable in question was changed in there or anywhere later. Good luck!"
     )
 

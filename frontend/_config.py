@@ -1,11 +1,11 @@
 """The environment, read here and nowhere else, once, before anything else of vitrify is imported.
 
-    VITRIFY_DUMP=folder       write every stage of everything that is compiled to this folder
-    VITRIFY_VERIFY=1          verify graphs between passes, and let LLVM verify its input
-    VITRIFY_CACHE_DIR=folder  where object code is kept between processes; empty: nowhere
-    VITRIFY_TARGET=name       generate code for this x86-64 level instead of the host
-    VITRIFY_NATIVE=0          storages and calls in plain Python instead of native builtins
-    VITRIFY_NUM_THREADS=n     what `get_num_threads` gives at first
+VITRIFY_DUMP=folder       write every stage of everything that is compiled to this folder
+VITRIFY_VERIFY=1          verify graphs between passes, and let LLVM verify its input
+VITRIFY_CACHE_DIR=folder  where object code is kept between processes; empty: nowhere
+VITRIFY_TARGET=name       generate code for this x86-64 level instead of the host
+VITRIFY_NATIVE=0          storages and calls in plain Python instead of native builtins
+VITRIFY_NUM_THREADS=n     what `get_num_threads` gives at first
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class Config:
-    """dump: folder for the stages of everything compiled. verify: between passes. num_threads: for native code."""
+    """dump: folder for the stages of everything compiled. verify: between passes. num_threads: for native
+    code.
+    """
 
     dump: Path | None = None
     verify: bool = False
@@ -32,7 +34,8 @@ class Config:
 
 
 def read(environment: Mapping[str, str]) -> tuple[Config, dict[str, Any]]:
-    """The settings that these variables ask for: ours and the runtime's. Raises ValueError for a bad number."""
+    """The settings that these variables ask for: ours and the runtime's. Raises ValueError for a bad
+    number."""
     config, runtime = Config(), dict[str, Any]()
     if folder := environment.get("VITRIFY_DUMP"):
         config.dump = Path(folder)

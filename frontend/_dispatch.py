@@ -1,8 +1,9 @@
 """Dispatch: from an op and its operands to a result, run at once or recorded, with its node on the tape.
 
-One dictionary maps (op, operand types by identity) to an entry with all that follows from them. A hit is a lookup, the
-kernel and the new tensor; a miss is where rules and errors live (`runtime.eager.signature`, then the entry is made).
-`build` is the eager implementation of the `Builder` protocol; `assign` is the only way in which elements change.
+One dictionary maps (op, operand types by identity) to an entry with all that follows from them. A hit is a
+lookup, the kernel and the new tensor; a miss is where rules and errors live (`runtime.eager.signature`, then
+the entry is made). `build` is the eager implementation of the `Builder` protocol; `assign` is the only way in
+which elements change.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
-
 from vitrify.ir import ops
 from vitrify.ir.builder import broadcast
 from vitrify.ir.dtypes import DType
@@ -35,8 +35,8 @@ from ._tensor import Tensor, alias, edge_of, track, version_of, view_node
 class Entry:
     """What follows from an op and the types of its operands.
 
-    offset: bytes, if the result is a view of the first operand, else None. taped: whether the op has a derivative at
-    all. programs: for each choice of operands that require grad, what a node of the tape holds.
+    offset: bytes, if the result is a view of the first operand, else None. taped: whether the op has a
+    derivative at all. programs: for each choice of operands that require grad, what a node of the tape holds.
     """
 
     __slots__ = ("op", "types", "result", "offset", "run", "taped", "programs")
@@ -188,7 +188,7 @@ def _miss(op: BoundOp, operands: tuple[Tensor, ...]) -> Entry:
 
 def _compiled(entry: Entry) -> Callable[..., Any]:
     if entry.op.opdef is ops.constant:
-        storage = _storage_of(entry.op.attrs["value"])
+        storage = _storage_of(entry.op.attrs["value"])  # type: ignore[arg-type]
         entry.run = lambda: storage
     elif entry.offset is not None:
         offset = entry.offset
@@ -254,7 +254,9 @@ def full(value: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:
 
 
 def check(ok: Tensor, *shown: Tensor, error: str, message: str) -> None:
-    """Raise `error`, a name in `ops.CHECK_ERRORS`, if the tensor of rank 0 is False. See `ops.check` for `shown`."""
+    """Raise `error`, a name in `ops.CHECK_ERRORS`, if the tensor of rank 0 is False. See `ops.check` for
+    `shown`.
+    """
     op = bind(ops.check, error=error, message=message)
     operands = (ok, *shown)
     if captures and (recorder := active()) is not None:
@@ -266,8 +268,9 @@ def check(ok: Tensor, *shown: Tensor, error: str, message: str) -> None:
 def assign(target: Tensor, value: Tensor) -> Tensor:
     """Overwrite target's elements with value's (same dtype and shape), in place; gives target.
 
-    Its history becomes value's; a base and other views of the same elements follow. Raises RuntimeError for a leaf that
-    requires grad, or a view of one, while recording, and for a target whose elements overlap in memory.
+    Its history becomes value's; a base and other views of the same elements follow. Raises RuntimeError for a
+    leaf that requires grad, or a view of one, while recording, and for a target whose elements overlap in
+    memory.
     """
     check_writable(target)
     return assign_checked(target, value)
@@ -289,7 +292,9 @@ def assign_checked(target: Tensor, value: Tensor) -> Tensor:
 def check_writable(target: Tensor) -> None:
     """Raises RuntimeError if the tensor can't be written to in place now."""
     type = target._type
-    if not type.is_contiguous and any(s == 0 and n > 1 for s, n in zip(type.strides, type.shape, strict=True)):
+    if not type.is_contiguous and any(
+        s == 0 and n > 1 for s, n in zip(type.strides, type.shape, strict=True)
+    ):
         raise RuntimeError(
             "unsupported operation: more than one element of the written-to tensor refers to a single memory "
             "location. Please clone() the tensor before performing the operation."
@@ -299,7 +304,9 @@ def check_writable(target: Tensor) -> None:
     if isinstance(edge_of(target), Leaf):
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
     if target._view is not None and isinstance(target._view[0]._node, Leaf):
-        raise RuntimeError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+        raise RuntimeError(
+            "a view of a leaf Variable that requires grad is being used in an in-place operation."
+        )
 
 
 def _write(target: Tensor, value: Tensor) -> None:
@@ -307,7 +314,9 @@ def _write(target: Tensor, value: Tensor) -> None:
     if target._type.is_contiguous and value._type.is_contiguous:
         ctypes.memmove(memory.address(target._storage), memory.address(value._storage), value._type.nbytes)
     else:
-        np.copyto(memory.to_array(target._storage, target._type), memory.to_array(value._storage, value._type))
+        np.copyto(
+            memory.to_array(target._storage, target._type), memory.to_array(value._storage, value._type)
+        )
     memory.bump(target._storage)
 
 

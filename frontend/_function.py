@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from vitrify.ir.builder import sum_to
+from vitrify.tracer.calls import follow
+from vitrify.tracer.capture import current
 
 from . import _dispatch
 from ._autograd import FREED, written_over
@@ -45,13 +47,15 @@ class FunctionCtx:
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
-        """The tensors given to `save_for_backward`. Raises RuntimeError if one was changed, or all were freed."""
+        """The tensors given to `save_for_backward`. Raises RuntimeError if one was changed, or all
+        were freed."""
         if self._saved_as is None:
             raise RuntimeError(FREED)
         return tuple(_unpacked(*entry) for entry in self._saved_as)
 
     def _settle(self, outputs: list[Tensor]) -> None:
-        """After forward: remember versions; an output is kept apart from its node, which would make a cycle."""
+        """After forward: remember versions; an output is kept apart from its node, which would make
+        a cycle."""
         self._saved_as = []
         for x in self._saved or ():
             edge = None if x is None else edge_of(x)
@@ -98,7 +102,8 @@ class Function:
     def backward(ctx: FunctionCtx, *grad_outputs: Any) -> Any:
         """Give the cotangent of each input from those of the outputs."""
         raise NotImplementedError(
-            "You must implement either the backward or vjp method for your custom autograd.Function to use it with "
+            "You must implement either the backward or vjp method for your custom autograd.Function to use "
+            "it with "
             "backward mode AD."
         )
 
@@ -106,6 +111,8 @@ class Function:
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
         """Run forward and put one node on the tape."""
         ctx = FunctionCtx()
+        if (capture := current()) is not None:
+            capture.made(ctx)
         edges = tuple(edge_of(a) if isinstance(a, Tensor) else None for a in args)
         ctx.needs_input_grad = tuple(e is not None for e in edges)
         recording = is_grad_enabled() and any(ctx.needs_input_grad)
@@ -122,9 +129,9 @@ class Function:
 
 def _forward(cls: type[Function], ctx: FunctionCtx, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if cls.setup_context is Function.setup_context:
-        return cls.forward(ctx, *args, **kwargs)
-    result = cls.forward(*args, **kwargs)
-    cls.setup_context(ctx, args, result)
+        return follow(cls.forward)(ctx, *args, **kwargs)
+    result = follow(cls.forward)(*args, **kwargs)
+    follow(cls.setup_context)(ctx, args, result)
     return result
 
 
@@ -133,7 +140,8 @@ def _among(x: Any, items: Any) -> bool:
 
 
 def _output(ctx: FunctionCtx, y: Any, inputs: tuple[Any, ...]) -> Any:
-    """The tensor to return for what forward gave: an input that was not changed is returned as another tensor."""
+    """The tensor to return for what forward gave: an input that was not changed is returned as
+    another tensor."""
     if not isinstance(y, Tensor) or _among(y, ctx._dirty):
         return y
     return alias(y) if _among(y, inputs) or edge_of(y) is not None else y
@@ -144,19 +152,23 @@ def _replaced(x: Any, before: list[Any], after: list[Any]) -> Any:
 
 
 def _record(
-    cls: type[Function], ctx: FunctionCtx, edges: tuple[Edge | None, ...], args: tuple[Any, ...], outputs: list[Any]
+    cls: type[Function],
+    ctx: FunctionCtx,
+    edges: tuple[Edge | None, ...],
+    args: tuple[Any, ...],
+    outputs: list[Any],
 ) -> None:
     types = [y._type if isinstance(y, Tensor) else None for y in outputs]
     shapes = [a._type if isinstance(a, Tensor) else None for a in args]
 
     def cotangents(given: list[Tensor | None], keep: bool) -> list[Tensor | None]:
         filled = [_filled(ctx, g, t) for g, t in zip(given, types, strict=True)]
-        result = cls.backward(ctx, *filled)
+        result = follow(cls.backward)(ctx, *filled)
         if not keep:
             ctx._saved_as = None
         return _checked(cls.__name__ + "Backward", result, shapes, edges)
 
-    node = MultiNode(edges, len(outputs), cotangents, cls.__name__ + "Backward")
+    node = MultiNode(edges, len(outputs), cotangents, cls.__name__ + "Backward", context=ctx)
     for i, y in enumerate(outputs):
         if isinstance(y, Tensor) and y.is_floating_point() and not _among(y, ctx._constant):
             y._node = OutputOf(node, i)
@@ -175,7 +187,8 @@ def _checked(name: str, result: Any, types: list[Any], edges: tuple[Edge | None,
         found.pop()
     if len(found) != len(types):
         raise RuntimeError(
-            f"function {name} returned an incorrect number of gradients (expected {len(types)}, got {len(found)})"
+            f"function {name} returned an incorrect number of gradients (expected {len(types)}, got "
+            f"{len(found)})"
         )
     for i, (g, type, edge) in enumerate(zip(found, types, edges, strict=True)):
         if edge is None or g is None:
@@ -189,12 +202,11 @@ def _checked(name: str, result: Any, types: list[Any], edges: tuple[Edge | None,
 
 def _fitted(name: str, i: int, g: Tensor, type: Any) -> Tensor:
     lead = len(g._type.shape) - len(type.shape)
-    expandable = lead >= 0 and all(
-        m in (1, n) for n, m in zip(g._type.shape[lead:], type.shape, strict=True)
-    )
+    expandable = lead >= 0 and all(m in (1, n) for n, m in zip(g._type.shape[lead:], type.shape, strict=True))
     if not expandable:
         raise RuntimeError(
-            f"Function {name} returned an invalid gradient at index {i} - got {list(g.shape)} but expected shape "
+            f"Function {name} returned an invalid gradient at index {i} - got {list(g.shape)} but expected "
+            "shape "
             f"compatible with {list(type.shape)}"
         )
     g = sum_to(build, g, type.shape)
@@ -227,4 +239,3 @@ def _refusing(g: Tensor) -> Tensor:
     node = MultiNode((), 1, refuse, "Error")
     made._node = OutputOf(node, 0)
     return made
-

@@ -51,10 +51,8 @@ def gradgradcheck(func: Callable[..., Any], inputs: Any, grad_outputs: Any = Non
         xs, cts = values[:count], values[count:]
         wanted = [x for x in xs if isinstance(x, Tensor) and x.requires_grad]
         with enable_grad():
-            return tuple(
-                g for g in _autograd.grad(_outputs(func, xs), wanted, cts, create_graph=True, allow_unused=True)
-                if g is not None and g.requires_grad
-            )  # fmt: skip
+            found = _autograd.grad(_outputs(func, xs), wanted, cts, create_graph=True, allow_unused=True)
+        return tuple(g for g in found if g is not None and g.requires_grad)
 
     return gradcheck(gradients, (*args, *cotangents), **options)
 

@@ -10,14 +10,24 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-
 from vitrify.ir import ops
 from vitrify.ir.opdef import BoundOp, bind
 
 from . import _autograd
 from ._dispatch import apply2, assign, assign_checked, check_writable
 from ._functions import (
-    casting, compare, creation, gathering, indexing, joining, linalg, movement, pointwise, random, reductions, softmaxes,
+    casting,
+    compare,
+    creation,
+    gathering,
+    indexing,
+    joining,
+    linalg,
+    movement,
+    pointwise,
+    random,
+    reductions,
+    softmaxes,
 )  # fmt: skip
 from ._promotion import broadcast_shapes, can_cast, number_beside
 from ._tape import Edge, Leaf, Node, RemovableHandle, mode, next_number, no_grad
@@ -25,23 +35,28 @@ from ._tensor import Tensor, edge_of
 
 #: Functions of a module that are methods under their own name.
 _METHODS: dict[Any, str] = {
-    pointwise: """add sub mul div floor_divide remainder fmod pow float_power neg abs sign floor ceil trunc round frac
-        exp log log2 log10 log1p exp2 expm1 sin cos tan sinh cosh tanh erf sqrt rsqrt sigmoid reciprocal square maximum
-        minimum clamp clamp_min clamp_max relu lerp addcmul addcdiv hypot logaddexp nan_to_num positive bitwise_and
-        bitwise_or bitwise_xor bitwise_not bitwise_left_shift bitwise_right_shift subtract multiply divide true_divide
-        negative absolute fix clip""",
-    compare: """eq ne lt le gt ge logical_and logical_or logical_xor logical_not isnan isinf isposinf isneginf isfinite
+    pointwise: """add sub mul div floor_divide remainder fmod pow float_power neg abs sign floor ceil trunc
+    round frac
+        exp log log2 log10 log1p exp2 expm1 sin cos tan sinh cosh tanh erf sqrt rsqrt sigmoid reciprocal
+        square maximum minimum clamp clamp_min clamp_max relu lerp addcmul addcdiv hypot logaddexp nan_to_num
+        positive bitwise_and bitwise_or bitwise_xor bitwise_not bitwise_left_shift bitwise_right_shift
+        subtract multiply divide true_divide negative absolute fix clip""",
+    compare: """eq ne lt le gt ge logical_and logical_or logical_xor logical_not isnan isinf isposinf isneginf
+    isfinite
         signbit masked_fill isclose allclose equal greater greater_equal less less_equal not_equal""",
     casting: "clone contiguous type_as to cpu cuda type",
-    reductions: """sum nansum prod mean nanmean var std amax amin aminmax argmax argmin max min any all count_nonzero
+    reductions: """sum nansum prod mean nanmean var std amax amin aminmax argmax argmin max min any all
+    count_nonzero
         logsumexp norm cumsum""",
-    movement: """reshape view view_as reshape_as flatten ravel unflatten permute transpose t movedim squeeze unsqueeze
-        expand expand_as broadcast_to repeat tile repeat_interleave flip fliplr flipud roll rot90 narrow select diagonal
-        as_strided unfold moveaxis swapaxes swapdims""",
+    movement: """reshape view view_as reshape_as flatten ravel unflatten permute transpose t movedim squeeze
+    unsqueeze
+        expand expand_as broadcast_to repeat tile repeat_interleave flip fliplr flipud roll rot90 narrow
+        select diagonal as_strided unfold moveaxis swapaxes swapdims""",
     joining: "split chunk tensor_split unbind",
     linalg: "matmul mm bmm mv dot outer addmm addmv addbmm baddbmm addr trace kron",
     indexing: "nonzero argwhere masked_select index_put",
-    gathering: """gather take_along_dim take index_select scatter scatter_add index_add index_copy index_fill argsort sort
+    gathering: """gather take_along_dim take index_select scatter scatter_add index_add index_copy index_fill
+    argsort sort
         topk kthvalue median unique bincount""",
     softmaxes: "softmax log_softmax",
     creation: "new_full new_zeros new_ones new_empty new_tensor tril triu",
@@ -50,10 +65,11 @@ _METHODS: dict[Any, str] = {
 
 #: Functions that also have a form which overwrites its first operand, named with a trailing underscore.
 _IN_PLACE: dict[Any, str] = {
-    pointwise: """add sub mul div floor_divide remainder fmod pow neg abs sign floor ceil trunc round frac exp log log2
-        log10 log1p exp2 expm1 sin cos tan sinh cosh tanh erf sqrt rsqrt sigmoid reciprocal square clamp clamp_min
-        clamp_max relu lerp addcmul addcdiv nan_to_num bitwise_and bitwise_or bitwise_xor bitwise_not subtract multiply
-        divide true_divide negative absolute clip""",
+    pointwise: """add sub mul div floor_divide remainder fmod pow neg abs sign floor ceil trunc round frac exp
+    log log2
+        log10 log1p exp2 expm1 sin cos tan sinh cosh tanh erf sqrt rsqrt sigmoid reciprocal square clamp
+        clamp_min clamp_max relu lerp addcmul addcdiv nan_to_num bitwise_and bitwise_or bitwise_xor
+        bitwise_not subtract multiply divide true_divide negative absolute clip""",
     compare: "eq ne lt le gt ge logical_and logical_or logical_xor logical_not masked_fill",
     reductions: "cumsum",
     linalg: "addmm addmv addbmm baddbmm addr",
@@ -84,7 +100,9 @@ def overwrite(target: Tensor, value: Tensor) -> Tensor:
 
 
 def _keep_what_was_saved(target: Tensor, value: Tensor, start: int) -> None:
-    """The elements of target are about to go: where a derivative recorded after `start` reads them, keep a copy."""
+    """The elements of target are about to go: where a derivative recorded after `start` reads them, keep a
+    copy.
+    """
     old: Tensor | None = None
     for node in _recorded_since(start, edge_of(value)):
         if not any(x is target for x in node.saved or ()):
@@ -132,7 +150,9 @@ def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 def fill_(self: Tensor, value: Any) -> Tensor:
     """Overwrite every element with one number."""
     if isinstance(value, Tensor) and value.ndim:
-        raise RuntimeError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions.")
+        raise RuntimeError(
+            f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions."
+        )
     return copy_(self, value)
 
 
@@ -189,7 +209,7 @@ def _drawn(self: Tensor, values: Tensor) -> Tensor:
     return assign(self, values)
 
 
-def squeeze_like(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _changing_view(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A movement function that changes the tensor itself to the view that it gives."""
 
     @functools.wraps(function)
@@ -205,8 +225,8 @@ def squeeze_like(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def backward(
-    self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False,
-    inputs: Any = None,
+    self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None,
+    create_graph: bool = False, inputs: Any = None,
 ) -> None:  # fmt: skip
     """Add the gradients of this tensor to the `grad` of the leaves it was computed from.
 
@@ -227,7 +247,9 @@ def retain_grad(self: Tensor) -> None:
 
 
 def register_hook(self: Tensor, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
-    """Call `hook` with the gradient of this tensor in each backward; what it returns, if not None, takes its place."""
+    """Call `hook` with the gradient of this tensor in each backward; what it returns, if not None, takes its
+    place.
+    """
     edge = edge_of(self)
     if edge is None:
         raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
@@ -254,8 +276,7 @@ def _contains(self: Tensor, element: Any) -> bool:
     if isinstance(element, (Tensor, bool, int, float, complex)):
         return bool(compare.eq(self, element).any())
     raise RuntimeError(
-        "Tensor.__contains__ only supports Tensor or scalar, but you passed in a "
-        f"{type(element)}."
+        f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(element)}."
     )
 
 
@@ -265,7 +286,9 @@ def _invert(self: Tensor) -> Tensor:
     return pointwise.bitwise_not(self)
 
 
-def _operator(function: Callable[[Any, Any], Tensor], reflected: bool = False) -> Callable[[Tensor, Any], Any]:
+def _operator(
+    function: Callable[[Any, Any], Tensor], reflected: bool = False
+) -> Callable[[Tensor, Any], Any]:
     """A binary operator, leaving operands that are neither tensors nor numbers to the other side."""
 
     def method(self: Tensor, other: Any) -> Any:
@@ -294,8 +317,9 @@ def _direct(op: BoundOp, function: Callable[[Any, Any], Tensor], kinds: str) -> 
             kind = other.__class__
             if kind is float or kind is int:
                 number = number_beside(self._type, other)
-                other = other if number is None else number
-            if isinstance(other, Tensor) and self._type is other._type:
+                if number is not None:
+                    return apply2(op, self, number)
+            elif isinstance(other, Tensor) and self._type is other._type:
                 return apply2(op, self, other)
         return general(self, other)
 
@@ -304,9 +328,9 @@ def _direct(op: BoundOp, function: Callable[[Any, Any], Tensor], kinds: str) -> 
 
 _OPERATORS: dict[str, Callable[..., Any]] = {
     "add": pointwise.add, "sub": pointwise.sub, "mul": pointwise.mul, "truediv": pointwise.div,
-    "floordiv": pointwise.floor_divide, "mod": pointwise.remainder, "pow": pointwise.pow, "and": pointwise.bitwise_and,
-    "or": pointwise.bitwise_or, "xor": pointwise.bitwise_xor, "lshift": pointwise.bitwise_left_shift,
-    "rshift": pointwise.bitwise_right_shift, "matmul": linalg.matmul,
+    "floordiv": pointwise.floor_divide, "mod": pointwise.remainder, "pow": pointwise.pow,
+    "and": pointwise.bitwise_and, "or": pointwise.bitwise_or, "xor": pointwise.bitwise_xor,
+    "lshift": pointwise.bitwise_left_shift, "rshift": pointwise.bitwise_right_shift, "matmul": linalg.matmul,
 }  # fmt: skip
 #: Operators that are one op for these kinds of dtype.
 _DIRECT = {
@@ -315,6 +339,12 @@ _DIRECT = {
     "gt": (ops.gt, "fiub"), "ge": (ops.ge, "fiub"),
 }  # fmt: skip
 _COMPARISONS = {name: getattr(compare, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
+
+
+_DEFINED_HERE: tuple[Callable[..., Any], ...] = (
+    copy_, fill_, zero_, index_put_, fill_diagonal_, uniform_, normal_, bernoulli_, random_, exponential_,
+    backward, retain_grad, register_hook, register_post_accumulate_grad_hook,
+)  # fmt: skip
 
 
 def bind_methods() -> None:
@@ -327,13 +357,10 @@ def bind_methods() -> None:
             setattr(Tensor, name + "_", _in_place(getattr(module, name)))
     for name, function in casting.CONVERSIONS.items():
         setattr(Tensor, name, function)
-    for function in (
-        copy_, fill_, zero_, index_put_, fill_diagonal_, uniform_, normal_, bernoulli_, random_, exponential_, backward,
-        retain_grad, register_hook, register_post_accumulate_grad_hook,
-    ):  # fmt: skip
-        setattr(Tensor, function.__name__, function)
-    for function in (movement.squeeze, movement.unsqueeze, movement.transpose, movement.t):
-        setattr(Tensor, function.__name__ + "_", squeeze_like(function))
+    for method in _DEFINED_HERE:
+        setattr(Tensor, method.__name__, method)
+    for name in ("squeeze", "unsqueeze", "transpose", "t"):
+        setattr(Tensor, name + "_", _changing_view(getattr(movement, name)))
     _bind_operators()
     _bind_properties()
 
@@ -347,9 +374,14 @@ def _bind_operators() -> None:
     for name, function in _COMPARISONS.items():
         setattr(Tensor, f"__{name}__", _forward(name, function))
     unary = {"neg": pointwise.neg, "pos": pointwise.positive, "abs": pointwise.abs, "invert": _invert}
-    special = {"iter": _iterate, "contains": _contains, "getitem": indexing.getitem, "setitem": indexing.setitem}
-    for name, function in (unary | special).items():
-        setattr(Tensor, f"__{name}__", function)
+    special = {
+        "iter": _iterate,
+        "contains": _contains,
+        "getitem": indexing.getitem,
+        "setitem": indexing.setitem,
+    }
+    for name, method in {**unary, **special}.items():
+        setattr(Tensor, f"__{name}__", method)
 
 
 def _forward(name: str, function: Callable[[Any, Any], Tensor]) -> Callable[[Tensor, Any], Any]:
@@ -360,9 +392,13 @@ def _forward(name: str, function: Callable[[Any, Any], Tensor]) -> Callable[[Ten
 
 
 def _bind_properties() -> None:
-    Tensor.T = property(movement.numpy_T, doc="The dimensions in reverse order.")  # type: ignore[attr-defined]
-    Tensor.mT = property(movement.mT, doc="The last two dimensions exchanged.")  # type: ignore[attr-defined]
-    Tensor.__array_priority__ = 1000  # type: ignore[attr-defined]
+    properties = {
+        "T": (movement.numpy_T, "The dimensions in reverse order."),
+        "mT": (movement.mT, "The last two dimensions exchanged."),
+    }
+    for name, (function, doc) in properties.items():
+        setattr(Tensor, name, property(function, doc=doc))
+    setattr(Tensor, "__array_priority__", 1000)  # noqa: B010 - numpy asks for it by this name
 
 
 bind_methods()

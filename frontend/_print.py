@@ -1,7 +1,7 @@
 """How tensors print: PyTorch's format, character by character.
 
-Source: torch/_tensor_str.py. Numbers share one width; floats are printed as integers with a point if all are, in scientific
-notation if they differ too much; long tensors are cut to the edges of each dimension.
+Source: torch/_tensor_str.py. Numbers share one width; floats are printed as integers with a point if all are,
+in scientific notation if they differ too much; long tensors are cut to the edges of each dimension.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
 from vitrify.ir import dtypes
 
 from ._promotion import get_default_dtype
@@ -41,7 +40,9 @@ def set_printoptions(
     precision: int | None = None, threshold: float | None = None, edgeitems: int | None = None,
     linewidth: int | None = None, profile: str | None = None, sci_mode: bool | None = None,
 ) -> None:  # fmt: skip
-    """Set how tensors print: digits, the size from which they are cut, what is kept at the edges, characters per line."""
+    """Set how tensors print: digits, the size from which they are cut, what is kept at the edges, characters
+    per line.
+    """
     chosen = vars(_PROFILES[profile]) if profile else {}
     given = {"precision": precision, "threshold": threshold, "edgeitems": edgeitems, "linewidth": linewidth}
     for name, value in (chosen | {k: v for k, v in given.items() if v is not None}).items():

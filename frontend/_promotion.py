@@ -1,7 +1,8 @@
 """PyTorch's type promotion, and operands brought to one type.
 
-Operands fall into tensors with dimensions, tensors of rank 0 and Python numbers; a lower class decides the dtype only
-where its category (bool < integer < floating < complex) is higher. Source: PyTorch's documentation of tensor attributes.
+Operands fall into tensors with dimensions, tensors of rank 0 and Python numbers; a lower class decides the
+dtype only where its category (bool < integer < floating < complex) is higher. Source: PyTorch's documentation
+of tensor attributes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def get_default_dtype() -> DType:
 
 
 def set_default_dtype(dtype: DType) -> None:
-    """Set the dtype of tensors made from Python floats. Raises TypeError unless it is a floating point one."""
+    """Set the dtype of tensors made from Python floats. Raises TypeError unless it is a floating
+    point one."""
     global _default
     if not dtype.is_floating_point:
         raise TypeError(f"only floating-point types are supported as the default type, got {dtype}")
@@ -108,7 +110,8 @@ def broadcast_shapes(*shapes: tuple[int, ...]) -> tuple[int, ...]:
         for i, n in enumerate(shape, start=rank - len(shape)):
             if n != 1 and result[i] not in (1, n):
                 raise RuntimeError(
-                    f"The size of tensor a ({result[i]}) must match the size of tensor b ({n}) at non-singleton "
+                    f"The size of tensor a ({result[i]}) must match the size of tensor b ({n}) at "
+                    "non-singleton "
                     f"dimension {i}"
                 )
             result[i] = n if n != 1 else result[i]
@@ -191,7 +194,8 @@ def brought(x: Tensor, dtype: DType, shape: tuple[int, ...]) -> Tensor:
 _BROUGHT: dict[tuple[StridedType, DType, tuple[int, ...]], Recipe] = {}
 
 
-#: Gives a tensor of rank 0 for a number that is an input of the running trace, None for any other. `_capture` sets it.
+#: Gives a tensor of rank 0 for a number that is an input of the running trace, None for any other. `_capture`
+#: sets it.
 traced_number: Callable[[Any], Tensor | None] | None = None
 _NUMBERS: dict[tuple[Any, ...], Tensor] = {}
 
@@ -217,9 +221,11 @@ _BESIDE: dict[tuple[StridedType, float], Tensor] = {}
 
 
 def number_beside(type: StridedType, value: float) -> Tensor | None:
-    """A number as operand beside a tensor of this type, which keeps its dtype; None where the general rules apply.
+    """A number as operand beside a tensor of this type, which keeps its dtype; None where the general rules
+    apply.
 
-    value: an int or a float, not zero, of which there are two; a tensor of integers keeps its dtype only beside an int.
+    value: an int or a float, not zero, of which there are two; a tensor of integers keeps its dtype only
+    beside an int.
     """
     kind = type.dtype.kind
     if not value or kind != "f" and (value.__class__ is float or kind not in "iu") or _dispatch.captures:

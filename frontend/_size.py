@@ -23,7 +23,7 @@ class Size(tuple[int, ...]):
     def __repr__(self) -> str:
         return f"vitrify.Size({list(self)})"
 
-    def __add__(self, other: tuple[Any, ...]) -> Size:  # type: ignore[override]
+    def __add__(self, other: tuple[Any, ...]) -> Size:
         return Size(tuple.__add__(self, other))
 
     def __getitem__(self, at: Any) -> Any:
@@ -49,7 +49,9 @@ class device:
             type, index = type.type, type.index
         name, _, number = str(type).partition(":")
         if name not in _KINDS:
-            raise RuntimeError(f"Expected one of {', '.join(_KINDS)} device type at start of device string: {type}")
+            raise RuntimeError(
+                f"Expected one of {', '.join(_KINDS)} device type at start of device string: {type}"
+            )
         self.type = name
         self.index = int(number) if number else index
 
@@ -97,7 +99,8 @@ preserve_format = memory_format("preserve_format")
 
 
 def as_shape(sizes: Iterable[Any]) -> tuple[int, ...]:
-    """A shape from `f(2, 3)` or `f((2, 3))` given as *sizes; entries may be integer tensors of one element."""
+    """A shape from `f(2, 3)` or `f((2, 3))` given as *sizes; entries may be integer tensors of one
+    element."""
     items = tuple(sizes)
     if len(items) == 1 and isinstance(items[0], (tuple, list)):
         items = tuple(items[0])

@@ -1,8 +1,8 @@
 """The tape: nodes that remember how tensors were computed, and the switch that turns recording on and off.
 
-A node has one edge per operand (the operand's node, or None) and keeps those of the operands and the result that its
-derivative reads, with the versions they had. Nodes are numbered in order of recording; `_autograd` walks them in
-descending order. A node never refers to its own result, so a tape holds no cycle.
+A node has one edge per operand (the operand's node, or None) and keeps those of the operands and the result
+that its derivative reads, with the versions they had. Nodes are numbered in order of recording; `_autograd`
+walks them in descending order. A node never refers to its own result, so a tape holds no cycle.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Numbers of nodes, ascending in order of recording. Leaves count downwards, so that they come last in a backward.
+#: Numbers of nodes, ascending in order of recording. Leaves count downwards, so that they come last in a
+#: backward.
 next_number = itertools.count(1).__next__
 _next_leaf = itertools.count(-1, -1).__next__
 
@@ -30,8 +31,8 @@ _next_leaf = itertools.count(-1, -1).__next__
 class Edge:
     """What a tensor that requires grad refers to: the place in the tape where its cotangent goes.
 
-    hooks: called with the whole cotangent, in order; each may give another. retained: the tensor (weakly) whose
-    `grad` is to be set although it is no leaf.
+    hooks: called with the whole cotangent, in order; each may give another. retained: the tensor (weakly)
+    whose `grad` is to be set although it is no leaf.
     """
 
     __slots__ = ("number", "hooks", "retained", "__weakref__")
@@ -54,14 +55,17 @@ class Edge:
         return ()
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
-        """Call `hook` with the cotangent when it is complete; what it returns, if not None, takes its place."""
+        """Call `hook` with the cotangent when it is complete; what it returns, if not None, takes
+        its place."""
         if self.hooks is None:
             self.hooks = {}
         return RemovableHandle(self.hooks, hook)
 
 
 class Leaf(Edge):
-    """Adds the cotangent to the `grad` of a leaf tensor. accumulated: hooks called with the tensor afterwards."""
+    """Adds the cotangent to the `grad` of a leaf tensor. accumulated: hooks called with the tensor
+    afterwards.
+    """
 
     __slots__ = ("tensor", "accumulated")
 
@@ -82,8 +86,8 @@ class Leaf(Edge):
 class Node(Edge):
     """One op on the tape.
 
-    program: its derivative for the operands that have edges. kept: places in (*operands, result) of what that reads.
-    saved: those tensors, None once the backward has freed them. versions: theirs, when saved.
+    program: its derivative for the operands that have edges. kept: places in (*operands, result) of what that
+    reads. saved: those tensors, None once the backward has freed them. versions: theirs, when saved.
     """
 
     __slots__ = ("op", "program", "edges", "kept", "saved", "versions")
@@ -130,16 +134,17 @@ class OutputOf(Edge):
 class MultiNode(Edge):
     """A node with several outputs and a backward of its own: a `Function`, or a compiled region.
 
-    cotangents: (one per output, None where undefined) -> one per edge. With takes_partials, `cotangents` is called
-    as (cotangents, partials) with what each edge has received so far and gives the new totals: then contributions
-    are added in the order in which the ops inside would have added them.
+    cotangents: (one per output, None where undefined) -> one per edge. With takes_partials, `cotangents` is
+    called as (cotangents, partials) with what each edge has received so far and gives the new totals: then
+    contributions are added in the order in which the ops inside would have added them. context: of a
+    `Function`, what it saved.
     """
 
-    __slots__ = ("edges", "cotangents", "outputs", "takes_partials", "label")
+    __slots__ = ("edges", "cotangents", "outputs", "takes_partials", "label", "context")
 
     def __init__(
         self, edges: tuple[Edge | None, ...], outputs: int, cotangents: Callable[..., Any], label: str,
-        takes_partials: bool = False,
+        takes_partials: bool = False, context: object = None,
     ) -> None:  # fmt: skip
         super().__init__(next_number())
         self.edges = edges
@@ -147,6 +152,7 @@ class MultiNode(Edge):
         self.cotangents = cotangents
         self.label = label
         self.takes_partials = takes_partials
+        self.context = context
 
     def name(self) -> str:
         return self.label
@@ -178,10 +184,10 @@ class RemovableHandle:
 
 _BACKWARD_NAMES = {
     "reduce_sum": "SumBackward0", "reduce_max": "AmaxBackward0", "reduce_min": "AminBackward0",
-    "reduce_prod": "ProdBackward0", "contract": "MmBackward0", "reshape": "ViewBackward0", "cast": "ToCopyBackward0",
-    "select": "WhereBackward0", "concat": "CatBackward0", "gather": "IndexBackward0", "scatter": "IndexPutBackward0",
-    "scatter_add": "IndexAddBackward0", "pad": "ConstantPadNdBackward0", "gelu_tanh": "GeluBackward0",
-    "bit_and": "BitwiseAndBackward0",
+    "reduce_prod": "ProdBackward0", "contract": "MmBackward0", "reshape": "ViewBackward0",
+    "cast": "ToCopyBackward0", "select": "WhereBackward0", "concat": "CatBackward0",
+    "gather": "IndexBackward0", "scatter": "IndexPutBackward0", "scatter_add": "IndexAddBackward0",
+    "pad": "ConstantPadNdBackward0", "gelu_tanh": "GeluBackward0", "bit_and": "BitwiseAndBackward0",
 }  # fmt: skip
 
 
@@ -242,11 +248,7 @@ class no_grad(_GradMode):
     """
 
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
-        made = super().__new__(cls)
-        if function is None:
-            return made
-        made.__init__()
-        return made(function)
+        return super().__new__(cls) if function is None else cls()(function)
 
     def __init__(self, function: Callable[..., Any] | None = None) -> None:
         super().__init__(False)
@@ -256,11 +258,7 @@ class enable_grad(_GradMode):
     """Record within, also inside `no_grad`: a context manager and a decorator."""
 
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
-        made = super().__new__(cls)
-        if function is None:
-            return made
-        made.__init__()
-        return made(function)
+        return super().__new__(cls) if function is None else cls()(function)
 
     def __init__(self, function: Callable[..., Any] | None = None) -> None:
         super().__init__(True)
@@ -286,11 +284,7 @@ class inference_mode(_GradMode):
     """Like `no_grad`; `inference_mode(False)` records."""
 
     def __new__(cls, mode: Any = True) -> Any:
-        made = super().__new__(cls)
-        if isinstance(mode, bool):
-            return made
-        made.__init__()
-        return made(mode)
+        return super().__new__(cls) if isinstance(mode, bool) else cls()(mode)
 
     def __init__(self, mode: bool = True) -> None:
         super().__init__(not mode)

@@ -1,15 +1,16 @@
 """The tensor: a storage, an interned type that says how its elements lie there, and a place in the tape.
 
-This module holds the class and what concerns its representation; the operations are functions in `_functions`,
-bound as methods in `_methods`. In a trace `_storage` is a traced value of `vitrify.tracer` instead of a block of memory.
+This module holds the class and what concerns its representation; the operations are functions in
+`_functions`, bound as methods in `_methods`. In a trace `_storage` is a traced value of `vitrify.tracer`
+instead of a block of memory.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
 from vitrify.ir import ops
 from vitrify.ir.dtypes import DType
 from vitrify.ir.opdef import bind
@@ -51,6 +52,20 @@ class Tensor:
         self._node = node
         self._grad = None
         self._view = None
+
+    if TYPE_CHECKING:  # bound in `_methods`
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, value: Any) -> None: ...
+        def __iter__(self) -> Iterator[Tensor]: ...
+        def __neg__(self) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def _binary(self, other: Any) -> Tensor: ...
+
+        __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = __matmul__ = _binary
+        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = _binary
+        __and__ = __or__ = __xor__ = __lshift__ = __rshift__ = __lt__ = __le__ = __gt__ = __ge__ = _binary
 
     # Layout.
     @property
@@ -157,8 +172,10 @@ class Tensor:
         if not requires_grad:
             if node is not None and not isinstance(node, Leaf):
                 raise RuntimeError(
-                    "you can only change requires_grad flags of leaf variables. If you want to use a computed "
-                    "variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach()."
+                    "you can only change requires_grad flags of leaf variables. If you want to use a "
+                    "computed "
+                    "variable in a subgraph that doesn't require differentiation use var_no_grad = "
+                    "var.detach()."
                 )
             self._node = None
         elif node is None:
@@ -223,8 +240,10 @@ class Tensor:
         """Forget the history; gives itself."""
         if self._view is not None:
             raise RuntimeError(
-                "Can't detach views in-place. Use detach() instead. If you are using DistributedDataParallel (DDP) "
-                "for training, and gradient_as_bucket_view is set as True, gradients are views of DDP buckets, and "
+                "Can't detach views in-place. Use detach() instead. If you are using "
+                "DistributedDataParallel (DDP) "
+                "for training, and gradient_as_bucket_view is set as True, gradients are views of DDP "
+                "buckets, and "
                 "hence detach_() cannot be called on these gradients."
             )
         self._node = None
@@ -255,9 +274,13 @@ class Tensor:
         return self._array("tolist").tolist()
 
     def numpy(self, *, force: bool = False) -> np.ndarray:
-        """A numpy array on the same memory. Raises RuntimeError for a tensor that requires grad unless `force`."""
+        """A numpy array on the same memory. Raises RuntimeError for a tensor that requires grad unless
+        `force`.
+        """
         if self.requires_grad and not force:
-            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+            raise RuntimeError(
+                "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+            )
         return self._array("numpy")
 
     def _array(self, why: str) -> np.ndarray:
@@ -307,8 +330,10 @@ class Tensor:
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if not self.is_leaf:
             raise RuntimeError(
-                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the "
-                "moment.  If you were attempting to deepcopy a module, this may be because of a torch.nn.utils."
+                "Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol "
+                "at the "
+                "moment.  If you were attempting to deepcopy a module, this may be because of a "
+                "torch.nn.utils."
                 "weight_norm usage, see https://github.com/pytorch/pytorch/pull/103001"
             )
         copied = _copied(self, memo)
@@ -379,13 +404,17 @@ def wrap_dim(dim: int, rank: int) -> int:
     """A dimension counted from the front. Raises IndexError, as PyTorch does, if there is none such."""
     low = -max(rank, 1)
     if not low <= dim < -low:
-        raise IndexError(f"Dimension out of range (expected to be in range of [{low}, {-low - 1}], but got {dim})")
+        raise IndexError(
+            f"Dimension out of range (expected to be in range of [{low}, {-low - 1}], but got {dim})"
+        )
     return dim + max(rank, 1) if dim < 0 else int(dim)
 
 
 def _check_grad(x: Tensor, grad: Tensor) -> None:
     if not isinstance(grad, Tensor):
-        raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(grad).__name__}")
+        raise TypeError(
+            f"assigned grad expected to be a Tensor or None but got grad of type {type(grad).__name__}"
+        )
     if grad is x:
         raise RuntimeError("can't assign Variable as its own grad")
     if grad.dtype is not x.dtype:
@@ -404,7 +433,6 @@ def _from_user(*args: Any) -> tuple[Any, StridedType]:
 
     made = constructed(*(a for a in args if a is not None))
     return made._storage, made._type
-
 
 
 def is_tensor(obj: object) -> bool:

@@ -1,8 +1,9 @@
 """Eager execution: every op is a one-op graph through the same pipeline as a whole program.
 
-`signature` says what an op gives (type, view or copy) from its operands' eager types alone; `kernel` gives the
-callable that runs it. Pointwise ops and reductions share one kernel per layout class, with sizes and strides given at run
-time (`runtime.layout`); other ops have static shapes. The numpy meaning of an op serves only where no kernel exists.
+`signature` says what an op gives (type, view or copy) from its operands' eager types alone; `kernel` gives
+the callable that runs it. Pointwise ops and reductions share one kernel per layout class, with sizes and
+strides given at run time (`runtime.layout`); other ops have static shapes. The numpy meaning of an op serves
+only where no kernel exists.
 """
 
 from __future__ import annotations
@@ -49,12 +50,14 @@ def signature(op: BoundOp, types: Types) -> Signature:
 
 
 def execute(op: BoundOp, types: Types, storages: Sequence[Any]) -> Any:
-    """Run an op that is no view; the storage of its result, if it has one. Raises what a check in it raises."""
+    """Run an op that is no view; the storage of its result, if it has one. Raises what a check in it
+    raises."""
     return kernel(op, types)(*storages)
 
 
 def kernel(op: BoundOp, types: Types) -> Kernel:
-    """The callable that runs this op, which is no view, on operands of these types; compiles it if need be."""
+    """The callable that runs this op, which is no view, on operands of these types; compiles it if
+    need be."""
     if op.opdef is ops.check:  # its meaning is one look at a bool
         return lambda *storages: _meaning_of(op, types, storages)
     if not op.result_types(*[t.ir for t in types]):
@@ -69,7 +72,9 @@ def kernel(op: BoundOp, types: Types) -> Kernel:
         return _reference(op, types, result)
     if op.opdef is ops.reshape:  # a copy, as strides don't allow a view
         op = bind(ops.cast, dtype=result.dtype)
-    run = _run_time_sizes(op, types) if op.opdef.elementwise or op.opdef.reduction else _static_sizes(op, types)
+    run = (
+        _run_time_sizes(op, types) if op.opdef.elementwise or op.opdef.reduction else _static_sizes(op, types)
+    )
     return _raising(op, types, run) if op.opdef.may_raise else run
 
 
@@ -120,7 +125,9 @@ def _graph_of(op: BoundOp, types: Types) -> Graph:
 
 
 def _raising(op: BoundOp, types: Types, run: Kernel) -> Kernel:
-    """A kernel whose failed check surfaces as the Python error that the op's meaning raises, with the values at fault."""
+    """A kernel whose failed check surfaces as the Python error that the op's meaning raises, with the values
+    at fault.
+    """
 
     def checked(*storages: Any) -> Any:
         try:
@@ -152,7 +159,8 @@ def _warn_of_reference(op: BoundOp, types: Types) -> None:
     if op.opdef not in _warned and not op.opdef.exact:
         _warned.add(op.opdef)
         warnings.warn(
-            f"{op.opdef.name} of {', '.join(str(t.ir) for t in types)} has no kernel yet and runs in numpy: compiled code "
+            f"{op.opdef.name} of {', '.join(str(t.ir) for t in types)} has no kernel yet and runs in "
+            "numpy: compiled code "
             "may differ in the last bits",
             stacklevel=5,
         )

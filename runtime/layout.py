@@ -1,8 +1,9 @@
 """Layout classes: one kernel for every size.
 
-Pointwise ops and reductions see their operands through as few axes as strides allow: axes of size 1 are dropped,
-neighbours that follow each other in memory are joined. What is left is given at run time, sizes as s0, s1, ... and strides
-as t0, t1, ...; only whether the innermost stride is 0, 1 or another belongs to the class, and so to the kernel.
+Pointwise ops and reductions see their operands through as few axes as strides allow: axes of size 1 are
+dropped, neighbours that follow each other in memory are joined. What is left is given at run time, sizes as
+s0, s1, ... and strides as t0, t1, ...; only whether the innermost stride is 0, 1 or another belongs to the
+class, and so to the kernel.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ Ints = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis of the joint iteration space: its size, the stride of each operand, and whether it is reduced."""
+    """An axis of the joint iteration space: its size, the stride of each operand, and whether it is
+    reduced."""
 
     size: int
     strides: Ints
@@ -31,8 +33,8 @@ class Axis:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the kernel is compiled for. A stride is a class: 0, 1, or None for one given at run time; an operand whose
-    strides are None is row-major."""
+    """What the kernel is compiled for. A stride is a class: 0, 1, or None for one given at run time; an
+    operand whose strides are None is row-major."""
 
     dtypes: tuple[DType, ...]
     reduced: tuple[bool, ...]
@@ -41,7 +43,8 @@ class Layout:
 
 @dataclass
 class Space:
-    """The joint iteration space of some operands: its layout class, and what is given at run time, by name."""
+    """The joint iteration space of some operands: its layout class, and what is given at run time,
+    by name."""
 
     layout: Layout
     sizes: dict[str, int] = field(default_factory=dict)
@@ -60,8 +63,8 @@ class Space:
 
 
 def space(types: Sequence[StridedType], reduced: Sequence[int] = (), keep_last: bool = False) -> Space:
-    """The joint iteration space of operands of one shape. reduced: axes that a reduction takes away (at least one
-    axis stays reduced then). keep_last: an axis that stays comes last, whatever its size."""
+    """The joint iteration space of operands of one shape. reduced: axes that a reduction takes away (at least
+    one axis stays reduced then). keep_last: an axis that stays comes last, whatever its size."""
     axes = _joined(types, frozenset(reduced))
     ones = (1,) * len(types)
     if reduced and not any(a.reduced for a in axes):

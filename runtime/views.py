@@ -20,7 +20,8 @@ ViewRule = Callable[[StridedType, Mapping[str, Any]], "tuple[Ints, Ints, int] | 
 
 
 def view_of(op: BoundOp, operand: StridedType) -> tuple[StridedType, int] | None:
-    """The result as a view of its operand: its type and its byte offset. None if the elements must be copied."""
+    """The result as a view of its operand: its type and its byte offset. None if the elements must
+    be copied."""
     rule = _RULES.get(op.opdef)
     found = rule(operand, op.attrs) if rule else None
     if found is None:
@@ -33,7 +34,8 @@ def view_of(op: BoundOp, operand: StridedType) -> tuple[StridedType, int] | None
 def reshaped_strides(shape: Ints, strides: Ints, new_shape: Ints) -> Ints | None:
     """Strides that show a tensor under another shape with as many elements; None if there are none.
 
-    Axes that follow each other in memory are taken as one run and split again; an axis of size 1 fits anywhere.
+    Axes that follow each other in memory are taken as one run and split again; an axis of size 1 fits
+    anywhere.
     """
     if 0 in new_shape:
         return row_major_strides(new_shape)  # type: ignore[return-value]

@@ -90,8 +90,8 @@ def _conversion(dtype: DType) -> Callable[[Tensor], Tensor]:
 CONVERSIONS = {
     name: _conversion(dtype)
     for name, dtype in {
-        "float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "bfloat16": dtypes.bfloat16,
-        "char": dtypes.int8, "short": dtypes.int16, "int": dtypes.int32, "long": dtypes.int64,
-        "byte": dtypes.uint8, "bool": dtypes.bool_,
+        "float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16,
+        "bfloat16": dtypes.bfloat16, "char": dtypes.int8, "short": dtypes.int16, "int": dtypes.int32,
+        "long": dtypes.int64, "byte": dtypes.uint8, "bool": dtypes.bool_,
     }.items()
 }  # fmt: skip

@@ -122,7 +122,9 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
         dtype = max((number_dtype(v) for v in (input, other)), key=lambda d: "biufc".index(d.kind))
     shape = broadcast_shapes(*(v._type.shape for v in (condition, input, other) if isinstance(v, Tensor)))
     condition = as_operand(condition, dtypes.bool_, shape)
-    return apply(bind(ops.select), condition, as_operand(input, dtype, shape), as_operand(other, dtype, shape))
+    return apply(
+        bind(ops.select), condition, as_operand(input, dtype, shape), as_operand(other, dtype, shape)
+    )
 
 
 def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
@@ -136,14 +138,18 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
             "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
             f"{value.ndim} dimension(s)."
         )
-    if isinstance(value, float) and not input.dtype.kind in "fc":
+    if isinstance(value, float) and input.dtype.kind not in "fc":
         raise RuntimeError(f"value cannot be converted to type {input.dtype.name} without overflow")
     shape = broadcast_shapes(input._type.shape, mask._type.shape)
     filled = as_operand(value, input.dtype, shape)
-    return apply(bind(ops.select), as_operand(mask, dtypes.bool_, shape), filled, as_operand(input, input.dtype, shape))
+    return apply(
+        bind(ops.select), as_operand(mask, dtypes.bool_, shape), filled, as_operand(input, input.dtype, shape)
+    )
 
 
-def isclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+def isclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> Tensor:
     """Whether |input - other| <= atol + rtol * |other|, or both are the same infinity."""
     if input.dtype is not other.dtype:
         raise RuntimeError(f"{input.dtype.name} did not match {other.dtype.name}")
@@ -156,7 +162,9 @@ def isclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8
     return logical_or(close, near)
 
 
-def allclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
+def allclose(
+    input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+) -> bool:
     """Whether all elements are close; see `isclose`."""
     return bool(isclose(input, other, rtol, atol, equal_nan).all())
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
 from vitrify.ir import dtypes, ops
 from vitrify.ir.dtypes import DType
 from vitrify.ir.opdef import bind
@@ -156,18 +154,24 @@ def filled(value: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:
 
 
 def full(
-    size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
-    layout: Any = None, out: None = None,
+    size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None,
+    requires_grad: bool = False, layout: Any = None, out: None = None,
 ) -> Tensor:  # fmt: skip
     """A tensor with one value everywhere, of the value's dtype by default."""
     check_device(device)
     if dtype is None:
         dtype = fill_value.dtype if isinstance(fill_value, Tensor) else number_dtype(fill_value)
-    return _finished(filled(fill_value, dtype, as_shape([size] if isinstance(size, int) else size)), requires_grad)
+    return _finished(
+        filled(fill_value, dtype, as_shape([size] if isinstance(size, int) else size)), requires_grad
+    )
 
 
 def zeros(
-    *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, layout: Any = None
+    *size: Any,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    layout: Any = None,
 ) -> Tensor:
     """A tensor of zeros.
 
@@ -179,7 +183,11 @@ def zeros(
 
 
 def ones(
-    *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, layout: Any = None
+    *size: Any,
+    dtype: DType | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    layout: Any = None,
 ) -> Tensor:
     """A tensor of ones."""
     check_device(device)
@@ -187,16 +195,18 @@ def ones(
 
 
 def empty(
-    *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, layout: Any = None,
-    memory_format: Any = None, pin_memory: bool = False,
+    *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
+    layout: Any = None, memory_format: Any = None, pin_memory: bool = False,
 ) -> Tensor:  # fmt: skip
-    """A tensor to be overwritten. Its elements are zeros, so that a program that reads them runs the same each time."""
+    """A tensor to be overwritten. Its elements are zeros, so that a program that reads them runs the same
+    each time.
+    """
     return zeros(*size, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 def full_like(
-    input: Tensor, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
-    memory_format: Any = None,
+    input: Tensor, fill_value: Any, *, dtype: DType | None = None, device: Any = None,
+    requires_grad: bool = False, memory_format: Any = None,
 ) -> Tensor:  # fmt: skip
     """A tensor of input's shape and dtype with one value everywhere."""
     check_device(device)
@@ -218,7 +228,9 @@ def empty_like(input: Tensor, **options: Any) -> Tensor:
     return full_like(input, 0, **options)
 
 
-def new_full(input: Tensor, size: Any, fill_value: Any, *, dtype: DType | None = None, **options: Any) -> Tensor:
+def new_full(
+    input: Tensor, size: Any, fill_value: Any, *, dtype: DType | None = None, **options: Any
+) -> Tensor:
     """`full` with input's dtype by default."""
     return full(size, fill_value, dtype=dtype or input._type.dtype, **options)
 
@@ -332,10 +344,11 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     return _triangle(input, apply(bind(ops.bit_not), mask))
 
 
-def _last_two(x: Tensor, name: str) -> Sequence[int]:
+def _last_two(x: Tensor, name: str) -> tuple[int, int]:
     if x.ndim < 2:
         raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
-    return x._type.shape[-2:]
+    rows, columns = x._type.shape[-2:]
+    return rows, columns
 
 
 def _triangle(x: Tensor, mask: Tensor) -> Tensor:
@@ -343,11 +356,15 @@ def _triangle(x: Tensor, mask: Tensor) -> Tensor:
     return apply(bind(ops.select), as_operand(mask, dtypes.bool_, shape), x, as_operand(0, x.dtype, shape))
 
 
-def tril_indices(row: int, col: int, offset: int = 0, *, dtype: DType = dtypes.int64, device: Any = None) -> Tensor:
+def tril_indices(
+    row: int, col: int, offset: int = 0, *, dtype: DType = dtypes.int64, device: Any = None
+) -> Tensor:
     """Rows and columns of the elements on and below a diagonal, as a 2 x n tensor."""
     return cast(_array_constant(np.array(np.tril_indices(row, offset, col), np.int64)), dtype, copy=True)
 
 
-def triu_indices(row: int, col: int, offset: int = 0, *, dtype: DType = dtypes.int64, device: Any = None) -> Tensor:
+def triu_indices(
+    row: int, col: int, offset: int = 0, *, dtype: DType = dtypes.int64, device: Any = None
+) -> Tensor:
     """Rows and columns of the elements on and above a diagonal, as a 2 x n tensor."""
     return cast(_array_constant(np.array(np.triu_indices(row, offset, col), np.int64)), dtype, copy=True)

@@ -12,12 +12,15 @@ from .reductions import sum as sum_
 
 
 def einsum(equation: str, *operands: Any) -> Tensor:
-    """The sum of products that the equation describes; from left to right if there are more than two operands.
+    """The sum of products that the equation describes; from left to right if there are more than two
+    operands.
 
     >>> vitrify.einsum("ij,jk->ik", vitrify.ones(2, 3), vitrify.ones(3, 4)).shape
     vitrify.Size([2, 4])
     """
-    items = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else list(operands)
+    items = (
+        list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else list(operands)
+    )
     inputs, output = _parse(equation.replace(" ", ""), items)
     terms = [_once_each(x, labels) for x, labels in zip(items, inputs, strict=True)]
     x, have = terms[0]
@@ -31,7 +34,8 @@ def einsum(equation: str, *operands: Any) -> Tensor:
 
 
 def _parse(equation: str, operands: list[Tensor]) -> tuple[list[list[str]], list[str]]:
-    """The labels of each operand and of the result; `...` stands for labels e0, e1, ..., aligned at the last."""
+    """The labels of each operand and of the result; `...` stands for labels e0, e1, ..., aligned at
+    the last."""
     left, arrow, right = equation.partition("->")
     parts = left.split(",")
     if len(parts) != len(operands):
@@ -55,11 +59,14 @@ def _labels(part: str, rank: int, position: int) -> list[str]:
     text = part.replace("...", ".")
     for c in text:
         if c != "." and c not in string.ascii_letters:
-            raise RuntimeError(f"einsum(): invalid subscript given at index {part.find(c)} in the equation string")
+            raise RuntimeError(
+                f"einsum(): invalid subscript given at index {part.find(c)} in the equation string"
+            )
     extra = rank - len(text.replace(".", ""))
     if extra < 0 or extra and "." not in text:
         raise RuntimeError(
-            f"einsum(): the number of subscripts in the equation ({len(text)}) does not match the number of dimensions "
+            f"einsum(): the number of subscripts in the equation ({len(text)}) does not match the number "
+            "of dimensions "
             f"({rank}) for operand {position} and no ellipsis was given"
         )
     return [v for c in text for v in ([f"e{i}" for i in range(extra)] if c == "." else [c])]
@@ -87,7 +94,8 @@ def _check_sizes(inputs: list[list[str]], operands: list[Tensor]) -> None:
             known = sizes.get(label, 1)
             if known != 1 and n not in (1, known):
                 raise RuntimeError(
-                    f"einsum(): subscript {label} has size {n} for operand {i} which does not broadcast with previously "
+                    f"einsum(): subscript {label} has size {n} for operand {i} which does not broadcast "
+                    "with previously "
                     f"seen size {known}"
                 )
             sizes[label] = max(known, n) if n else 0
@@ -105,11 +113,14 @@ def _once_each(x: Tensor, labels: list[str]) -> tuple[Tensor, list[str]]:
     return x, labels
 
 
-def _pair(
-    x: Tensor, lhs: list[str], y: Tensor, rhs: list[str], later: set[str]
-) -> tuple[Tensor, list[str]]:
+def _pair(x: Tensor, lhs: list[str], y: Tensor, rhs: list[str], later: set[str]) -> tuple[Tensor, list[str]]:
     """One contraction: labels needed later stay, the others are summed."""
-    sizes = {v: n for z, labels in ((x, lhs), (y, rhs)) for v, n in zip(labels, z._type.shape, strict=True) if n != 1}
+    sizes = {
+        v: n
+        for z, labels in ((x, lhs), (y, rhs))
+        for v, n in zip(labels, z._type.shape, strict=True)
+        if n != 1
+    }
     x, lhs = _without_ones(x, lhs, rhs, sizes)
     y, rhs = _without_ones(y, rhs, lhs, sizes)
     x, lhs = _summed_alone(x, lhs, rhs, later)

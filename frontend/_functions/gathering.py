@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-
 from vitrify.ir import dtypes, ops
 from vitrify.ir.opdef import bind
 
@@ -14,9 +13,9 @@ from .._dispatch import apply, assign
 from .._promotion import as_operand
 from .._tensor import Tensor, wrap_dim
 from .casting import cast
-from .pointwise import TYPE_NAMES, not_implemented
 from .creation import filled, from_numpy, iota
 from .movement import broadcast_to, flatten, movedim, reshape, slice_dim, squeeze
+from .pointwise import TYPE_NAMES, not_implemented
 from .reductions import _Pairs
 
 
@@ -36,7 +35,8 @@ def _checked(x: Tensor, dim: int, index: Tensor, name: str, smaller: bool = True
     for a, (n, m) in enumerate(zip(index._type.shape, x._type.shape, strict=True)):
         if a != dim and n > m:
             raise RuntimeError(
-                f"Size does not match at dimension {a} expected index {list(index.shape)} to be no larger than self "
+                f"Size does not match at dimension {a} expected index {list(index.shape)} to be no larger "
+                "than self "
                 f"{list(x.shape)} apart from dimension {dim}"
             )
     return dim
@@ -96,7 +96,8 @@ def _scattered(opname: Any, x: Tensor, dim: int, index: Tensor, src: Any, name: 
         for a, n in enumerate(index._type.shape):
             if n > src._type.shape[a]:
                 raise RuntimeError(
-                    f"Expected index {list(index.shape)} to be no larger than self {list(x.shape)} apart from dimension "
+                    f"Expected index {list(index.shape)} to be no larger than self {list(x.shape)} apart "
+                    "from dimension "
                     f"{dim} and to be no larger size than src {list(src.shape)}"
                 )
             src = slice_dim(src, a, 0, n)
@@ -123,10 +124,13 @@ def _by_index(opdef: Any, x: Tensor, dim: int, index: Tensor, source: Tensor, na
     dim = wrap_dim(dim, x.ndim)
     if source._type.dtype is not x._type.dtype:
         raise RuntimeError(
-            f"{name}: self ({TYPE_NAMES[x.dtype]}) and source ({TYPE_NAMES[source.dtype]}) must have the same scalar type"
+            f"{name}: self ({TYPE_NAMES[x.dtype]}) and source ({TYPE_NAMES[source.dtype]}) must have the "
+            "same scalar type"
         )
     if index.ndim > 1 or index._type.numel != (source._type.shape[dim] if source.ndim else 1):
-        raise IndexError(f"{name}: Number of indices ({index._type.numel}) should be equal to source.size(dim)")
+        raise IndexError(
+            f"{name}: Number of indices ({index._type.numel}) should be equal to source.size(dim)"
+        )
     values = movedim(source, dim, 0)
     return apply(bind(opdef, axes=(dim,)), x, values, reshape(cast(index, dtypes.int64), -1))
 
@@ -160,7 +164,8 @@ def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
 
 
 def argsort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = False) -> Tensor:
-    """The places of the elements in ascending order along `dim`; equal ones keep their order, nan is largest."""
+    """The places of the elements in ascending order along `dim`; equal ones keep their order, nan is
+    largest."""
     array = input._array("argsort")
     if array.ndim == 0:
         return from_numpy(np.zeros((), np.int64))
@@ -198,7 +203,7 @@ def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any
     order = argsort(input, dim)
     order = slice_dim(order, dim, k - 1, k) if order.ndim else order
     values = gather(input, dim, order)
-    return _Pairs["mode"](*((values, order) if keepdim else (squeeze(values, dim), squeeze(order, dim))))
+    return _Pairs["kthvalue"](*((values, order) if keepdim else (squeeze(values, dim), squeeze(order, dim))))
 
 
 def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
@@ -227,7 +232,9 @@ def _of_nothing(x: Tensor) -> Tensor:
 
 def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,
            dim: int | None = None) -> Any:  # fmt: skip
-    """The distinct elements in ascending order; on request each one's place among them, and how often each occurs."""
+    """The distinct elements in ascending order; on request each one's place among them, and how often each
+    occurs.
+    """
     found = np.unique(input._array("unique"), return_inverse=True, return_counts=True, axis=dim)
     values, inverse, counts = found
     shape = input._type.shape if dim is None else inverse.shape
@@ -245,6 +252,8 @@ def bincount(input: Tensor, weights: Tensor | None = None, minlength: int = 0) -
     if array.size and array.min() < 0:
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     size = max(int(array.max()) + 1 if array.size else 0, minlength)
-    dtype = dtypes.int64 if weights is None else weights.dtype if weights.is_floating_point() else dtypes.float64
+    dtype = (
+        dtypes.int64 if weights is None else weights.dtype if weights.is_floating_point() else dtypes.float64
+    )
     source = as_operand(1 if weights is None else weights, dtype, input._type.shape)
     return index_add(cast(as_operand(0, dtype, (size,)), dtype, copy=True), 0, input, source)

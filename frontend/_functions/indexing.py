@@ -1,7 +1,7 @@
 """Square brackets: ints, slices, None and ... give views; tensors and masks gather and scatter.
 
-As in PyTorch, ints, slices and None act first, as views; then the index tensors, broadcast together, replace their
-dimensions: where they stand if those are adjacent, in front if not.
+As in PyTorch, ints, slices and None act first, as views; then the index tensors, broadcast together, replace
+their dimensions: where they stand if those are adjacent, in front if not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
 from vitrify.ir import dtypes, ops
 from vitrify.ir.opdef import BoundOp, bind
 from vitrify.ir.strided import StridedType
@@ -29,7 +28,8 @@ _NUMBERS = (int, np.integer)
 
 @dataclass
 class _Plan:
-    """What an index does: a slice of every dimension, the shape after that, then index tensors by dimension."""
+    """What an index does: a slice of every dimension, the shape after that, then index tensors by
+    dimension."""
 
     starts: list[int]
     stops: list[int]
@@ -56,12 +56,12 @@ def _basic_key(index: Any) -> Any:
         return (index,)
     items = index if index.__class__ is tuple else (index,)
     key = tuple([_slice_key(i) if i.__class__ is slice else i for i in items])
-    return key if all([i is None or i is Ellipsis or i.__class__ in (int, tuple) for i in key]) else None
+    return key if all(i is None or i is Ellipsis or i.__class__ in (int, tuple) for i in key) else None
 
 
 def _slice_key(item: slice) -> Any:
     bounds = (item.start, item.stop, item.step)
-    return bounds if all([v is None or v.__class__ is int for v in bounds]) else item
+    return bounds if all(v is None or v.__class__ is int for v in bounds) else item
 
 
 @remembered
@@ -72,7 +72,9 @@ def _basic_steps(have: StridedType, key: tuple[Any, ...]) -> tuple[BoundOp, ...]
     steps = []
     shown = have.shape
     if plan.stops != list(shown) or any(plan.starts) or plan.steps != [1] * len(shown):
-        steps.append(bind(ops.slice_, starts=tuple(plan.starts), stops=tuple(plan.stops), steps=tuple(plan.steps)))
+        steps.append(
+            bind(ops.slice_, starts=tuple(plan.starts), stops=tuple(plan.stops), steps=tuple(plan.steps))
+        )
         bounds = zip(plan.starts, plan.stops, plan.steps, strict=True)
         shown = tuple(len(range(*bound)) for bound in bounds)
     if not steps or shown != tuple(plan.shape):
@@ -135,7 +137,8 @@ def _plan(shape: tuple[int, ...], items: list[Any]) -> _Plan:
     if taken > len(shape):
         if not shape and any(isinstance(i, _NUMBERS) and not isinstance(i, bool) for i in items):
             raise IndexError(
-                "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to "
+                "invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in "
+                "C++ to "
                 "convert a 0-dim tensor to a number"
             )
         raise IndexError(f"too many indices for tensor of dimension {len(shape)}")
@@ -158,7 +161,9 @@ def _item(item: Any) -> Any:
     if isinstance(item, np.integer):
         return int(item)
     if isinstance(item, (list, tuple, range, np.ndarray)):
-        item = tensor(list(item) if isinstance(item, range) else item, dtype=None if len(item) else dtypes.int64)
+        item = tensor(
+            list(item) if isinstance(item, range) else item, dtype=None if len(item) else dtypes.int64
+        )
     if isinstance(item, Tensor):
         if item.dtype.is_integer and item.dtype is not dtypes.uint8:
             return int(item.item()) if item.ndim == 0 else cast(item, dtypes.int64)
@@ -231,7 +236,8 @@ def _check_mask(mask: Tensor, shape: Sequence[int], axis: int) -> None:
     for i, n in enumerate(mask._type.shape):
         if shape[axis + i] != n:
             raise IndexError(
-                f"The shape of the mask {list(mask.shape)} at index {i} does not match the shape of the indexed tensor "
+                f"The shape of the mask {list(mask.shape)} at index {i} does not match the shape of the "
+                "indexed tensor "
                 f"{list(shape)} at index {axis + i}"
             )
 
@@ -253,7 +259,9 @@ def _basic(x: Tensor, plan: _Plan) -> Tensor:
     if plan.stops != list(shape) or any(plan.starts) or plan.steps != [1] * len(shape):
         op = bind(ops.slice_, starts=tuple(plan.starts), stops=tuple(plan.stops), steps=tuple(plan.steps))
         x = apply(op, x)
-        return x if x._type.shape == tuple(plan.shape) else apply(bind(ops.reshape, shape=tuple(plan.shape)), x)
+        return (
+            x if x._type.shape == tuple(plan.shape) else apply(bind(ops.reshape, shape=tuple(plan.shape)), x)
+        )
     return apply(bind(ops.reshape, shape=tuple(plan.shape)), x)
 
 
@@ -296,7 +304,9 @@ def index_put_(x: Tensor, advanced: dict[int, Tensor], value: Any, accumulate: b
 
 
 def index_put(input: Tensor, indices: Sequence[Tensor], values: Tensor, accumulate: bool = False) -> Tensor:
-    """A copy of input with the elements at the indices (one tensor per leading dimension) replaced or added to."""
+    """A copy of input with the elements at the indices (one tensor per leading dimension) replaced or added
+    to.
+    """
     plan = _plan(input._type.shape, _items(tuple(indices)))
     copy = cast(input, input.dtype, copy=True)
     return index_put_(copy, plan.advanced, values, accumulate)

@@ -30,7 +30,9 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     full = [x for x in items if x._type.shape != (0,)] or items[:1]  # PyTorch skips empty vectors of any rank
     first = full[0]
     if first.ndim == 0:
-        raise RuntimeError(f"zero-dimensional tensor (at position {items.index(first)}) cannot be concatenated")
+        raise RuntimeError(
+            f"zero-dimensional tensor (at position {items.index(first)}) cannot be concatenated"
+        )
     dim = wrap_dim(dim, first.ndim)
     for i, x in enumerate(full):
         _check_fits(first, x, i, dim)
@@ -44,7 +46,8 @@ def _check_fits(first: Tensor, x: Tensor, i: int, dim: int) -> None:
     for a, (n, m) in enumerate(zip(first._type.shape, x._type.shape, strict=True)):
         if a != dim and n != m:
             raise RuntimeError(
-                f"Sizes of tensors must match except in dimension {dim}. Expected size {n} but got size {m} for tensor "
+                f"Sizes of tensors must match except in dimension {dim}. Expected size {n} but got size "
+                f"{m} for tensor "
                 f"number {i} in the list."
             )
 
@@ -90,7 +93,8 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
             bounds.append(bounds[-1] + size)
         if bounds[-1] != n:
             raise RuntimeError(
-                f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {dim}), "
+                f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at "
+                f"dimension {dim}), "
                 f"but got split_sizes={list(split_size_or_sections)}"
             )
     return tuple(slice_dim(tensor, dim, lo, hi) for lo, hi in zip(bounds, bounds[1:], strict=False))

@@ -41,11 +41,18 @@ def _check_dtypes(x: StridedType, y: StridedType) -> None:
         raise RuntimeError(f"expected m1 and m2 to have the same dtype, but got: {names[0]} != {names[1]}")
 
 
-_C_NAMES = {"float32": "float", "float64": "double", "int64": "long", "int32": "int", "uint8": "unsigned char"}
+_C_NAMES = {
+    "float32": "float",
+    "float64": "double",
+    "int64": "long",
+    "int32": "int",
+    "uint8": "unsigned char",
+}
 
 
 def matmul(input: Tensor, other: Tensor) -> Tensor:
-    """The matrix product: of vectors the dot product, of more dimensions matrix by matrix, broadcasting the rest.
+    """The matrix product: of vectors the dot product, of more dimensions matrix by matrix, broadcasting the
+    rest.
 
     >>> vitrify.matmul(vitrify.ones(5, 2, 3), vitrify.ones(3, 4)).shape
     vitrify.Size([5, 2, 4])
@@ -63,7 +70,9 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 
 @remembered
 def _product(x: StridedType, y: StridedType) -> tuple[BoundOp | None, BoundOp | None, BoundOp]:
-    """A matrix product: for each operand how to leave out batch dimensions that broadcast, and the contraction."""
+    """A matrix product: for each operand how to leave out batch dimensions that broadcast, and the
+    contraction.
+    """
     _check_dtypes(x, y)
     _check_inner(x.shape, y.shape)
     m = ["m"] if len(x.shape) > 1 else []
@@ -81,7 +90,8 @@ def _check_inner(a: tuple[int, ...], b: tuple[int, ...]) -> None:
         return
     if len(a) == len(b) == 1:
         raise RuntimeError(
-            f"inconsistent tensor size, expected tensor [{a[0]}] and src [{b[0]}] to have the same number of elements, "
+            f"inconsistent tensor size, expected tensor [{a[0]}] and src [{b[0]}] to have the same number "
+            "of elements, "
             f"but got {a[0]} and {b[0]} elements respectively"
         )
     if len(b) == 1:
@@ -90,7 +100,8 @@ def _check_inner(a: tuple[int, ...], b: tuple[int, ...]) -> None:
     if len(a) > 2 and len(b) > 2 or len(a) <= 2 < len(b):
         batch = math.prod(broadcast_shapes(a[:-2], b[:-2]))
         raise RuntimeError(
-            f"Expected size for first two dimensions of batch2 tensor to be: [{batch}, {a[-1]}] but got: [{batch}, {k}]."
+            f"Expected size for first two dimensions of batch2 tensor to be: [{batch}, {a[-1]}] but got: "
+            f"[{batch}, {k}]."
         )
     rows = math.prod(a[:-1])
     raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({rows}x{a[-1]} and {b[-2]}x{b[-1]})")
@@ -126,7 +137,8 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     a, b = input._type.shape, mat2._type.shape
     if b[:2] != (a[0], a[2]):
         raise RuntimeError(
-            f"Expected size for first two dimensions of batch2 tensor to be: [{a[0]}, {a[2]}] but got: [{b[0]}, {b[1]}]."
+            f"Expected size for first two dimensions of batch2 tensor to be: [{a[0]}, {a[2]}] but got: "
+            f"[{b[0]}, {b[1]}]."
         )
     return contract(input, mat2, "bmk", "bkn", "bmn", "k")
 
@@ -208,7 +220,8 @@ def _layer(x: StridedType, weight: StridedType) -> BoundOp:
 
 
 def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
-    """The sum of products over pairs of dimensions: the last `dims` of a with the first of b, or two lists."""
+    """The sum of products over pairs of dimensions: the last `dims` of a with the first of b, or two
+    lists."""
     if isinstance(dims, int):
         if dims < 0:
             raise RuntimeError(f"tensordot expects dims >= 0, but got dims={dims}")
@@ -221,7 +234,8 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     for i, j in zip(of_a, of_b, strict=True):
         if a._type.shape[i] != b._type.shape[j]:
             raise RuntimeError(
-                f"contracted dimensions need to match, but first has size {a._type.shape[i]} in dim {i} and second has "
+                f"contracted dimensions need to match, but first has size {a._type.shape[i]} in dim {i} "
+                "and second has "
                 f"size {b._type.shape[j]} in dim {j}"
             )
     lhs = [f"a{i}" for i in range(a.ndim)]
@@ -251,6 +265,7 @@ def chain_matmul(*matrices: Tensor) -> Tensor:
 def kron(input: Tensor, other: Tensor) -> Tensor:
     """The Kronecker product of two tensors of equal rank."""
     a, b = input._type.shape, other._type.shape
-    product = mul(reshape(input, *(v for n in a for v in (n, 1))), reshape(other, *(v for n in b for v in (1, n))))
+    product = mul(
+        reshape(input, *(v for n in a for v in (n, 1))), reshape(other, *(v for n in b for v in (1, n)))
+    )
     return reshape(product, *(n * m for n, m in zip(a, b, strict=True)))
-

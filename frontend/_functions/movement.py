@@ -32,7 +32,8 @@ def _filled_in(count: int, shape: tuple[int, ...]) -> tuple[int, ...]:
         known = math.prod(n for i, n in enumerate(shape) if i != at)
         if known == 0 and count == 0:
             raise RuntimeError(
-                f"cannot reshape tensor of 0 elements into shape {list(shape)} because the unspecified dimension size "
+                f"cannot reshape tensor of 0 elements into shape {list(shape)} because the unspecified "
+                "dimension size "
                 "-1 can be any value and is ambiguous"
             )
         if known and count % known == 0:
@@ -64,7 +65,8 @@ def view(input: Tensor, *shape: Any) -> Tensor:
     full = _full_shape(input, shape)
     if reshaped_strides(input._type.shape, input._type.strides, full) is None:
         raise RuntimeError(
-            "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
+            "view size is not compatible with input tensor's size and stride (at least one dimension spans "
+            "across two "
             "contiguous subspaces). Use .reshape(...) instead."
         )
     return apply1(_reshaping(full), input)
@@ -109,7 +111,8 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
         sizes[sizes.index(-1)] = n // known if known else 0
     if math.prod(sizes) != n:
         raise RuntimeError(
-            f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} ({n}) in the input "
+            f"unflatten: Provided sizes {list(sizes)} don't multiply up to the size of dim {dim} ({n}) in "
+            "the input "
             "tensor"
         )
     shape = input._type.shape
@@ -130,7 +133,8 @@ def _permutation(have: StridedType, order: tuple[int, ...]) -> BoundOp:
     rank = len(have.shape)
     if len(order) != rank:
         raise RuntimeError(
-            f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
+            f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of "
+            "the desired "
             f"ordering of dimensions i.e. input.dim() = {rank} is not equal to len(dims) = {len(order)}"
         )
     perm = tuple(wrap_dim(d, rank) for d in order)
@@ -169,7 +173,9 @@ def numpy_T(input: Tensor) -> Tensor:
 def mT(input: Tensor) -> Tensor:
     """The last two dimensions exchanged."""
     if input.ndim < 2:
-        raise RuntimeError(f"tensor.mT is only supported on matrices or batches of matrices. Got {input.ndim}-D tensor.")
+        raise RuntimeError(
+            f"tensor.mT is only supported on matrices or batches of matrices. Got {input.ndim}-D tensor."
+        )
     return transpose(input, -2, -1)
 
 
@@ -177,7 +183,8 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     """Dimensions moved to other places, the rest keeping their order."""
     rank = input.ndim
     source, destination = (
-        [wrap_dim(d, rank) for d in ([dims] if isinstance(dims, int) else dims)] for dims in (source, destination)
+        [wrap_dim(d, rank) for d in ([dims] if isinstance(dims, int) else dims)]
+        for dims in (source, destination)
     )
     if len(source) != len(destination):
         raise RuntimeError(
@@ -226,7 +233,8 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
     lead = len(want) - len(have)
     if lead < 0:
         raise RuntimeError(
-            f"expand({_type_text(input)}{{{list(have)}}}, size={list(want)}): the number of sizes provided ({len(want)}) "
+            f"expand({_type_text(input)}{{{list(have)}}}, size={list(want)}): the number of sizes provided "
+            f"({len(want)}) "
             f"must be greater or equal to the number of dimensions in the tensor ({len(have)})"
         )
     shape = []
@@ -239,7 +247,8 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
         n = m if n == -1 else n
         if m not in (1, n):
             raise RuntimeError(
-                f"The expanded size of the tensor ({n}) must match the existing size ({m}) at non-singleton dimension "
+                f"The expanded size of the tensor ({n}) must match the existing size ({m}) at "
+                "non-singleton dimension "
                 f"{i}.  Target sizes: {list(want)}.  Tensor sizes: {list(have)}"
             )
         shape.append(n)
@@ -352,7 +361,11 @@ def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
         return flip(transpose(input, a, b), a)
     if k % 4 == 2:
         return flip(input, a, b)
-    return flip(transpose(input, a, b), b) if k % 4 == 3 else apply(bind(ops.cast, dtype=input._type.dtype), input)
+    return (
+        flip(transpose(input, a, b), b)
+        if k % 4 == 3
+        else apply(bind(ops.cast, dtype=input._type.dtype), input)
+    )
 
 
 def slice_dim(input: Tensor, dim: int, start: int, stop: int, step: int = 1) -> Tensor:
@@ -388,13 +401,15 @@ def select(input: Tensor, dim: int, index: Any) -> Tensor:
     n, index = input._type.shape[dim], int(index)
     if not -n <= index < n:
         raise IndexError(
-            f"select(): index {index} out of range for tensor of size {list(input._type.shape)} at dimension {dim}"
+            f"select(): index {index} out of range for tensor of size {list(input._type.shape)} at "
+            f"dimension {dim}"
         )
     return squeeze(slice_dim(input, dim, index % n, index % n + 1), dim)
 
 
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """The elements i, i + offset of two dimensions, as a new last dimension (a view of a row-major tensor)."""
+    """The elements i, i + offset of two dimensions, as a new last dimension (a view of a row-major
+    tensor)."""
     rank = input.ndim
     a, b = wrap_dim(dim1, rank), wrap_dim(dim2, rank)
     if a == b:
@@ -414,10 +429,13 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     return apply(bind(ops.as_strided, shape=(*lead, count), strides=strides, offset=row * m + column), x)
 
 
-def as_strided(input: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None) -> Tensor:
+def as_strided(
+    input: Tensor, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
+) -> Tensor:
     """The elements at storage_offset + sum(index * stride) of the tensor's storage.
 
-    Raises RuntimeError where they reach outside of it, or for a tensor that is not row-major from its storage's start.
+    Raises RuntimeError where they reach outside of it, or for a tensor that is not row-major from its
+    storage's start.
     """
     offset = 0 if storage_offset is None else storage_offset
     if not input._type.is_contiguous or input._view is not None:
@@ -426,7 +444,8 @@ def as_strided(input: Tensor, size: Sequence[int], stride: Sequence[int], storag
     if 0 not in size and not 0 <= reach < input._type.numel:
         raise RuntimeError(
             f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {offset}, and itemsize "
-            f"{input.itemsize} requiring a storage size of {(reach + 1) * input.itemsize} are out of bounds for storage "
+            f"{input.itemsize} requiring a storage size of {(reach + 1) * input.itemsize} are out of "
+            "bounds for storage "
             f"of size {input.nbytes}"
         )
     return apply(bind(ops.as_strided, shape=tuple(size), strides=tuple(stride), offset=offset), input)

@@ -1,4 +1,6 @@
-"""Arithmetic, powers, roundings and elementary functions, element by element, with promotion and broadcasting."""
+"""Arithmetic, powers, roundings and elementary functions, element by element, with promotion and
+broadcasting.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +9,32 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
 from vitrify.ir import dtypes, ops
 from vitrify.ir.dtypes import DType
 from vitrify.ir.opdef import BoundOp, OpDef, bind
 
 from .._dispatch import apply
-from .._promotion import as_operand, get_default_dtype, operands, result_type, unified
+from .._promotion import as_operand, get_default_dtype, number_beside, operands, result_type, unified
 from .._tensor import Tensor
-
 
 #: PyTorch's names of the dtypes, as its error messages have them.
 TYPE_NAMES = {
     dtypes.float32: "Float", dtypes.float64: "Double", dtypes.float16: "Half", dtypes.bfloat16: "BFloat16",
-    dtypes.int8: "Char", dtypes.int16: "Short", dtypes.int32: "Int", dtypes.int64: "Long", dtypes.uint8: "Byte",
-    dtypes.bool_: "Bool", dtypes.complex64: "ComplexFloat", dtypes.complex128: "ComplexDouble",
+    dtypes.int8: "Char", dtypes.int16: "Short", dtypes.int32: "Int", dtypes.int64: "Long",
+    dtypes.uint8: "Byte", dtypes.bool_: "Bool", dtypes.complex64: "ComplexFloat",
+    dtypes.complex128: "ComplexDouble",
 }  # fmt: skip
 
 
 def pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
     """Two operands, of which one may be a Python number, promoted and broadcast."""
-    if isinstance(x, Tensor) and isinstance(y, Tensor):
-        return (x, y) if x._type is y._type else unified(x, y)
+    if isinstance(x, Tensor):
+        if isinstance(y, Tensor):
+            return (x, y) if x._type is y._type else unified(x, y)
+        if y.__class__ is float or y.__class__ is int:
+            number = number_beside(x._type, y)
+            if number is not None:
+                return x, number
     x, y = (v.item() if isinstance(v, np.generic) else v for v in (x, y))
     check_number(x, y)
     a, b = operands(x, y)
@@ -60,7 +66,7 @@ def check_tensor(x: Any, name: str) -> None:
 
 def not_implemented(name: str, dtype: DType) -> NotImplementedError:
     """What PyTorch raises for a dtype that a function does not take."""
-    return NotImplementedError(f'"{name}" not implemented for \'{TYPE_NAMES[dtype]}\'')
+    return NotImplementedError(f"\"{name}\" not implemented for '{TYPE_NAMES[dtype]}'")
 
 
 def unary(opdef: OpDef, doc: str) -> Callable[[Tensor], Tensor]:
@@ -123,12 +129,15 @@ def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     """input - alpha * other. Raises RuntimeError for bools."""
     if any(_is_bool(v) for v in (input, other)):
         both = _is_bool(input) and _is_bool(other)
+        way_out = (
+            "Use the `^` or `logical_xor()` operator instead."
+            if both
+            else "If you are trying to invert a mask, use the `~` or `logical_not()` operator instead."
+        )
         raise RuntimeError(
             f"Subtraction, the `-` operator, with {'two bool tensors' if both else 'a bool tensor'} is not "
-            "supported. "
-            + ("Use the `^` or `logical_xor()` operator instead." if both else "If you are trying to invert a mask, "
-               "use the `~` or `logical_not()` operator instead.")
-        )  # fmt: skip
+            f"supported. {way_out}"
+        )
     x, y = pair(input, _scaled(input, other, alpha))
     return apply(_SUB, x, y)
 
@@ -140,7 +149,7 @@ def _is_bool(value: Any) -> bool:
 def _scaled(input: Any, other: Any, alpha: Any) -> Any:
     if alpha.__class__ is int and alpha == 1:
         return other
-    if isinstance(alpha, float) and not result_type(input, other).kind in "fc":
+    if isinstance(alpha, float) and result_type(input, other).kind not in "fc":
         raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
     if isinstance(other, Tensor):
         dtype = result_type(input, other)
@@ -161,19 +170,24 @@ def mul(input: Any, other: Any) -> Tensor:
 
 
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
-    """input / other, in floating point; with rounding_mode "trunc" or "floor" rounded, in the promoted dtype."""
+    """input / other, in floating point; with rounding_mode "trunc" or "floor" rounded, in the
+    promoted dtype."""
     if rounding_mode == "floor":
         return floor_divide(input, other)
     if rounding_mode == "trunc":
         return _trunc_divide(input, other)
     if rounding_mode is not None:
         raise RuntimeError(
-            "div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '" + rounding_mode + "'"
+            "div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '"
+            + rounding_mode
+            + "'"
         )
-    if not (isinstance(input, Tensor) and isinstance(other, Tensor)):
+    if not (isinstance(input, Tensor) and (isinstance(other, Tensor) or input._type.dtype.is_floating_point)):
         check_number(*(v.item() if isinstance(v, np.generic) else v for v in (input, other)))
         dtype = result_type(input, other)
-        return apply(_DIV, *operands(input, other, dtype=dtype if dtype.kind in "fc" else get_default_dtype()))
+        return apply(
+            _DIV, *operands(input, other, dtype=dtype if dtype.kind in "fc" else get_default_dtype())
+        )
     x, y = pair(input, other)
     return apply(_DIV, floating(x), floating(y))
 
@@ -275,7 +289,9 @@ _SPECIAL_POWERS: dict[float, Callable[[Tensor], Tensor]] = {
 def float_power(input: Any, exponent: Any) -> Tensor:
     """input ** exponent in float64."""
     double = dtypes.float64
-    return pow(*(as_operand(v, double, v._type.shape) if isinstance(v, Tensor) else v for v in (input, exponent)))
+    return pow(
+        *(as_operand(v, double, v._type.shape) if isinstance(v, Tensor) else v for v in (input, exponent))
+    )
 
 
 def neg(input: Tensor) -> Tensor:
@@ -283,7 +299,8 @@ def neg(input: Tensor) -> Tensor:
     check_tensor(input, "neg")
     if input._type.dtype is dtypes.bool_:
         raise RuntimeError(
-            "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a mask, use "
+            "Negation, the `-` operator, on a bool tensor is not supported. If you are trying to invert a "
+            "mask, use "
             "the `~` or `logical_not()` operator instead."
         )
     return apply(bind(ops.neg), input)
@@ -373,7 +390,9 @@ def clamp_max(input: Tensor, max: Any) -> Tensor:
 
 
 def relu(input: Tensor) -> Tensor:
-    """Each element, or 0 if it is negative; nan stays nan. The derivative at 0 is 0: `maximum` would give half."""
+    """Each element, or 0 if it is negative; nan stays nan. The derivative at 0 is 0: `maximum` would give
+    half.
+    """
     if input._type.dtype is dtypes.bool_:
         raise RuntimeError("Boolean inputs not supported for relu")
     zero = as_operand(0, input.dtype, input._type.shape)
@@ -403,7 +422,8 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) 
     """input + value * tensor1 / tensor2. Raises RuntimeError for integers, which do not divide."""
     if not result_type(tensor1, tensor2).is_floating_point:
         raise RuntimeError(
-            "Integer division with addcdiv is no longer supported, and in a future  release addcdiv will perform a "
+            "Integer division with addcdiv is no longer supported, and in a future  release addcdiv will "
+            "perform a "
             "true division of tensor1 and tensor2."
         )
     return add(input, div(_times(value, tensor1), tensor2))
@@ -512,7 +532,9 @@ def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     return add(larger, apply(bind(ops.softplus), gap))
 
 
-def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+def nan_to_num(
+    input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+) -> Tensor:
     """nan and infinities replaced by numbers; by default 0 and the largest and smallest finite ones."""
     if not input._type.dtype.is_floating_point:
         return apply(bind(ops.cast, dtype=input.dtype), input)
@@ -545,7 +567,9 @@ bitwise_and = _bitwise(ops.bit_and, "Bits set in both; on bools the logical and.
 bitwise_or = _bitwise(ops.bit_or, "Bits set in either; on bools the logical or.", "bitwise_or")
 bitwise_xor = _bitwise(ops.bit_xor, "Bits set in one only; on bools the exclusive or.", "bitwise_xor")
 bitwise_left_shift = _bitwise(ops.shift_left, "Bits moved up by `other` places.", "lshift")
-bitwise_right_shift = _bitwise(ops.shift_right, "Bits moved down by `other` places, keeping the sign.", "rshift")
+bitwise_right_shift = _bitwise(
+    ops.shift_right, "Bits moved down by `other` places, keeping the sign.", "rshift"
+)
 
 
 def bitwise_not(input: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Random numbers: counter-based (Philox-4x32-10), so that eager and compiled code draw the same ones.
 
-A generator's state is a tensor (seed, counter). A draw of n words reads words 0 .. n - 1 from the counter on and moves
-the counter on by ceil(n / 4), in place: in a trace the state is an input of the graph that is updated.
+A generator's state is a tensor (seed, counter). A draw of n words reads words 0 .. n - 1 from the counter on
+and moves the counter on by ceil(n / 4), in place: in a trace the state is an input of the graph that is
+updated.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import os
 from typing import Any
 
 import numpy as np
-
 from vitrify.ir import dtypes, ops
 from vitrify.ir.dtypes import DType
 from vitrify.ir.opdef import bind
 from vitrify.runtime import storage as memory
+from vitrify.tracer import recorder
+from vitrify.tracer.capture import current
 
 from .._dispatch import apply, assign
 from .._promotion import as_operand, get_default_dtype
@@ -104,6 +106,8 @@ def set_rng_state(new_state: Tensor) -> None:
 def _words(count: int, generator: Generator | None) -> Tensor:
     """The next `count` random words, as int32, in one dimension."""
     state = (generator or default_generator)._state
+    if recorder.count and (capture := current()) is not None:
+        capture.note(state)
     with no_grad():
         key, counter = (as_operand(select(state, 0, i), dtypes.int64, (count,)) for i in (0, 1))
         words = apply(bind(ops.philox), key, counter, iota((count,), 0))
@@ -120,7 +124,9 @@ def tensor_pair(a: int, b: int) -> Tensor:
 
 
 def _uniform(shape: tuple[int, ...], dtype: DType, generator: Generator | None) -> Tensor:
-    """Uniform in [0, 1): 24 random bits for float32, 53 for float64, each value a multiple of 2**-24 or 2**-53."""
+    """Uniform in [0, 1): 24 random bits for float32, 53 for float64, each value a multiple of 2**-24 or
+    2**-53.
+    """
     count = math.prod(shape)
     if dtype is not dtypes.float64:
         words = cast(_words(count, generator), dtypes.int64)
@@ -153,30 +159,39 @@ def rand(*size: Any, generator: Generator | None = None, dtype: DType | None = N
          requires_grad: bool = False) -> Tensor:  # fmt: skip
     """Uniform random numbers in [0, 1)."""
     check_device(device)
-    return _finished(_uniform(as_shape(size), _float_dtype(dtype, "check_uniform_bounds"), generator), requires_grad)
+    return _finished(
+        _uniform(as_shape(size), _float_dtype(dtype, "check_uniform_bounds"), generator), requires_grad
+    )
 
 
 def randn(*size: Any, generator: Generator | None = None, dtype: DType | None = None, device: Any = None,
           requires_grad: bool = False) -> Tensor:  # fmt: skip
     """Normal random numbers with mean 0 and variance 1."""
     check_device(device)
-    return _finished(_normal(as_shape(size), _float_dtype(dtype, "normal_kernel_cpu"), generator), requires_grad)
+    return _finished(
+        _normal(as_shape(size), _float_dtype(dtype, "normal_kernel_cpu"), generator), requires_grad
+    )
 
 
 def rand_like(input: Tensor, *, dtype: DType | None = None, generator: Generator | None = None,
               device: Any = None, requires_grad: bool = False) -> Tensor:  # fmt: skip
     """`rand` of input's shape and dtype."""
-    return rand(*input._type.shape, dtype=dtype or input.dtype, generator=generator, requires_grad=requires_grad)
+    return rand(
+        *input._type.shape, dtype=dtype or input.dtype, generator=generator, requires_grad=requires_grad
+    )
 
 
 def randn_like(input: Tensor, *, dtype: DType | None = None, generator: Generator | None = None,
                device: Any = None, requires_grad: bool = False) -> Tensor:  # fmt: skip
     """`randn` of input's shape and dtype."""
-    return randn(*input._type.shape, dtype=dtype or input.dtype, generator=generator, requires_grad=requires_grad)
+    return randn(
+        *input._type.shape, dtype=dtype or input.dtype, generator=generator, requires_grad=requires_grad
+    )
 
 
 def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None,
-            dtype: DType = dtypes.int64, device: Any = None, requires_grad: bool = False) -> Tensor:  # fmt: skip
+            dtype: DType = dtypes.int64, device: Any = None,
+            requires_grad: bool = False) -> Tensor:  # fmt: skip
     """Random integers from low to high - 1; `randint(high, size)` starts at 0."""
     check_device(device)
     if size is None:
@@ -198,7 +213,9 @@ def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: DTy
     return randint(low, high, input._type.shape, dtype=dtype or input.dtype, **options)
 
 
-def randperm(n: int, *, generator: Generator | None = None, dtype: DType = dtypes.int64, device: Any = None) -> Tensor:
+def randperm(
+    n: int, *, generator: Generator | None = None, dtype: DType = dtypes.int64, device: Any = None
+) -> Tensor:
     """The integers below n in random order: the order of n random 64-bit keys."""
     check_device(device)
     words = _words(2 * n, generator)._array("randperm").view(np.uint32).astype(np.uint64)
@@ -214,7 +231,8 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | N
 
 
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None,
-           dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:  # fmt: skip
+           dtype: DType | None = None, device: Any = None,
+           requires_grad: bool = False) -> Tensor:  # fmt: skip
     """Normal random numbers with this mean and standard deviation: numbers, or tensors of them."""
     given = [v for v in (mean, std) if isinstance(v, Tensor)]
     if size is None and not given:
@@ -243,13 +261,16 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
         raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
     if not replacement and ((weights > 0).sum(1) < num_samples).any():
         raise RuntimeError(
-            "invalid multinomial distribution (with replacement=False, not enough non-negative category to sample)"
+            "invalid multinomial distribution (with replacement=False, not enough non-negative category to "
+            "sample)"
         )
     draws = num_samples if replacement else weights.shape[1]
     u = _uniform((len(weights), draws), dtypes.float64, generator)._array("multinomial")
     if replacement:
         bounds = np.cumsum(weights, 1)
-        picked = np.stack([np.searchsorted(b, v * b[-1], side="right") for b, v in zip(bounds, u, strict=True)])
+        picked = np.stack(
+            [np.searchsorted(b, v * b[-1], side="right") for b, v in zip(bounds, u, strict=True)]
+        )
     else:
         with np.errstate(divide="ignore"):
             keys = np.where(weights > 0, np.log1p(-u) / weights, -np.inf)

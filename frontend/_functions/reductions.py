@@ -17,14 +17,17 @@ from .._dispatch import apply, apply1, build, remembered
 from .._promotion import as_operand, get_default_dtype
 from .._tensor import Tensor, wrap_dim
 from .casting import cast
-from .pointwise import TYPE_NAMES
 from .compare import isnan, logical_not, ne
-from .pointwise import div, exp, log, maximum, minimum, mul, pow, sqrt, sub
+from .pointwise import TYPE_NAMES, div, exp, log, maximum, minimum, mul, pow, sqrt, sub
 from .pointwise import abs as absolute
 
 Dims = int | Sequence[int] | None
 
-_Pairs = {name: namedtuple(name, ["values", "indices"]) for name in ("max", "min", "sort", "median", "topk", "mode")}
+#: Results with names, as PyTorch has them: `x.max(1).indices`.
+_Pairs: dict[str, Callable[..., Any]] = {
+    name: namedtuple(name, ["values", "indices"])
+    for name in ("max", "min", "sort", "median", "topk", "kthvalue")
+}
 
 
 def dims_of(dim: Dims, rank: int, none_is_all: bool = True) -> tuple[int, ...]:
@@ -90,7 +93,9 @@ def nansum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DTy
     return sum(input.masked_fill(isnan(input), 0), dim, keepdim, dtype=dtype)
 
 
-def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
+def prod(
+    input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None
+) -> Tensor:
     """The product over `dim` (all dimensions by default)."""
     x = _summable(input, dtype)
     return _reduce(ops.reduce_prod, x, dims_of(dim, x.ndim), keepdim)
@@ -107,7 +112,8 @@ def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType
         name = TYPE_NAMES[x._type.dtype]
         if dtype is None:
             raise RuntimeError(
-                "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
+                "mean(): could not infer output dtype. Input dtype must be either a floating point or "
+                "complex dtype. "
                 f"Got: {name}"
             )
         raise RuntimeError(
@@ -171,7 +177,8 @@ def _nonempty(x: Tensor, axes: tuple[int, ...], name: str, dim_given: bool, erro
             if dim_given:
                 raise IndexError(f"{name}(): Expected reduction dim {a} to have non-zero size.")
             raise error(
-                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
+                f"{name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the "
+                "reduction dim "
                 "with the 'dim' argument."
             )
 
@@ -188,7 +195,8 @@ def amax(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
 
 
 def amin(input: Tensor, dim: Dims = (), keepdim: bool = False) -> Tensor:
-    """The smallest element over `dim`; nan if there is one. The gradient is shared evenly among equal ones."""
+    """The smallest element over `dim`; nan if there is one. The gradient is shared evenly among
+    equal ones."""
     return _extreme(ops.reduce_min, input, dim, keepdim, "amin")
 
 
@@ -205,7 +213,9 @@ def _arg(opdef: OpDef, x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
     _nonempty(x, axes, opdef.name, dim is not None, IndexError)
     if not axes:
         return cast(x, dtypes.int64, copy=True) * 0
-    return _kept(build(opdef, x, axes=axes, order="lanes" if axes[-1] == x.ndim - 1 else "rows"), x, axes, keepdim)
+    return _kept(
+        build(opdef, x, axes=axes, order="lanes" if axes[-1] == x.ndim - 1 else "rows"), x, axes, keepdim
+    )
 
 
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
@@ -268,7 +278,9 @@ def _truths(opdef: OpDef, x: Tensor, dim: Dims, keepdim: bool, nothing: bool) ->
     axes = dims_of(dim, x.ndim)
     if _count(x, axes) == 0:
         shape = tuple(n for a, n in enumerate(x._type.shape) if a not in axes)
-        result = _kept(cast(as_operand(nothing, dtypes.bool_, shape), dtypes.bool_, copy=True), x, axes, keepdim)
+        result = _kept(
+            cast(as_operand(nothing, dtypes.bool_, shape), dtypes.bool_, copy=True), x, axes, keepdim
+        )
     else:
         result = _reduce(opdef, truth, axes, keepdim)
     return cast(result, dtypes.uint8) if x._type.dtype is dtypes.uint8 else result
@@ -291,12 +303,15 @@ def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     return total + (largest if keepdim else largest.reshape(total.shape))
 
 
-def norm(input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False, dtype: DType | None = None) -> Tensor:
+def norm(
+    input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False, dtype: DType | None = None
+) -> Tensor:
     """The p-norm over `dim`: (sum |x|^p)^(1/p); inf and -inf give the largest and smallest magnitude."""
     x = input if dtype is None else cast(input, dtype)
     if not x.is_floating_point():
         raise RuntimeError(
-            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {TYPE_NAMES[x.dtype]}"
+            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
+            f"{TYPE_NAMES[x.dtype]}"
         )
     p = 2.0 if p in ("fro", None) else float(p)
     if p == math.inf:
