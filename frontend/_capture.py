@@ -175,9 +175,6 @@ class FrontendWorld:
 
     def start(self, capture: Capture) -> None:
         """Guard the settings that our own functions read."""
-        from ._functions.random import default_generator
-
-        capture.note(default_generator._state)
         read = Expression("{0}()", (_promotion.get_default_dtype,))
         capture.guard(
             "default dtype",
