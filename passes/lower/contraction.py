@@ -141,7 +141,8 @@ def cut(spec: ContractSpec, sizes: dict[str, Dim], shape: Shape) -> ContractSpec
         new = [f"{label}_{at}" for label in (*labels, "one")[:1] for at in range(len(out), len(out) + m - k)]
         extents |= zip(new, shape[k:m], strict=True)
         now |= dict.fromkeys(spec.out[i:j], 0)
-        now |= {label: dot(map(symbol, new), row_major_strides(shape[k:m])) for label in labels}
+        index = tuple(0 if d == 1 else symbol(label) for label, d in zip(new, shape[k:m], strict=True))
+        now |= {label: dot(index, row_major_strides(shape[k:m])) for label in labels}
         out += new
     if len({*out, *spec.over}) < len(out) + len(spec.over):
         return None

@@ -36,6 +36,9 @@ CHEAP = 6
 #: ... and read this many times the value's bytes.
 MORE_BYTES = 1.25
 
+#: No more operations than this are moved into a reader: kernels stay of a size that compiles fast.
+MOST_ANEW = 40
+
 #: What an unknown size is taken to be.
 TYPICAL_SIZE = 64
 
@@ -162,7 +165,8 @@ def _bytes(values: Iterable[Value]) -> int:
 
 def _work(value: Value, chosen: Stores) -> tuple[int, set[Value]] | None:
     """(cycles per element, values loaded) to compute a value from what lies in memory; None if that takes
-    more than elementwise operations, or one that may raise: those are computed once for every element."""
+    too many operations, more than elementwise ones, or one that may raise: those are computed once for
+    every element."""
     cycles, leaves = 0, set()
     seen = {value}
     pending = [value]
@@ -173,6 +177,8 @@ def _work(value: Value, chosen: Stores) -> tuple[int, set[Value]] | None:
         if raises or not (op.opdef.elementwise or is_free(op)):
             return None
         cycles += cost(op) + sum(MOVE_COST.get(m.opdef, 0) for m in moves_of(op, chosen.home.keys()))
+        if len(seen) > MOST_ANEW:
+            return None
         for leaf in chosen.leaves[op]:
             if chosen.in_memory(leaf):
                 leaves.add(leaf)

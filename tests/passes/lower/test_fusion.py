@@ -279,3 +279,16 @@ def test_no_cycle_between_groups() -> None:
           %3 = mul %2, %0 : f32[8, 8]
           return %3, %0
         }""")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_long_chain_becomes_kernels_of_bounded_size(turned: bool) -> None:
+    build = GraphBuilder("chain")
+    x = build.input(f32(3, 3), "x")
+    y = x
+    for n in range(700):
+        y = build(ops.sin, y)
+        if turned and n % 7 == 0:
+            y = build(ops.permute, y, perm=(1, 0))
+    plan = check_lowered(build.finish([y]))
+    assert 4 <= len(plan.calls) <= 30
