@@ -42,7 +42,8 @@ PURE_FUNCTIONS: frozenset[Any] = frozenset((
 PURE_CLASSES: frozenset[type] = frozenset((
     object, list, tuple, dict, set, frozenset, int, float, bool, str, bytes, complex, range, slice,
     enumerate, zip, map, filter, reversed, super, property, functools.partial, collections.OrderedDict,
-    collections.deque, collections.defaultdict, types.SimpleNamespace, operator.itemgetter, operator.attrgetter,
+    collections.deque, collections.defaultdict, types.SimpleNamespace, operator.itemgetter,
+    operator.attrgetter,
     *(c for c in vars(itertools).values() if isinstance(c, type)),
 ))  # fmt: skip
 #: Methods of builtin containers that change them.
@@ -156,7 +157,7 @@ def _check_passed(capture: Capture, x: Any, function: Any) -> None:
 
 
 def _passed(capture: Capture, x: Any) -> Any:
-    """An argument for our own code: user functions as their twins, no run-time scalars inside of containers."""
+    """An argument for our own code: user functions as their twins, no scalars inside of containers."""
     if isinstance(x, FunctionType | MethodType):
         return follow(x)
     return capture.escape(x) if type(x) in (list, tuple, dict) else x

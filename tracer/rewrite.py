@@ -29,8 +29,9 @@ E = TypeVar("E", bound=ast.expr)
 _OPERATORS: dict[type[ast.AST], str] = {
     ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "truediv", ast.FloorDiv: "floordiv",
     ast.Mod: "mod", ast.Pow: "pow", ast.MatMult: "matmul", ast.LShift: "lshift",
-    ast.RShift: "rshift", ast.BitAnd: "and_", ast.BitOr: "or_", ast.BitXor: "xor", ast.USub: "neg", ast.UAdd: "pos",
-    ast.Invert: "invert", ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge", ast.Eq: "eq", ast.NotEq: "ne",
+    ast.RShift: "rshift", ast.BitAnd: "and_", ast.BitOr: "or_", ast.BitXor: "xor", ast.USub: "neg",
+    ast.UAdd: "pos", ast.Invert: "invert", ast.Lt: "lt", ast.LtE: "le", ast.Gt: "gt", ast.GtE: "ge",
+    ast.Eq: "eq", ast.NotEq: "ne",
 }  # fmt: skip
 
 
@@ -52,7 +53,7 @@ class Rewriter(ast.NodeTransformer):
         self._in_iterable = False
 
     def root(self, node: FunctionNode) -> FunctionNode:
-        """The function itself, which has no decorators and defaults any more: its function object has them."""
+        """The function itself; its decorators and defaults, which its function object has, are gone."""
         return self._function(node)
 
     # Functions and scopes.

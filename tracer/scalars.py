@@ -113,6 +113,12 @@ class TracedScalar:
     def __rpow__(self, other: object) -> Any:
         return compute(operator.pow, other, self)
 
+    def __divmod__(self, other: object) -> Any:
+        return (self // other, self % other)
+
+    def __rdivmod__(self, other: object) -> Any:
+        return (other // self, other % self)  # type: ignore[operator]
+
     def __neg__(self) -> Any:
         return compute(operator.neg, self)
 
