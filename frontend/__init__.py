@@ -8,6 +8,9 @@ Eager, PyTorch-style Python, and `@vitrify.compile` for the same Python as one c
 # ruff: noqa: I001, E402 - the order matters: the environment first, compositions after what they are made of
 from __future__ import annotations
 
+import importlib as _importlib
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from . import _config
 from ._config import get_num_threads, set_num_threads
 from ._size import Size, channels_last, contiguous_format, device, memory_format, preserve_format
@@ -51,12 +54,27 @@ from vitrify.ir.dtypes import (
 float, double, half = float32, float64, float16
 int, long, short = int32, int64, int16
 
-from . import nn, optim, utils, vision
 from ._compile import CaptureWarning, compile
 from ._explain import explain
-from ._save import load, save
 
 from vitrify.tracer.errors import CaptureError
 from math import e, inf, nan, pi
 
 __version__ = "0.1.0"
+
+# The libraries are loaded when they are first used: an import of vitrify alone is that much faster.
+if _TYPE_CHECKING:
+    from . import nn, optim, utils, vision
+    from ._save import load, save
+
+
+def __getattr__(name: str) -> object:
+    if name in ("nn", "optim", "utils", "vision"):
+        return _importlib.import_module("." + name, __name__)
+    if name in ("load", "save"):
+        return getattr(_importlib.import_module("._save", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "nn", "optim", "utils", "vision", "load", "save"})
