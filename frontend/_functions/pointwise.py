@@ -13,7 +13,7 @@ from vitrify.ir import dtypes, ops
 from vitrify.ir.dtypes import DType
 from vitrify.ir.opdef import BoundOp, OpDef, bind
 
-from .._dispatch import apply
+from .._dispatch import apply, apply2
 from .._promotion import as_operand, get_default_dtype, number_beside, operands, result_type, unified
 from .._tensor import Tensor
 
@@ -375,8 +375,17 @@ def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
     if not isinstance(min, Tensor) and not isinstance(max, Tensor):
         dtype = result_type(input, *(v for v in (min, max) if v is not None))
         input = as_operand(input, dtype, input._type.shape)
-    result = input if min is None else maximum(input, min)
-    return result if max is None else minimum(result, max)
+    result = input if min is None else _limited(input, min, ops.lt)
+    return result if max is None else _limited(result, max, ops.gt)
+
+
+def _limited(x: Tensor, limit: Any, beyond: OpDef) -> Tensor:
+    """limit where x is beyond it, or where it is nan. At the limit the gradient is x's, as in PyTorch."""
+    x, bound = pair(x, limit)
+    outside = apply2(bind(beyond), x, bound)
+    if isinstance(limit, Tensor) or limit != limit:
+        outside = apply2(_OR, outside, apply2(bind(ops.ne), bound, bound))
+    return apply(bind(ops.select), outside, bound, x)
 
 
 def clamp_min(input: Tensor, min: Any) -> Tensor:
@@ -393,6 +402,7 @@ def relu(input: Tensor) -> Tensor:
     """Each element, or 0 if it is negative; nan stays nan. The derivative at 0 is 0: `maximum` would give
     half.
     """
+    check_tensor(input, "relu")
     if input._type.dtype is dtypes.bool_:
         raise RuntimeError("Boolean inputs not supported for relu")
     zero = as_operand(0, input.dtype, input._type.shape)
