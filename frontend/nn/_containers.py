@@ -136,7 +136,7 @@ class ModuleDict(Module):
 
     def pop(self, key: str) -> Module:
         """Take a module out."""
-        return self._modules.pop(key)  # type: ignore[no-any-return]
+        return self._modules.pop(key)
 
     def clear(self) -> None:
         """Take all modules out."""

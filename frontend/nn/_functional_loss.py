@@ -123,7 +123,7 @@ def _check_classes(input: Tensor, target: Tensor, weight: Tensor | None) -> None
 
 def _counted(target: Tensor, classes: int, ignore_index: int) -> Tensor:
     """Where the target is a class and not to be ignored. Raises IndexError where it is neither."""
-    counted = target != ignore_index
+    counted = target.ne(ignore_index)
     in_range = (target >= 0) & (target < classes)
     check_all(in_range | ~counted, "IndexError", "Target {} is out of bounds.", target)
     return counted
@@ -152,7 +152,7 @@ def _smoothing(
 ) -> Tensor:
     """The part of label smoothing: minus the (weighted) sum over all classes, where the target counts."""
     losses = -(logs if weight is None else logs * _along(weight, logs, axis)).sum(axis)
-    counted = target != ignore_index
+    counted = target.ne(ignore_index)
     zero = full(build, 0, losses._type.ir)
     losses = build(ops.select, counted, losses, zero)
     if reduction != "mean":

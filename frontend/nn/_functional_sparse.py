@@ -40,7 +40,7 @@ def embedding(
     found = build(ops.gather, weight, input.to(int64), axes=(0,))
     if padding_idx is None or not found.requires_grad:
         return found
-    is_padding = broadcast(build, (input == padding_idx).unsqueeze(-1), found._type.shape)
+    is_padding = broadcast(build, input.eq(padding_idx).unsqueeze(-1), found._type.shape)
     return build(ops.select, is_padding, found.detach(), found)
 
 

@@ -154,10 +154,11 @@ class _BatchNorm(Module):
             if self.momentum is None:
                 momentum = 1.0 / self.num_batches_tracked.to(input.dtype)
         by_batch = self.training or self.running_mean is None
-        running = (None, None) if self.training and not self.track_running_stats else (
-            self.running_mean, self.running_var
+        tracked = self.track_running_stats or not self.training
+        return F.batch_norm(
+            input, self.running_mean if tracked else None, self.running_var if tracked else None, self.weight,
+            self.bias, by_batch, momentum, self.eps,
         )  # fmt: skip
-        return F.batch_norm(input, *running, self.weight, self.bias, by_batch, momentum, self.eps)
 
     def extra_repr(self) -> str:
         return (
@@ -232,7 +233,7 @@ class _AvgPool(Module):
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
 
-    def _arguments(self) -> tuple[Any, ...]:
+    def _arguments(self) -> tuple[Any, Any, Any, bool, bool]:
         return self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad
 
     def extra_repr(self) -> str:
@@ -247,8 +248,8 @@ class AvgPool1d(_AvgPool):
         count_include_pad: bool = True,
     ) -> None:  # fmt: skip
         steps = kernel_size if stride is None else stride
-        sizes = (as_tuple(v, 1, "AvgPool1d") for v in (kernel_size, steps, padding))
-        super().__init__(*sizes, ceil_mode, count_include_pad)
+        size, step, edge = (as_tuple(v, 1, "AvgPool1d") for v in (kernel_size, steps, padding))
+        super().__init__(size, step, edge, ceil_mode, count_include_pad)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.avg_pool1d(input, *self._arguments())

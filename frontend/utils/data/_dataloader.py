@@ -81,7 +81,7 @@ class DataLoader:
             yield tensor(indices)
 
     def _stream(self) -> Iterator[Any]:
-        samples = iter(self.dataset)  # type: ignore[call-overload]
+        samples = iter(self.dataset)
         if self.batch_size is None:
             yield from map(self.collate_fn, samples)
             return
