@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ..ir.dtypes import DType
 from ..ir.expr import Dim, Expr
 from ..ir.kernel import VECTOR, Axis, Kernel, Scalar, Statement
+from .combs import combs_of
 from .indices import Indices, Value, splat
 from .known import Known
 from .lanes import MEMORY, REGISTER, Lanes, constant_text, lane_mask, type_text
@@ -86,6 +87,7 @@ class Context:
         self.target = target
         self.indices = Indices(f)
         self.known = Known()
+        self.combs = combs_of(kernel)
         self.buffers = {b.name: Memory(f"%b.{b.name}", b.dtype) for b in kernel.buffers}
         self.group: Group | None = None
         self.status: str | None = None

@@ -1,7 +1,7 @@
 """Loads and stores. In a vector loop the stride of an index from lane to lane decides how memory is accessed:
 
-0 a scalar for all lanes; 1 a run; -1 a reversed run; anything else a gather or scatter. Lanes that are
-masked off or guarded away never touch memory.
+0 a scalar for all lanes; 1 a run; -1 a reversed run; 2 to 4 a comb; anything else a gather or scatter.
+Lanes that are masked off or guarded away never touch memory.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ..ir.dtypes import DType, bool_
 from ..ir.expr import Dim
 from ..ir.kernel import VECTOR, Check, Guard, Load, Store
+from .comb_access import is_comb, read_comb, write_comb
 from .context import Context, Memory, Reg
 from .known import Place, place_of
 from .lanes import MEMORY, constant_text, lane_mask, literal_text, scalar_text, type_suffix, type_text
@@ -22,8 +23,9 @@ _REVERSED = "<" + ", ".join(f"i32 {VECTOR - 1 - lane}" for lane in range(VECTOR)
 
 @dataclass(frozen=True)
 class _Access:
-    """Where a group accesses memory. stride: from lane to lane, None if it is not one number. masks: per part,
-    or None for all. fixed: the index of lane 0, where it is a run at a place known while emitting."""
+    """Where a group accesses memory. stride: from lane to lane, None if it is not one number. masks: per
+    part, or None for all. fixed: the index of lane 0, where it is a run at a place known while emitting.
+    """
 
     memory: Memory
     buffer: str
@@ -66,6 +68,8 @@ def emit_load(ctx: Context, load: Load) -> None:
 
 def emit_store(ctx: Context, store: Store) -> None:
     """buffer[index] = value where all guards hold."""
+    if _is_written_with_others(ctx, store):
+        return
     value = ctx.get(store.value)
     whole, lanewise = _sorted_guards(ctx, store.guards)
     access = _access(ctx, store.buffer, store.index, lanewise)
@@ -83,6 +87,22 @@ def emit_store(ctx: Context, store: Store) -> None:
         write()
     else:
         ctx.when(condition, write)
+
+
+def _is_written_with_others(ctx: Context, store: Store) -> bool:
+    """Whether the store belongs to a comb that is written, once its last store is reached, as a whole."""
+    comb = ctx.combs.get(id(store))
+    if comb is None or ctx.group is None or ctx.group.masks is not None:
+        return False
+    index = ctx.indices.settle(comb.stores[0].index, ctx.group.align)
+    if ctx.indices.stride(index) != len(comb.stores):
+        return False
+    if store is comb.last:
+        ctx.known.forget(store.buffer, None)
+        values = [ctx.get(s.value) for s in comb.stores]
+        columns = [[_to_memory(ctx, p, v.dtype, True) for p in ctx.spread(v)] for v in values]
+        write_comb(ctx, store.buffer, index, columns)
+    return True
 
 
 def emit_check(ctx: Context, check: Check) -> None:
@@ -183,6 +203,9 @@ def _read(ctx: Context, access: _Access, otherwise: str) -> list[str]:
     assert ctx.group is not None
     if access.stride in (1, -1):
         return [_recalled(ctx, access, part, otherwise) for part in range(ctx.group.parts)]
+    if isinstance(access.stride, int) and is_comb(access.stride) and access.masks is None:
+        comb = access.buffer, access.index, access.stride
+        return [read_comb(ctx, *comb, part) for part in range(ctx.group.parts)]
     return [_gather(ctx, access, part, otherwise) for part in range(ctx.group.parts)]
 
 

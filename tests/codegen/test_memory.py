@@ -233,3 +233,34 @@ def test_random_indices_and_guards(seed: int) -> None:
 
 def _words(text: str) -> list[str]:
     return re.split(r"(\b)", text)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("stride", [2, 3, 4, 5])
+def test_combs(dtype: DType, stride: int) -> None:
+    """Reads stay inside the buffer, which ends with the last element; writes fill the gaps in any order."""
+    order = np.random.default_rng(stride).permutation(stride)
+    lines = "".join(
+        f"%{k} = load %x[{stride}*i + {k}] : {dtype}\n store %y[{stride}*i + {(k + 1) % stride}], %{k}\n"
+        for k in order
+    )
+    head = f"kernel comb(%x: {dtype}[{stride}*n] in, %y: {dtype}[{stride}*n] out, %z: {dtype}[n] out; n)"
+    last = f"%v = load %x[{stride}*i + {stride - 1}] : {dtype}\n store %z[i], %v\n"
+    for n in (1, 16, 32, 37, 64):
+        buffers = {"x": values(dtype, stride * n), "y": values(dtype, stride * n), "z": values(dtype, n)}
+        check_kernel(f"{head} {{ vector i < n {{\n{lines}{last} }} }}", buffers, {"n": n})
+
+
+def test_a_comb_waits_for_no_load_of_what_it_writes() -> None:
+    text = """
+        kernel swap(%y: f32[2*n] inout; n) {
+          vector i < n {
+            %0 = load %y[2*i] : f32
+            %1 = neg %0 : f32
+            store %y[2*i + 1], %1
+            %2 = load %y[2*i + 1] : f32
+            %3 = add %2, %2 : f32
+            store %y[2*i], %3
+          }
+        }"""
+    check_kernel(text, {"y": values(float32, 64)}, {"n": 32})
