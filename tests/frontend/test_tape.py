@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import vitrify
 
 
@@ -122,7 +121,9 @@ def test_second_derivatives() -> None:
     y = leaf(0.5)
     (y.exp() * y.sin()).sum().backward(create_graph=True)
     assert y.grad.requires_grad
-    np.testing.assert_allclose(vitrify.autograd.grad(y.grad.sum(), y)[0].item(), 2 * np.exp(0.5) * np.cos(0.5), rtol=1e-6)
+    np.testing.assert_allclose(
+        vitrify.autograd.grad(y.grad.sum(), y)[0].item(), 2 * np.exp(0.5) * np.cos(0.5), rtol=1e-6
+    )
 
 
 def test_grad_modes() -> None:
@@ -280,8 +281,8 @@ def test_functions_that_return_the_wrong_gradients() -> None:
 
     x = leaf(1.0, 2.0)
     for result, message in (
-        ((vitrify.ones(2), vitrify.ones(2)), "incorrect number of gradients"), (vitrify.ones(3), "invalid gradient at index 0"),
-        ("x", "expected Variable or None"),
+        ((vitrify.ones(2), vitrify.ones(2)), "incorrect number of gradients"),
+        (vitrify.ones(3), "invalid gradient at index 0"), ("x", "expected Variable or None"),
     ):  # fmt: skip
         Wrong.result = result
         with pytest.raises(RuntimeError, match=message):
@@ -355,5 +356,5 @@ def test_deepcopy_and_pickle() -> None:
     assert x.tolist() == [1.0, 2.0] and twin.requires_grad and twin.grad.tolist() == [1.0, 1.0]
     with pytest.raises(RuntimeError, match="graph leaves"):
         copy.deepcopy(x * 2)
-    again = pickle.loads(pickle.dumps(vitrify.arange(3)))  # noqa: S301 - our own bytes
+    again = pickle.loads(pickle.dumps(vitrify.arange(3)))
     assert again.tolist() == [0, 1, 2]

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-
 import vitrify
 
-#: A few units in the last place: the libraries sum in different orders and have different elementary functions.
+#: A few units in the last place: the libraries sum in different orders and have different elementary
+#: functions.
 TOLERANCES = {"float32": (3e-6, 1e-6), "float64": (2e-13, 1e-13)}
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.7, 1e-3, 30.0, -30.0, np.inf, -np.inf, np.nan, 1e-40, 7.0, 2.0]
@@ -38,7 +38,11 @@ def arrays_of(dtype: str, seed: int = 0) -> dict[str, np.ndarray]:
                 "cube": flat.reshape(3, 4, 5)}  # fmt: skip
     else:
         low = 0 if dtype.startswith("u") else -9
-        made = {"matrix": rng.integers(low, 10, (5, 12)), "scalar": np.array(3), "cube": rng.integers(low, 10, (3, 4, 5))}
+        made = {
+            "matrix": rng.integers(low, 10, (5, 12)),
+            "scalar": np.array(3),
+            "cube": rng.integers(low, 10, (3, 4, 5)),
+        }
     made["empty"] = np.zeros((3, 0))
     return {name: np.array(a, dtype) for name, a in made.items()}
 
@@ -49,7 +53,7 @@ def run(function: Callable[..., Any], library: Any, make: Callable[[Any], Any], 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return function(library, *map(make, inputs))
-    except Exception as error:  # noqa: BLE001 - the error is what is compared
+    except Exception as error:
         return error
 
 
@@ -60,7 +64,9 @@ def assert_alike(got: Any, want: Any, what: str = "") -> None:
         return
     if isinstance(want, torch.Tensor):
         assert isinstance(got, vitrify.Tensor), f"{what}: got {got!r}"
-        assert got.dtype.name == str(want.dtype).removeprefix("torch."), f"{what}: {got.dtype} and {want.dtype}"
+        assert got.dtype.name == str(want.dtype).removeprefix("torch."), (
+            f"{what}: {got.dtype} and {want.dtype}"
+        )
         assert tuple(got.shape) == tuple(want.shape), f"{what}: {got.shape} and {want.shape}"
         rtol, atol = TOLERANCES.get(got.dtype.name, (0, 0))
         np.testing.assert_allclose(got.detach().numpy(), want.detach().numpy(), rtol, atol, err_msg=what)
@@ -88,7 +94,9 @@ def check_grad(function: Callable[..., Any], *inputs: Any, what: str = "") -> No
         results = function(library, *leaves)
         results = results if isinstance(results, (tuple, list)) else (results,)
         for i, out in enumerate(r for r in results if r.requires_grad):
-            weights = make(np.cos(np.arange(out.numel()) + i).astype(inputs[0].dtype).reshape(tuple(out.shape)))
+            weights = make(
+                np.cos(np.arange(out.numel()) + i).astype(inputs[0].dtype).reshape(tuple(out.shape))
+            )
             (out * weights).sum().backward(retain_graph=True)
         both.append((results, [x.grad for x in leaves if hasattr(x, "grad")]))
     assert_alike(both[0][0], both[1][0], what)

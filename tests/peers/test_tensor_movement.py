@@ -1,5 +1,7 @@
-"""Shapes, views, joining and indexing against PyTorch: values, strides where they are seen, gradients, errors."""
+"""Shapes, views, joining and indexing against PyTorch: values, strides where they are seen,
+gradients, errors."""
 
+# ruff: noqa: B023 - the lambdas are called at once
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -8,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
 import vitrify
 
 from .tensor_twins import arrays_of, check, check_grad, check_message
@@ -17,24 +18,29 @@ CUBE = arrays_of("float64")["cube"]
 MATRIX = arrays_of("float64")["matrix"]
 
 MOVES: list[Callable[[Any], Any]] = [
-    lambda x: x.reshape(4, 15), lambda x: x.reshape(-1), lambda x: x.reshape((5, -1, 2)), lambda x: x.view(12, 5),
-    lambda x: x.transpose(0, 1).reshape(-1), lambda x: x.transpose(1, 2).reshape(3, 20), lambda x: x.permute(2, 0, 1),
-    lambda x: x.permute((-1, 0, 1)), lambda x: x.transpose(0, -1), lambda x: x.flatten(), lambda x: x.flatten(1),
-    lambda x: x.flatten(0, 1), lambda x: x.unflatten(1, (2, 2)), lambda x: x.unflatten(0, (-1, 3)), lambda x: x.T,
-    lambda x: x.mT, lambda x: x.movedim(0, 2), lambda x: x.movedim((0, 1), (-1, 0)), lambda x: x.unsqueeze(0),
-    lambda x: x.unsqueeze(-1), lambda x: x[:1].squeeze(), lambda x: x[:1].squeeze(0), lambda x: x[:1].squeeze(1),
-    lambda x: x[:1, :1].squeeze((0, 1)), lambda x: x[:, :1].expand(3, 4, 5), lambda x: x[:, :1].expand(-1, 4, -1),
-    lambda x: x.expand(2, 3, 4, 5), lambda x: x.repeat(2, 1, 3), lambda x: x.repeat(2, 1, 1, 1), lambda x: x.tile(2),
-    lambda x: x.repeat_interleave(2, 1), lambda x: x.repeat_interleave(3), lambda x: x.flip(0), lambda x: x.flip(0, 2),
-    lambda x: x.roll(1, 0), lambda x: x.roll((1, -2), (0, 2)), lambda x: x.roll(7), lambda x: x.rot90(), lambda x: x.rot90(3),
-    lambda x: x.rot90(2, (1, 2)), lambda x: x.narrow(1, 1, 2), lambda x: x.narrow(2, -3, 2), lambda x: x.select(0, 1),
-    lambda x: x.select(-1, -2), lambda x: x.diagonal(), lambda x: x.diagonal(1, 0, 2), lambda x: x.diagonal(-1, 1, 2),
-    lambda x: x.diagonal(9), lambda x: x.unfold(1, 2, 1), lambda x: x.unfold(2, 3, 2), lambda x: x.contiguous(),
+    lambda x: x.reshape(4, 15), lambda x: x.reshape(-1), lambda x: x.reshape((5, -1, 2)),
+    lambda x: x.view(12, 5), lambda x: x.transpose(0, 1).reshape(-1),
+    lambda x: x.transpose(1, 2).reshape(3, 20), lambda x: x.permute(2, 0, 1),
+    lambda x: x.permute((-1, 0, 1)), lambda x: x.transpose(0, -1), lambda x: x.flatten(),
+    lambda x: x.flatten(1), lambda x: x.flatten(0, 1), lambda x: x.unflatten(1, (2, 2)),
+    lambda x: x.unflatten(0, (-1, 3)), lambda x: x.T, lambda x: x.mT, lambda x: x.movedim(0, 2),
+    lambda x: x.movedim((0, 1), (-1, 0)), lambda x: x.unsqueeze(0), lambda x: x.unsqueeze(-1),
+    lambda x: x[:1].squeeze(), lambda x: x[:1].squeeze(0), lambda x: x[:1].squeeze(1),
+    lambda x: x[:1, :1].squeeze((0, 1)), lambda x: x[:, :1].expand(3, 4, 5),
+    lambda x: x[:, :1].expand(-1, 4, -1), lambda x: x.expand(2, 3, 4, 5), lambda x: x.repeat(2, 1, 3),
+    lambda x: x.repeat(2, 1, 1, 1), lambda x: x.tile(2), lambda x: x.repeat_interleave(2, 1),
+    lambda x: x.repeat_interleave(3), lambda x: x.flip(0), lambda x: x.flip(0, 2), lambda x: x.roll(1, 0),
+    lambda x: x.roll((1, -2), (0, 2)), lambda x: x.roll(7), lambda x: x.rot90(), lambda x: x.rot90(3),
+    lambda x: x.rot90(2, (1, 2)), lambda x: x.narrow(1, 1, 2), lambda x: x.narrow(2, -3, 2),
+    lambda x: x.select(0, 1), lambda x: x.select(-1, -2), lambda x: x.diagonal(),
+    lambda x: x.diagonal(1, 0, 2), lambda x: x.diagonal(-1, 1, 2), lambda x: x.diagonal(9),
+    lambda x: x.unfold(1, 2, 1), lambda x: x.unfold(2, 3, 2), lambda x: x.contiguous(),
     lambda x: x.permute(2, 1, 0).contiguous(), lambda x: x.clone(), lambda x: x.tril(), lambda x: x.triu(1),
     lambda x: x.as_strided((2, 3), (5, 2), 4), lambda x: x.chunk(2, 1)[1], lambda x: x.split(2, 2)[-1],
     lambda x: x.split([1, 3], 1)[1], lambda x: x.unbind(1)[2], lambda x: x.tensor_split(3, 2)[0],
-    lambda x: x.tensor_split((1, 3), 1)[1], lambda x: x.swapaxes(0, 1), lambda x: x.moveaxis(0, 1), lambda x: x.ravel(),
-    lambda x: x.view_as(x), lambda x: x.expand_as(x), lambda x: x.reshape_as(x.flatten()), lambda x: x.broadcast_to((2, 3, 4, 5)),
+    lambda x: x.tensor_split((1, 3), 1)[1], lambda x: x.swapaxes(0, 1), lambda x: x.moveaxis(0, 1),
+    lambda x: x.ravel(), lambda x: x.view_as(x), lambda x: x.expand_as(x),
+    lambda x: x.reshape_as(x.flatten()), lambda x: x.broadcast_to((2, 3, 4, 5)),
 ]  # fmt: skip
 
 
@@ -47,11 +53,12 @@ def test_moves(i: int) -> None:
 
 
 INDICES: list[Any] = [
-    0, -1, slice(1, None), slice(None, None, 2), (0, 1), (slice(None), 1), (Ellipsis, 2), (0, Ellipsis), None, (None, 1, None),
-    (slice(None), None, 2), [0, 2], [True, False, True], (slice(None), [1, 1, 0]), ([0, 2], [1, 3]), ([[0], [2]], [1, 3]),
-    ([0, 2], slice(None), [1, 3]), (slice(None), [0, 2], [1, 3]), (0, [1, 2]), ([1, 2], 0), (slice(1, 2), [0, 1], 2),
-    (Ellipsis, [0, 4]), (slice(5, 2),), (slice(-2, None), slice(0, 100)), (1, 2, 3), True, False, (slice(None), True),
-    (-1, slice(None), -1), [], (None, [0, 1], None), np.array([1, 0]), ([-1, 0],), (np.int64(1), slice(None)),
+    0, -1, slice(1, None), slice(None, None, 2), (0, 1), (slice(None), 1), (Ellipsis, 2), (0, Ellipsis),
+    None, (None, 1, None), (slice(None), None, 2), [0, 2], [True, False, True], (slice(None), [1, 1, 0]),
+    ([0, 2], [1, 3]), ([[0], [2]], [1, 3]), ([0, 2], slice(None), [1, 3]), (slice(None), [0, 2], [1, 3]),
+    (0, [1, 2]), ([1, 2], 0), (slice(1, 2), [0, 1], 2), (Ellipsis, [0, 4]), (slice(5, 2),),
+    (slice(-2, None), slice(0, 100)), (1, 2, 3), True, False, (slice(None), True), (-1, slice(None), -1), [],
+    (None, [0, 1], None), np.array([1, 0]), ([-1, 0],), (np.int64(1), slice(None)),
 ]  # fmt: skip
 BAD_INDICES: list[Any] = [3, (0, 4), (0, 0, 0, 0), (0, Ellipsis, 9), [5], ([0, 1], [0, 1, 2]), 1.5, "a"]
 
@@ -109,12 +116,24 @@ def test_gathering() -> None:
     x = MATRIX
     for dim in (0, 1):
         check_grad(lambda lib, x, i: lib.gather(x, dim, i), x, index)
-        check_grad(lambda lib, x, s, i: x.scatter(dim, i, s), x, MATRIX[:2, :3] * 2, np.array([[0, 3, 1], [2, 4, 0]]))
+        check_grad(
+            lambda lib, x, s, i: x.scatter(dim, i, s), x, MATRIX[:2, :3] * 2, np.array([[0, 3, 1], [2, 4, 0]])
+        )
         check_grad(lambda lib, x, s, i: x.scatter_add(dim, i, s), x, MATRIX[:2, :3] * 2, index)
         check(lambda lib, x, i: x.scatter(dim, i, 1.5), x, index)
         check_grad(lambda lib, x, i: x.index_select(dim, i), x, index[0])
-        check_grad(lambda lib, x, i, s: x.index_add(dim, i, s, alpha=2), x, np.array([1, 0]), x[:2] if dim == 0 else x[:, :2])
-        check_grad(lambda lib, x, i, s: x.index_copy(dim, i, s), x, np.array([1, 0]), x[2:4] if dim == 0 else x[:, 2:4])
+        check_grad(
+            lambda lib, x, i, s: x.index_add(dim, i, s, alpha=2),
+            x,
+            np.array([1, 0]),
+            x[:2] if dim == 0 else x[:, :2],
+        )
+        check_grad(
+            lambda lib, x, i, s: x.index_copy(dim, i, s),
+            x,
+            np.array([1, 0]),
+            x[2:4] if dim == 0 else x[:, 2:4],
+        )
         check_grad(lambda lib, x, i: x.index_fill(dim, i, 3.0), x, np.array([1, 0]))
         check(lambda lib, x, i: lib.take_along_dim(x, i, dim), x, np.argsort(x, dim))
     check_grad(lambda lib, x, i: x.take(i), x, index)
@@ -137,21 +156,25 @@ def test_joining() -> None:
 
 
 ERRORS: list[Callable[[Any, Any], Any]] = [
-    lambda lib, x: x.reshape(7, 7), lambda lib, x: x.reshape(-1, -1), lambda lib, x: x.t().contiguous().t().view(-1),
-    lambda lib, x: x.permute(0, 0), lambda lib, x: x.transpose(0, 5), lambda lib, x: x.squeeze(9), lambda lib, x: x.unsqueeze(5),
-    lambda lib, x: x.expand(4, 12), lambda lib, x: x.expand(-1, 5, 12), lambda lib, x: x.narrow(0, 3, 9),
-    lambda lib, x: x.select(0, 9), lambda lib, x: lib.cat([x, x[0]]), lambda lib, x: lib.cat([x, x[:, :3]]),
-    lambda lib, x: lib.stack([x, x[:2]]), lambda lib, x: lib.cat([]), lambda lib, x: x.split([1, 2]), lambda lib, x: x + x[:, :5],
-    lambda lib, x: x.unflatten(0, (2, 2)), lambda lib, x: x[9], lambda lib, x: x[0, 0, 0], lambda lib, x: x[0, 0][0],
-    lambda lib, x: x.item(), lambda lib, x: bool(x), lambda lib, x: x.sum(7), lambda lib, x: x.chunk(0), lambda lib, x: x.flip(4),
-    lambda lib, x: len(x[0, 0]), lambda lib, x: iter(x[0, 0]), lambda lib, x: x[::-1], lambda lib, x: x @ x, lambda lib, x: x.mm(x[0]),
-    lambda lib, x: x @ x[0, :3], lambda lib, x: x[0] @ x[0, :3], lambda lib, x: lib.bmm(x[None], x[None]), lambda lib, x: x @ x[0, 0],
-    lambda lib, x: x.t() @ x.float(), lambda lib, x: x.long().mean(), lambda lib, x: -x.bool(), lambda lib, x: x.bool() - x.bool(),
-    lambda lib, x: lib.arange(3, 1), lambda lib, x: lib.zeros(-1), lambda lib, x: x.long().requires_grad_(),
-    lambda lib, x: lib.tensor([[1, 2], [3]]), lambda lib, x: x.max(5), lambda lib, x: x.view(-1, 7), lambda lib, x: ~x,
-    lambda lib, x: x.long().add_(1.5), lambda lib, x: x[0].add_(x * 2), lambda lib, x: x.clamp(), lambda lib, x: x.long() ** -1,
-    lambda lib, x: x[:0].max(), lambda lib, x: x[:0].argmax(0), lambda lib, x: lib.einsum("ij,jk", x, x), lambda lib, x: x.diagonal(0, 1, 1),
-    lambda lib, x: x.expand(2, 5, 12).add_(1), lambda lib, x: x.unfold(0, 9, 1), lambda lib, x: x.repeat(2), lambda lib, x: x.cuda(),
+    lambda lib, x: x.reshape(7, 7), lambda lib, x: x.reshape(-1, -1), lambda lib,
+    x: x.t().contiguous().t().view(-1), lambda lib, x: x.permute(0, 0), lambda lib, x: x.transpose(0, 5),
+    lambda lib, x: x.squeeze(9), lambda lib, x: x.unsqueeze(5), lambda lib, x: x.expand(4, 12), lambda lib,
+    x: x.expand(-1, 5, 12), lambda lib, x: x.narrow(0, 3, 9), lambda lib, x: x.select(0, 9), lambda lib,
+    x: lib.cat([x, x[0]]), lambda lib, x: lib.cat([x, x[:, :3]]), lambda lib, x: lib.stack([x, x[:2]]),
+    lambda lib, x: lib.cat([]), lambda lib, x: x.split([1, 2]), lambda lib, x: x + x[:, :5], lambda lib,
+    x: x.unflatten(0, (2, 2)), lambda lib, x: x[9], lambda lib, x: x[0, 0, 0], lambda lib, x: x[0, 0][0],
+    lambda lib, x: x.item(), lambda lib, x: bool(x), lambda lib, x: x.sum(7), lambda lib, x: x.chunk(0),
+    lambda lib, x: x.flip(4), lambda lib, x: len(x[0, 0]), lambda lib, x: iter(x[0, 0]), lambda lib,
+    x: x[::-1], lambda lib, x: x @ x, lambda lib, x: x.mm(x[0]), lambda lib, x: x @ x[0, :3], lambda lib,
+    x: x[0] @ x[0, :3], lambda lib, x: lib.bmm(x[None], x[None]), lambda lib, x: x @ x[0, 0], lambda lib,
+    x: x.t() @ x.float(), lambda lib, x: x.long().mean(), lambda lib, x: -x.bool(), lambda lib,
+    x: x.bool() - x.bool(), lambda lib, x: lib.arange(3, 1), lambda lib, x: lib.zeros(-1), lambda lib,
+    x: x.long().requires_grad_(), lambda lib, x: lib.tensor([[1, 2], [3]]), lambda lib, x: x.max(5),
+    lambda lib, x: x.view(-1, 7), lambda lib, x: ~x, lambda lib, x: x.long().add_(1.5), lambda lib,
+    x: x[0].add_(x * 2), lambda lib, x: x.clamp(), lambda lib, x: x.long() ** -1, lambda lib, x: x[:0].max(),
+    lambda lib, x: x[:0].argmax(0), lambda lib, x: lib.einsum("ij,jk", x, x), lambda lib,
+    x: x.diagonal(0, 1, 1), lambda lib, x: x.expand(2, 5, 12).add_(1), lambda lib, x: x.unfold(0, 9, 1),
+    lambda lib, x: x.repeat(2), lambda lib, x: x.cuda(),
 ]  # fmt: skip
 
 

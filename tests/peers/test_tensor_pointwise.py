@@ -1,5 +1,6 @@
 """Pointwise functions, comparisons and promotion against PyTorch."""
 
+# ruff: noqa: B023 - the lambdas are called at once
 from __future__ import annotations
 
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 from .tensor_twins import arrays_of, check, check_grad
 
 DTYPES = ["float32", "float64", "int64", "int32", "uint8", "bool"]
-UNARY = """exp log sin cos tanh erf sqrt rsqrt sigmoid floor ceil trunc round neg abs sign square reciprocal relu log2 log10
-    log1p exp2 expm1 sinh cosh frac isnan isinf isfinite isposinf isneginf logical_not bitwise_not signbit nan_to_num
-    positive clone""".split()
-BINARY = """add sub mul div floor_divide remainder fmod pow maximum minimum eq ne lt le gt ge logical_and logical_or logical_xor
+UNARY = """exp log sin cos tanh erf sqrt rsqrt sigmoid floor ceil trunc round neg abs sign square reciprocal
+relu log2 log10
+    log1p exp2 expm1 sinh cosh frac isnan isinf isfinite isposinf isneginf logical_not bitwise_not signbit
+    nan_to_num positive clone""".split()
+BINARY = """add sub mul div floor_divide remainder fmod pow maximum minimum eq ne lt le gt ge logical_and
+logical_or logical_xor
     bitwise_and bitwise_or bitwise_xor hypot logaddexp""".split()
 
 
@@ -29,8 +32,13 @@ def test_unary(name: str, dtype: str) -> None:
     check(lambda lib, x: _call(name)(lib, x.t()[1:, ::2]), arrays_of(dtype)["matrix"], what=f"{name} strided")
 
 
-@pytest.mark.parametrize("dtypes", [("float32", "float32"), ("int64", "int64"), ("int32", "uint8"), ("float32", "float64"),
-                                    ("int64", "float32"), ("bool", "bool"), ("bool", "uint8"), ("uint8", "uint8")])  # fmt: skip
+PAIRS = [
+    ("float32", "float32"), ("int64", "int64"), ("int32", "uint8"), ("float32", "float64"), ("int64", "float32"),
+    ("bool", "bool"), ("bool", "uint8"), ("uint8", "uint8"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtypes", PAIRS)
 @pytest.mark.parametrize("name", BINARY)
 def test_binary(name: str, dtypes: tuple[str, str]) -> None:
     left, right = arrays_of(dtypes[0])["matrix"], arrays_of(dtypes[1], seed=1)["matrix"]
@@ -45,10 +53,14 @@ def test_binary(name: str, dtypes: tuple[str, str]) -> None:
     check(lambda lib, x, y: _call(name)(lib, x.t(), y.t()), left, right, what=f"{name} transposed")
 
 
-@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "maximum", "minimum", "eq", "lt", "remainder", "floor_divide"])
+@pytest.mark.parametrize(
+    "name", ["add", "sub", "mul", "div", "maximum", "minimum", "eq", "lt", "remainder", "floor_divide"]
+)
 def test_binary_special_values(name: str) -> None:
     x = arrays_of("float32")["special"]
-    y = x if name not in ("remainder", "floor_divide") else x[x != np.float32(1e-40)]  # PyTorch flushes it to nan
+    y = (
+        x if name not in ("remainder", "floor_divide") else x[x != np.float32(1e-40)]
+    )  # PyTorch flushes it to nan
     check(_call(name), x[:, None], y[None, :], what=name)
 
 
@@ -58,8 +70,8 @@ def test_python_scalars(dtype: str, scalar: Any) -> None:
     x = arrays_of(dtype)["matrix"]
     small = arrays_of(dtype)["scalar"]
     for f in (
-        lambda lib, x: x + scalar, lambda lib, x: scalar - x, lambda lib, x: x * scalar, lambda lib, x: x / scalar,
-        lambda lib, x: scalar / x, lambda lib, x: x == scalar, lambda lib, x: x < scalar,
+        lambda lib, x: x + scalar, lambda lib, x: scalar - x, lambda lib, x: x * scalar, lambda lib,
+        x: x / scalar, lambda lib, x: scalar / x, lambda lib, x: x == scalar, lambda lib, x: x < scalar,
     ):  # fmt: skip
         check(f, x, what=f"{dtype} and {scalar!r}")
         check(f, small, what=f"{dtype} rank 0 and {scalar!r}")
@@ -83,6 +95,12 @@ def test_clamp_where_lerp() -> None:
     check_grad(lambda lib, x: x.clamp(-1, 2), x)
     check_grad(lambda lib, x: x.clamp(min=-1.5), x)
     check_grad(lambda lib, x, y: lib.clamp(x, max=y), x, y)
+    limits = np.array([[-1.0, 2.0, 0.5, -3.0]])
+    holes = np.array([[np.nan, 1.0, -2.0], [3.0, np.nan, np.nan]])
+    check(lambda lib, x, y: (x.clamp(0, 1), x.clamp(y, y + 1), x.clamp(max=y)), holes, np.roll(holes, 1))
+    check_grad(lambda lib, x: x.clamp(-1, 2), limits)
+    check_grad(lambda lib, x, y: x.clamp(y, y + 1), limits, limits[:, ::-1].copy())
+    check_grad(lambda lib, x: lib.relu(x), np.array([0.0, -0.0, 1.0, -1.0]))
     check(lambda lib, x: x.clamp(-1.5, 2), arrays_of("int64")["matrix"])
     check_grad(lambda lib, x, y: lib.where(x > 0, x, y), x, y)
     check(lambda lib, x: lib.where(x > 0, x, 0), arrays_of("int64")["matrix"])
@@ -120,8 +138,7 @@ def test_unary_gradients(name: str) -> None:
         check_grad(_call(name), np.asarray(np.abs(x) + 0.1) if name in POSITIVE else x, what=name)
 
 
-@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "pow", "maximum", "minimum", "remainder", "fmod", "hypot",
-                                  "logaddexp"])  # fmt: skip
+@pytest.mark.parametrize("name", "add sub mul div pow maximum minimum remainder fmod hypot logaddexp".split())
 def test_binary_gradients(name: str) -> None:
     x, y = (np.abs(arrays_of("float64", seed)["matrix"]) + 0.1 for seed in (0, 1))
     check_grad(_call(name), x, y, what=name)

@@ -1,5 +1,6 @@
 """Reductions, cumulative sums and sorting against PyTorch."""
 
+# ruff: noqa: B023 - the lambdas are called at once
 from __future__ import annotations
 
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 from .tensor_twins import arrays_of, check, check_grad
 
 DTYPES = ["float32", "float64", "int64", "int32", "uint8", "bool"]
-WHOLE = "sum prod mean amax amin max min any all argmax argmin count_nonzero var std norm nansum logsumexp0 median".split()
+WHOLE = """sum prod mean amax amin max min any all argmax argmin count_nonzero var std norm nansum logsumexp0
+    median""".split()
 
 
 def _call(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -25,10 +27,19 @@ def test_whole(name: str, dtype: str) -> None:
     for kind, x in arrays_of(dtype).items():
         if name == "prod" and kind != "special":
             x = x[..., :3] if x.ndim else x
-        if name == "logsumexp0" and not dtype.startswith("f") or kind == "empty" and name in ("amax", "amin", "median"):
+        if (
+            name == "logsumexp0"
+            and not dtype.startswith("f")
+            or kind == "empty"
+            and name in ("amax", "amin", "median")
+        ):
             continue
         check(_call(name), x, what=f"{name} of {dtype} {kind}")
-    check(lambda lib, x: _call(name)(lib, x.t()[1:, ::2][:3]), arrays_of(dtype)["matrix"], what=f"{name} strided")
+    check(
+        lambda lib, x: _call(name)(lib, x.t()[1:, ::2][:3]),
+        arrays_of(dtype)["matrix"],
+        what=f"{name} strided",
+    )
 
 
 ALONG = "sum prod mean amax amin max min any all argmax argmin var std norm logsumexp".split()
@@ -40,7 +51,11 @@ def test_along_a_dimension(name: str) -> None:
     for dim in (0, 1, 2, -1):
         for keepdim in (False, True):
             check(_call(name, dim=dim, keepdim=keepdim), cube, what=f"{name} {dim} {keepdim}")
-            check(lambda lib, x: getattr(lib, name)(x.permute(2, 0, 1), dim=dim), cube, what=f"{name} permuted {dim}")
+            check(
+                lambda lib, x: getattr(lib, name)(x.permute(2, 0, 1), dim=dim),
+                cube,
+                what=f"{name} permuted {dim}",
+            )
     for dim in (3, -4):
         check(_call(name, dim=dim), cube, what=f"{name} {dim}")
     check(_call(name, dim=0), np.array(1.5, np.float32), what=f"{name} of rank 0")
@@ -56,7 +71,9 @@ def test_several_dimensions(name: str) -> None:
     check(_call(name, dim=(1, 1)), x)
 
 
-@pytest.mark.parametrize("name", ["sum", "prod", "mean", "amax", "amin", "max", "min", "var", "std", "norm", "logsumexp"])
+@pytest.mark.parametrize(
+    "name", ["sum", "prod", "mean", "amax", "amin", "max", "min", "var", "std", "norm", "logsumexp"]
+)
 def test_gradients(name: str) -> None:
     cube = arrays_of("float64")["cube"]
     for dim in (0, 1, -1):
