@@ -253,12 +253,12 @@ def _len(capture: Capture, x: Any) -> int:
 
 
 def _getattr(capture: Capture, obj: Any, name: str, *default: Any) -> Any:
-    from .hooks import _attribute
+    from .attributes import read_attribute
 
     if not capture.proving:
         return getattr(obj, name, *default)
     try:
-        return _attribute(capture, obj, name)
+        return read_attribute(capture, obj, name)
     except AttributeError:
         if not default:
             raise
@@ -280,9 +280,9 @@ def _guard_absence(capture: Capture, obj: Any, name: str) -> None:
 
 
 def _setattr(capture: Capture, obj: Any, name: str, value: Any) -> None:
-    from .hooks import _store_attribute
+    from .attributes import store_attribute
 
-    setattr(obj, name, _store_attribute(capture, obj, name, value))
+    setattr(obj, name, store_attribute(capture, obj, name, value))
 
 
 _SPECIAL: dict[Any, Callable[..., Any]] = {

@@ -17,6 +17,7 @@ from types import CellType, FunctionType, ModuleType
 from typing import Any
 
 from . import calls
+from .attributes import read_attribute, store_attribute
 from .capture import CONTAINERS, Capture, current
 from .guards import ATOMS, Expression, Guard, item_of, value_guard
 from .locate import is_ours
@@ -85,7 +86,7 @@ class Hooks:
         if not capture.proving:
             value = getattr(obj, name)
             return capture.saw(value) if capture.is_outside(obj) else value
-        return _attribute(capture, obj, name)
+        return read_attribute(capture, obj, name)
 
     def item(self, obj: Any, key: Any) -> Any:
         capture = current()
@@ -111,7 +112,7 @@ class Hooks:
     def setattr(self, value: Any, obj: Any, name: str) -> None:
         capture = current()
         if capture is not None:
-            value = _store_attribute(capture, obj, name, value)
+            value = store_attribute(capture, obj, name, value)
         setattr(obj, name, value)
 
     def setitem(self, value: Any, obj: Any, key: Any) -> None:
@@ -288,128 +289,6 @@ class _Settling:
                 raise
             return True
         return self._manager.__exit__(None, None, None)
-
-
-# Attributes.
-
-
-def _attribute(capture: Capture, obj: Any, name: str) -> Any:
-    """obj.name, guarded as far as it can change."""
-    kind = type(obj)
-    if (
-        kind is TracedScalar
-        or kind in ATOMS
-        or isinstance(obj, (*CONTAINERS, FunctionType, types.BuiltinFunctionType))
-    ):
-        return getattr(obj, name)
-    if isinstance(obj, ModuleType):
-        value = getattr(obj, name)
-        if is_ours(obj.__name__) or obj.__name__ in ("math", "operator"):
-            return value
-        return capture.read(Expression("{0}." + name, (obj,)), value, f"{obj.__name__}.{name} is unchanged")
-    if isinstance(obj, type):
-        return _class_attribute(capture, obj, name)
-    if kind is super:
-        return _super_attribute(capture, obj, name)
-    known = is_ours(kind.__module__) and not capture.world.stateful(obj)
-    if known and capture.world.refuses(kind) is None:
-        return getattr(obj, name)
-    return _instance_attribute(capture, obj, kind, name)
-
-
-def _super_attribute(capture: Capture, obj: Any, name: str) -> Any:
-    """super().name: a property is followed; anything else follows from the classes."""
-    later = obj.__self_class__.__mro__
-    for cls in later[later.index(obj.__thisclass__) + 1 :]:
-        if isinstance(raw := cls.__dict__.get(name), property) and raw.fget is not None:
-            return calls.call(capture, raw.fget, (obj.__self__,), {})
-    return getattr(obj, name)
-
-
-def _found_in_class(kind: type, name: str) -> tuple[type | None, Any]:
-    for cls in kind.__mro__:
-        if name in cls.__dict__:
-            return cls, cls.__dict__[name]
-    return None, None
-
-
-def _guard_class(capture: Capture, cls: type, name: str, raw: Any) -> None:
-    if cls.__module__ != "builtins" and not is_ours(cls.__module__):
-        capture.guard(
-            ("class", id(cls), name),
-            value_guard(
-                Expression("{0}.__dict__['" + name + "']", (cls,)),
-                raw,
-                f"{cls.__qualname__}.{name} is unchanged",
-            ),
-        )
-
-
-def _class_attribute(capture: Capture, cls: type, name: str) -> Any:
-    value = getattr(cls, name)
-    owner, raw = _found_in_class(cls, name)
-    if owner is None:  # of the metaclass, or computed
-        if type(cls) is not type:
-            capture.block(f"the class attribute {cls.__name__}.{name} comes from a metaclass")
-        return value
-    if type(raw) is float:
-        return capture.read(Expression("{0}." + name, (cls,)), raw, f"{cls.__qualname__}.{name} is unchanged")
-    _guard_class(capture, owner, name, raw)
-    if raw is value:
-        capture.note(value)
-    return value
-
-
-def _instance_attribute(capture: Capture, obj: Any, kind: type, name: str) -> Any:
-    watched = capture.world.stateful(obj)
-    if watched:
-        capture.watch(obj)
-    owner, raw = _found_in_class(kind, name)
-    if isinstance(raw, property) and owner is not None and raw.fget is not None:
-        _guard_class(capture, owner, name, raw)
-        return calls.call(capture, raw.fget, (obj,), {})
-    if not watched and ("__getattr__" in _names(kind) or isinstance(kind.__getattribute__, FunctionType)):
-        capture.block(f"the class {kind.__name__} computes its attributes")
-        return getattr(obj, name)
-    value = getattr(obj, name)
-    state = getattr(obj, "__dict__", None)
-    if state is not None and name in state:
-        if watched or not capture.is_outside(obj):
-            if watched:
-                capture.note(value)
-            return value
-        read = Expression("{0}.__dict__['" + name + "']", (obj,))
-        return capture.read(read, value, f"the attribute {name} of a {kind.__name__} is unchanged")
-    if owner is None:
-        capture.note(value)
-        return value
-    if hasattr(raw, "__set__") and capture.is_outside(obj):  # a slot
-        return capture.read(Expression("{0}." + name, (obj,)), value, f"{kind.__name__}.{name} is unchanged")
-    _guard_class(capture, owner, name, raw)
-    if not watched and state is not None and capture.is_outside(obj):
-        absent = Expression("{1} not in {0}.__dict__", (obj, name))
-        capture.guard(("absent", id(obj), name), Guard(absent, f"{name} of a {kind.__name__} is its class's"))
-    return value
-
-
-def _names(kind: type) -> set[str]:
-    return {name for cls in kind.__mro__ for name in cls.__dict__}
-
-
-def _store_attribute(capture: Capture, obj: Any, name: str, value: Any) -> Any:
-    if isinstance(obj, capture.world.tensor) and name == "grad":
-        return value
-    if capture.is_outside(obj) or isinstance(obj, capture.world.tensor):
-        if not (capture.world.stateful(obj) and getattr(obj, name, _MISSING) is value):
-            capture.effect(f"the attribute {name} of a {type(obj).__name__} from outside is set")
-    elif not _sets_plainly(type(obj)) and not capture.world.stateful(obj):
-        capture.effect(f"the class {type(obj).__name__} defines how its attributes are set")
-    return capture.escape(value)
-
-
-def _sets_plainly(kind: type) -> bool:
-    plain: Any = object.__setattr__
-    return kind.__setattr__ is plain
 
 
 # Items.
