@@ -1,7 +1,7 @@
 """Timing contestants side by side, in one process and one run.
 
-The contestants of a workload take turns, round after round, so that a slow phase of the machine hits all of them;
-what is reported is a ratio within the run. Times are wall clock, in seconds per call.
+The contestants of a workload take turns, round after round, so that a slow phase of the machine hits all of
+them; what is reported is a ratio within the run. Times are wall clock, in seconds per call.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def calls_per_sample(run: Run, sample_s: float) -> int:
     return max(1, round(sample_s * calls / (time.perf_counter() - start)))
 
 
-def race(contestants: Mapping[str, Run], *, rounds: int, sample_s: float = 0.02, warm_up: int = 3) -> dict[str, Timing]:
+def race(
+    contestants: Mapping[str, Run], *, rounds: int, sample_s: float = 0.02, warm_up: int = 3
+) -> dict[str, Timing]:
     """Time each contestant `rounds` times, in turns. sample_s: seconds of calls behind one sample."""
     for run in contestants.values():
         for _ in range(warm_up):

@@ -1,7 +1,7 @@
 """Run the benchmarks: `python benchmarks/run.py [--only NAME ...] [--threads 1] [--rounds 15] [--json FILE]`.
 
-Every workload is run by vitrify and by each peer that is installed (`pip install ".[peers]"`), in turns, in one
-process; the table gives medians, half the interquartile range, and each median over ours.
+Every workload is run by vitrify and by each peer that is installed (`pip install ".[peers]"`), in turns, in
+one process; the table gives medians, half the interquartile range, and each median over ours.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="vitrify beside its peers, as ratios within one run")
-    parser.add_argument("--only", nargs="*", default=[], metavar="TEXT", help="workloads whose name contains TEXT")
+    parser.add_argument(
+        "--only", nargs="*", default=[], metavar="TEXT", help="workloads whose name contains TEXT"
+    )
     parser.add_argument("--threads", type=int, default=1, help="threads for every contestant (default 1)")
     parser.add_argument("--rounds", type=int, default=15, help="samples of each contestant (default 15)")
-    parser.add_argument("--peers", nargs="*", help="contestants whose name contains one of these (default all)")
+    parser.add_argument(
+        "--peers", nargs="*", help="contestants whose name contains one of these (default all)"
+    )
     parser.add_argument("--json", type=Path, help="also write the results here")
     parser.add_argument("--list", action="store_true", help="list the workloads and stop")
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""For all tests: graphs, kernels and LLVM IR are verified, and object code is kept in a folder of the test run's own."""
+"""For all tests: what is compiled is verified, and object code goes to a folder of the test run's own."""
 
 from __future__ import annotations
 

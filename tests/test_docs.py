@@ -26,7 +26,9 @@ def snippets() -> list[tuple[str, str, str | None]]:
     return found
 
 
-@pytest.mark.parametrize(("where", "program", "expected"), snippets(), ids=lambda x: x if x and len(x) < 40 else "")
+@pytest.mark.parametrize(
+    ("where", "program", "expected"), snippets(), ids=lambda x: x if x and len(x) < 40 else ""
+)
 def test_snippet(where: str, program: str, expected: str | None, tmp_path: Path) -> None:
     file = tmp_path / "snippet.py"
     file.write_text(program)

@@ -103,7 +103,7 @@ def test_only_one_file_reads_the_environment() -> None:
 
 
 def test_nothing_is_importable_twice_and_import_is_lean() -> None:
-    """In a fresh process: no module is loaded under a bare room name, and only numpy and llvmlite come along."""
+    """In a fresh process: no module under a bare room name, and no library but numpy and llvmlite."""
     program = (
         "import sys; before = set(sys.modules)\n"
         "import vitrify\n"

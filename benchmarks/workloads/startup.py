@@ -1,8 +1,9 @@
 """From nothing to the first result, each time in a fresh process.
 
-`first call`: the clock starts when model, optimizer and data exist and stops when the first compiled training step has
-returned its loss: capture, all passes, code generation, linking and the step itself. `cold` has an empty cache
-directory, `warm` one that a process before it has filled. `import` is the whole life of `python -c "import ..."`.
+`first call`: the clock starts when model, optimizer and data exist and stops when the first compiled
+training step has returned its loss: capture, all passes, code generation, linking and the step itself.
+`cold` has an empty cache directory, `warm` one that a process before it has filled. `import` is the whole
+life of `python -c "import ..."`.
 """
 
 from __future__ import annotations
@@ -41,11 +42,18 @@ CONTESTANTS = {
 
 def _process(program: str, cache: Path) -> tuple[float, str]:
     """Run a program; give its wall time and what it printed last."""
-    directories = {n: str(cache) for n in ("VITRIFY_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")}
+    directories = {
+        n: str(cache) for n in ("VITRIFY_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
+    }
     environment = {**os.environ, **directories, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300, check=True
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
     )
     return time.perf_counter() - start, done.stdout.strip().rpartition("\n")[2]
 

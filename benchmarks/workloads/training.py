@@ -1,6 +1,7 @@
 """Whole training steps: forward, backward and Adam, on one fixed batch of random data.
 
-The models are those of examples/mnist.py. torch.compile is tried in two ways, on the model and on the whole step.
+The models are those of examples/mnist.py. torch.compile is tried in two ways, on the model and on the whole
+step.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ def _torch(build: Callable[[Any], Any], shape: Sequence[int], mode: str, fused: 
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     model = build(torch.nn)
-    step = _step(torch, torch.compile(model) if mode == "model" else model, **({"fused": True} if fused else {}))
+    step = _step(
+        torch, torch.compile(model) if mode == "model" else model, **({"fused": True} if fused else {})
+    )
     if mode == "step":
         step = torch.compile(step)
     images, labels = map(torch.from_numpy, _batch(shape))
@@ -101,7 +104,12 @@ def _jax_cnn(shape: Sequence[int], threads: int) -> Run:
     sizes = {"c1": (32, 1, 3, 3), "c2": (64, 32, 3, 3), "f1": (64 * 7 * 7, 128), "f2": (128, 10)}
     keys = jax.random.split(jax.random.PRNGKey(0), len(sizes))
     params = {n: jax.random.normal(k, s) * 0.05 for k, (n, s) in zip(keys, sizes.items(), strict=True)}
-    params |= {"b1": jnp.zeros((32, 1, 1)), "b2": jnp.zeros((64, 1, 1)), "b3": jnp.zeros(128), "b4": jnp.zeros(10)}
+    params |= {
+        "b1": jnp.zeros((32, 1, 1)),
+        "b2": jnp.zeros((64, 1, 1)),
+        "b3": jnp.zeros(128),
+        "b4": jnp.zeros(10),
+    }
 
     def block(x: Any, w: Any, b: Any) -> Any:
         x = jax.nn.relu(jax.lax.conv_general_dilated(x, w, (1, 1), "SAME") + b)
@@ -137,7 +145,12 @@ def _jax_adam(params: Any, logits: Callable[[Any, Any], Any], shape: Sequence[in
         )
         return (params, m, v, t), loss
 
-    state = (params, jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params), jnp.float32(0))
+    state = (
+        params,
+        jax.tree.map(jnp.zeros_like, params),
+        jax.tree.map(jnp.zeros_like, params),
+        jnp.float32(0),
+    )
 
     def run() -> object:
         nonlocal state
@@ -147,7 +160,9 @@ def _jax_adam(params: Any, logits: Callable[[Any, Any], Any], shape: Sequence[in
     return run
 
 
-def _workload(name: str, build: Callable[[Any], Any], jax_maker: Any, shape: Sequence[int], flops: float) -> Workload:
+def _workload(
+    name: str, build: Callable[[Any], Any], jax_maker: Any, shape: Sequence[int], flops: float
+) -> Workload:
     torch = partial(partial, _torch, build, shape)
     return Workload(
         name,
@@ -178,4 +193,6 @@ def _cnn_flops(batch: int) -> float:
 
 MLP_64 = _workload("step: MLP 784-512-256-10, Adam, batch 64", _mlp, _jax_mlp, (64, 784), _mlp_flops(64))
 MLP_512 = _workload("step: MLP 784-512-256-10, Adam, batch 512", _mlp, _jax_mlp, (512, 784), _mlp_flops(512))
-CNN_64 = _workload("step: CNN of the example, Adam, batch 64", _cnn, _jax_cnn, (64, 1, 28, 28), _cnn_flops(64))
+CNN_64 = _workload(
+    "step: CNN of the example, Adam, batch 64", _cnn, _jax_cnn, (64, 1, 28, 28), _cnn_flops(64)
+)

@@ -15,7 +15,7 @@ Maker = Callable[[int], Run]
 
 @dataclass(frozen=True)
 class Workload:
-    """contestants: by name, `vitrify` being ours. flops: floating point operations of one call, if they say something."""
+    """contestants: by name, `vitrify` being ours. flops: operations of one call, if they tell."""
 
     name: str
     contestants: Mapping[str, Maker]

@@ -1,4 +1,4 @@
-"""Compiled code against the interpreter on random graphs: every result to the bit, or within its known error bound.
+"""Compiled code against the interpreter on random graphs: to the bit, or within a known error bound.
 
 Fails with the seed and the text of the graph. What a failure was cut down to is kept in test_found.py.
 """

@@ -7,12 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
 import vitrify
 import vitrify.nn.functional as F
 
 #: Sizes with odd tails, beside full vectors of 16; rank 0, size 0 and size 1 among them.
-SHAPES: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (7,), (16,), (3, 17), (2, 0, 3), (33, 5), (2, 3, 4, 5), (1000,))
+SHAPES: tuple[tuple[int, ...], ...] = (
+    (),
+    (0,),
+    (1,),
+    (7,),
+    (16,),
+    (3, 17),
+    (2, 0, 3),
+    (33, 5),
+    (2, 3, 4, 5),
+    (1000,),
+)
 ROWS: tuple[tuple[int, ...], ...] = ((1, 1), (3, 10), (4, 17), (2, 3, 64), (2, 5000), (130, 6))
 
 
@@ -46,35 +56,76 @@ class Case:
 
 
 UNARY: dict[str, Callable[[Any], Any]] = {
-    "neg": lambda x: -x, "abs": vitrify.abs, "sign": vitrify.sign, "floor": vitrify.floor, "ceil": vitrify.ceil,
-    "round": vitrify.round, "trunc": vitrify.trunc, "exp": vitrify.exp, "log": vitrify.log, "sin": vitrify.sin,
-    "cos": vitrify.cos, "tanh": vitrify.tanh, "erf": vitrify.erf, "sqrt": vitrify.sqrt, "rsqrt": vitrify.rsqrt,
-    "sigmoid": vitrify.sigmoid, "relu": vitrify.relu, "softplus": F.softplus, "silu": F.silu, "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"), "square": lambda x: x * x, "scaled": lambda x: x * 2.5 + 0.1,
-    "reciprocal": lambda x: 1 / x, "cubed": lambda x: x**3, "clamp": lambda x: x.clamp(-1.0, 1.5),
-}  # fmt: skip
+    "neg": lambda x: -x,
+    "abs": vitrify.abs,
+    "sign": vitrify.sign,
+    "floor": vitrify.floor,
+    "ceil": vitrify.ceil,
+    "round": vitrify.round,
+    "trunc": vitrify.trunc,
+    "exp": vitrify.exp,
+    "log": vitrify.log,
+    "sin": vitrify.sin,
+    "cos": vitrify.cos,
+    "tanh": vitrify.tanh,
+    "erf": vitrify.erf,
+    "sqrt": vitrify.sqrt,
+    "rsqrt": vitrify.rsqrt,
+    "sigmoid": vitrify.sigmoid,
+    "relu": vitrify.relu,
+    "softplus": F.softplus,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "square": lambda x: x * x,
+    "scaled": lambda x: x * 2.5 + 0.1,
+    "reciprocal": lambda x: 1 / x,
+    "cubed": lambda x: x**3,
+    "clamp": lambda x: x.clamp(-1.0, 1.5),
+}
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
-    "add": lambda x, y: x + y, "sub": lambda x, y: x - y, "mul": lambda x, y: x * y, "div": lambda x, y: x / y,
-    "maximum": vitrify.maximum, "minimum": vitrify.minimum, "pow": lambda x, y: vitrify.abs(x) ** y,
+    "add": lambda x, y: x + y,
+    "sub": lambda x, y: x - y,
+    "mul": lambda x, y: x * y,
+    "div": lambda x, y: x / y,
+    "maximum": vitrify.maximum,
+    "minimum": vitrify.minimum,
+    "pow": lambda x, y: vitrify.abs(x) ** y,
     "where": lambda x, y: vitrify.where(x > y, x, y * 2),
-}  # fmt: skip
+}
 REDUCTIONS: dict[str, Callable[[Any], Any]] = {
-    "sum": lambda x: x.sum(), "sum_last": lambda x: x.sum(-1), "sum_first": lambda x: x.sum(0),
-    "mean_keep": lambda x: x.mean(-1, keepdim=True), "prod": lambda x: x.prod(-1), "amax": lambda x: x.amax(-1),
-    "amin_first": lambda x: x.amin(0), "max": lambda x: x.max(-1).values, "var": lambda x: x.var(-1, correction=0),
-    "cumsum": lambda x: x.cumsum(-1), "cumsum_first": lambda x: x.cumsum(0), "softmax": lambda x: F.softmax(x, -1),
-    "softmax_first": lambda x: F.softmax(x, 0), "log_softmax": lambda x: F.log_softmax(x, -1),
-    "logsumexp": lambda x: vitrify.logsumexp(x, -1), "layer_norm": lambda x: F.layer_norm(x, x.shape[-1:]),
+    "sum": lambda x: x.sum(),
+    "sum_last": lambda x: x.sum(-1),
+    "sum_first": lambda x: x.sum(0),
+    "mean_keep": lambda x: x.mean(-1, keepdim=True),
+    "prod": lambda x: x.prod(-1),
+    "amax": lambda x: x.amax(-1),
+    "amin_first": lambda x: x.amin(0),
+    "max": lambda x: x.max(-1).values,
+    "var": lambda x: x.var(-1, correction=0),
+    "cumsum": lambda x: x.cumsum(-1),
+    "cumsum_first": lambda x: x.cumsum(0),
+    "softmax": lambda x: F.softmax(x, -1),
+    "softmax_first": lambda x: F.softmax(x, 0),
+    "log_softmax": lambda x: F.log_softmax(x, -1),
+    "logsumexp": lambda x: vitrify.logsumexp(x, -1),
+    "layer_norm": lambda x: F.layer_norm(x, x.shape[-1:]),
     "norm": lambda x: (x * x).sum(-1).sqrt(),
-}  # fmt: skip
+}
 MOVEMENT: dict[str, Callable[[Any], Any]] = {
-    "transpose": lambda x: x.transpose(0, -1) * 2, "reshape": lambda x: x.reshape(-1) + 1,
-    "flip": lambda x: x.flip(0), "slice": lambda x: x[..., ::2] - x[..., :1], "pad": lambda x: F.pad(x, (1, 2), value=3.0),
-    "cat": lambda x: vitrify.cat([x, x * 2, x[:1]]), "stack": lambda x: vitrify.stack([x, -x], -1),
-    "expand": lambda x: x.unsqueeze(1).expand(-1, 4, *x.shape[1:]) * x.unsqueeze(1), "roll": lambda x: x.roll(1, 0),
-    "permute_sum": lambda x: x.movedim(0, -1).sum(-1), "index": lambda x: x[[0, -1, 0]],
+    "transpose": lambda x: x.transpose(0, -1) * 2,
+    "reshape": lambda x: x.reshape(-1) + 1,
+    "flip": lambda x: x.flip(0),
+    "slice": lambda x: x[..., ::2] - x[..., :1],
+    "pad": lambda x: F.pad(x, (1, 2), value=3.0),
+    "cat": lambda x: vitrify.cat([x, x * 2, x[:1]]),
+    "stack": lambda x: vitrify.stack([x, -x], -1),
+    "expand": lambda x: x.unsqueeze(1).expand(-1, 4, *x.shape[1:]) * x.unsqueeze(1),
+    "roll": lambda x: x.roll(1, 0),
+    "permute_sum": lambda x: x.movedim(0, -1).sum(-1),
+    "index": lambda x: x[[0, -1, 0]],
     "strided_sum": lambda x: x[::2].transpose(0, -1).sum(0),
-}  # fmt: skip
+}
 CONTRACTIONS: tuple[tuple[str, Callable[..., Any], tuple[tuple[int, ...], ...]], ...] = (
     ("matmul", lambda x, y: x @ y, ((1, 1), (1, 1))),
     ("matmul", lambda x, y: x @ y, ((5, 7), (7, 3))),
@@ -93,7 +144,11 @@ CONTRACTIONS: tuple[tuple[str, Callable[..., Any], tuple[tuple[int, ...], ...]],
     ("linear_gelu", lambda x, w, b: F.gelu(F.linear(x, w, b)), ((8, 20), (12, 20), (12,))),
     ("conv1d", lambda x, w: F.conv1d(x, w, padding=1), ((2, 3, 20), (5, 3, 3))),
     ("conv2d", lambda x, w, b: F.conv2d(x, w, b, padding=1), ((2, 3, 9, 10), (4, 3, 3, 3), (4,))),
-    ("conv2d_stride", lambda x, w: F.conv2d(x, w, stride=2, padding=2, dilation=2), ((2, 3, 11, 12), (4, 3, 3, 3))),
+    (
+        "conv2d_stride",
+        lambda x, w: F.conv2d(x, w, stride=2, padding=2, dilation=2),
+        ((2, 3, 11, 12), (4, 3, 3, 3)),
+    ),
     ("conv2d_groups", lambda x, w: F.conv2d(x, w, groups=2), ((2, 4, 6, 6), (6, 2, 3, 3))),
     ("max_pool", lambda x: F.max_pool2d(x, 2), ((2, 3, 8, 10),)),
     ("max_pool_overlap", lambda x: F.max_pool2d(x, 3, stride=2, padding=1), ((2, 3, 9, 10),)),
@@ -111,11 +166,19 @@ def _attention(q: Any, k: Any, v: Any) -> Any:
 
 COMPOSED: tuple[Case, ...] = (
     Case("chain", lambda x, y: F.gelu(x * y + 0.5).sigmoid() - vitrify.tanh(x), ((37, 5), (5,))),
-    Case("normalised", lambda x: (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True) + 1e-5).sqrt(), ((9, 33),)),
+    Case(
+        "normalised",
+        lambda x: (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True) + 1e-5).sqrt(),
+        ((9, 33),),
+    ),
     Case("mlp", _mlp, ((10, 20), (16, 20), (16,), (5, 16))),
     Case("attention", _attention, ((2, 3, 8, 16), (2, 3, 8, 16), (2, 3, 8, 16))),
     Case("residual", lambda x, w: F.layer_norm(x + F.relu(x @ w), (24,)).mean(0), ((12, 24), (24, 24))),
-    Case("conv_pool", lambda x, w: F.max_pool2d(F.relu(F.conv2d(x, w, padding=1)), 2).flatten(1), ((2, 1, 8, 8), (4, 1, 3, 3))),
+    Case(
+        "conv_pool",
+        lambda x, w: F.max_pool2d(F.relu(F.conv2d(x, w, padding=1)), 2).flatten(1),
+        ((2, 1, 8, 8), (4, 1, 3, 3)),
+    ),
     Case("embedding", lambda w: F.embedding(vitrify.tensor([[1, 0], [3, 1]]), w).sum(1), ((5, 6),)),
     Case("picked", lambda x: x[vitrify.arange(4), vitrify.tensor([1, 0, 2, 2])] * x[:, 0], ((4, 3),)),
     Case("masked", lambda x: x.masked_fill(x > 0, -1.0).cumsum(0), ((6, 7),)),

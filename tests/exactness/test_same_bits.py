@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import vitrify
 
 from ..support import assert_same_bits
@@ -54,11 +53,17 @@ def test_composition(case: Case) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("case", [*(c for c in ALONE if c.shapes[0] in ((3, 17), (4, 17), (5, 7), (2, 3, 9, 10))), *COMPOSED], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [*(c for c in ALONE if c.shapes[0] in ((3, 17), (4, 17), (5, 7), (2, 3, 9, 10))), *COMPOSED],
+    ids=str,
+)
 def test_backward_of_a_compiled_function(case: Case, dtype: str) -> None:
     """The forward pass is compiled; `backward` is called outside."""
     loss = _loss(case)
-    for got, want in zip(_gradients(case, vitrify.compile(loss), dtype), _gradients(case, loss, dtype), strict=True):
+    for got, want in zip(
+        _gradients(case, vitrify.compile(loss), dtype), _gradients(case, loss, dtype), strict=True
+    ):
         assert_same_bits(got, want, str(case))
 
 

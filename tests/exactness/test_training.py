@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import vitrify
 from vitrify import nn
 
@@ -15,7 +14,9 @@ from ..support import assert_same_bits
 
 
 def _mlp() -> Any:
-    return nn.Sequential(nn.Linear(20, 33), nn.ReLU(), nn.Linear(33, 16), nn.Tanh(), nn.Dropout(0.1), nn.Linear(16, 5))
+    return nn.Sequential(
+        nn.Linear(20, 33), nn.ReLU(), nn.Linear(33, 16), nn.Tanh(), nn.Dropout(0.1), nn.Linear(16, 5)
+    )
 
 
 def _cnn() -> Any:
@@ -33,7 +34,9 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def train(make: Callable[[], Any], optimizer: str, steps: int, compiled: bool) -> tuple[list[float], list[np.ndarray], Any]:
+def train(
+    make: Callable[[], Any], optimizer: str, steps: int, compiled: bool
+) -> tuple[list[float], list[np.ndarray], Any]:
     """Losses of all steps, the weights at the end, and the step function."""
     vitrify.manual_seed(7)
     model = make()
