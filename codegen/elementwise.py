@@ -16,6 +16,7 @@ from ..ir.opdef import OpDef
 from . import integers, vmath_erf, vmath_exp, vmath_log, vmath_trig
 from .lanes import REGISTER, Lanes
 from .reals import Real
+from .text import Function
 
 Rule = Callable[..., str]
 
@@ -62,8 +63,9 @@ def _extremum(name: str) -> Rule:
 
 
 def _float_extremum(x: Lanes, a: str, b: str, largest: bool) -> str:
-    """Compared both ways: the two differ for NaN, where the bits of both make a NaN again, and for zeros, where
-    the larger has the sign bit only if both have it. Half the latency of llvm.maximum."""
+    """Compared both ways: the two differ for NaN, where the bits of both make a NaN again, and for zeros,
+    where the larger has the sign bit only if both have it. Half the latency of llvm.maximum.
+    """
     predicate, bits = "ogt" if largest else "olt", x.integers
     one = x.bitcast(x.select(x.compare(predicate, a, b), a, b), bits.element)
     other = x.bitcast(x.select(x.compare(predicate, b, a), b, a), bits.element)
@@ -93,8 +95,30 @@ def _rem(x: Lanes, a: str, b: str) -> str:
     return (rest + divisor).where(wrong, rest).text
 
 
+def _elementary(name: str, rule: Rule) -> Rule:
+    """The rule as it is for vectors; a function of its own, one per module, for scalars: their speed hardly
+    matters, and 200 instructions each time would (an optimizer takes powers for every parameter)."""
+
+    def called(x: Lanes, *operands: str) -> str:
+        if x.width > 1:
+            return rule(x, *operands)
+        function = f"vitrify.{name}.{x.suffix}"
+        if not x.f.module.defined(function):
+            _define(x, function, rule, len(operands))
+        return x.f(f"call {x.type} @{function}({', '.join(f'{x.type} {o}' for o in operands)})")
+
+    return called
+
+
+def _define(x: Lanes, name: str, rule: Rule, arity: int) -> None:
+    parameters = [(x.type, f"x{k}") for k in range(arity)]
+    f = Function(x.f.module, name, parameters, result=x.type, attributes="noinline")
+    f.do(f"ret {x.type} {rule(Lanes(f, x.element, 1), *(f'%{p}' for _, p in parameters))}")
+    x.f.module.add(f)
+
+
 def _power(x: Lanes, a: str, b: str) -> str:
-    return vmath_log.power(x, a, b) if x.is_float else integers.power(x, a, b)
+    return _elementary("pow", vmath_log.power)(x, a, b) if x.is_float else integers.power(x, a, b)
 
 
 def _neg(x: Lanes, a: str) -> str:
@@ -175,19 +199,19 @@ EMIT: dict[OpDef, Rule] = {
     ops.ceil: _intrinsic("ceil"),
     ops.trunc: _intrinsic("trunc"),
     ops.round_: _intrinsic("roundeven"),
-    ops.exp: vmath_exp.exp,
-    ops.log: vmath_log.log,
-    ops.sin: vmath_trig.sin,
-    ops.cos: vmath_trig.cos,
-    ops.tanh: vmath_exp.tanh,
-    ops.erf: vmath_erf.erf,
+    ops.exp: _elementary("exp", vmath_exp.exp),
+    ops.log: _elementary("log", vmath_log.log),
+    ops.sin: _elementary("sin", vmath_trig.sin),
+    ops.cos: _elementary("cos", vmath_trig.cos),
+    ops.tanh: _elementary("tanh", vmath_exp.tanh),
+    ops.erf: _elementary("erf", vmath_erf.erf),
     ops.sqrt: _intrinsic("sqrt"),
-    ops.rsqrt: vmath_log.rsqrt,
-    ops.sigmoid: vmath_exp.sigmoid,
-    ops.softplus: vmath_exp.softplus,
-    ops.silu: vmath_exp.silu,
-    ops.gelu: vmath_erf.gelu,
-    ops.gelu_tanh: vmath_exp.gelu_tanh,
+    ops.rsqrt: _elementary("rsqrt", vmath_log.rsqrt),
+    ops.sigmoid: _elementary("sigmoid", vmath_exp.sigmoid),
+    ops.softplus: _elementary("softplus", vmath_exp.softplus),
+    ops.silu: _elementary("silu", vmath_exp.silu),
+    ops.gelu: _elementary("gelu", vmath_erf.gelu),
+    ops.gelu_tanh: _elementary("gelu_tanh", vmath_exp.gelu_tanh),
     ops.eq: _comparison("oeq", "eq"),
     ops.ne: _comparison("une", "ne"),
     ops.lt: _comparison("olt", "lt"),

@@ -249,7 +249,9 @@ class Indices:
         return total
 
     def pinned(self, dim: Dim) -> Dim | None:
-        """The expression with known symbols as numbers, lane axes by their lane 0; None if a lane axis isn't known."""
+        """The expression with known symbols as numbers, lane axes by their lane 0; None if a lane axis
+        isn't known.
+        """
         known: dict[str, Dim] = {}
         for name in symbols_of(dim):
             this = self._symbols[name]

@@ -1,7 +1,8 @@
 """What is known to stand in memory: vectors that were just stored or loaded are not loaded again.
 
-Short rows are written out without loops; the passes over such a row (the maximum, the sum, the division of a softmax) then hand its
-vectors on in registers. Only straight code counts: nothing is known at the start of a loop or branch.
+Short rows are written out without loops; the passes over such a row (the maximum, the sum, the division of
+a softmax) then hand its vectors on in registers. Only straight code counts: nothing is known at the start
+of a loop or branch.
 """
 
 from __future__ import annotations

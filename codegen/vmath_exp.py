@@ -67,7 +67,9 @@ def power_of_two(like: Real, n: str) -> Real:
 
 
 def scaled(x: Real, n: str) -> Real:
-    """x * 2^n rounded once, also where the result is subnormal or infinite: the first of two steps is exact."""
+    """x * 2^n rounded once, also where the result is subnormal or infinite: the first of two steps is
+    exact.
+    """
     integers = x.lanes.integers
     half = integers("ashr", n, integers.const(1))
     return x * power_of_two(x, half) * power_of_two(x, integers("sub", n, half))
@@ -111,8 +113,9 @@ def exp_double(x: Real) -> Real:
 
 
 def exp_short(x: Real) -> tuple[Real, Real]:
-    """(s, q): e^x = s (1 + q) to 2^-28, s a power of two, in doubles; |x| <= 700. Small x leave q ~ x with its
-    digits."""
+    """(s, q): e^x = s (1 + q) to 2^-28, s a power of two, in doubles; |x| <= 700. Small x leave q ~ x with
+    its digits.
+    """
     z = x.fma(LOG2E, MAGIC["double"])
     n = z - MAGIC["double"]
     r = n.fma(-LN2, x)
@@ -200,8 +203,9 @@ def silu(lanes: Lanes, x: str) -> str:
 
 
 def gelu_tanh(lanes: Lanes, x: str) -> str:
-    """x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3); -0 at minus infinity. Source: Hendrycks and Gimpel
-    2016."""
+    """x / (1 + e^-2u), u = sqrt(2 / pi) (x + 0.044715 x^3); -0 at minus infinity. Source: Hendrycks and
+    Gimpel 2016.
+    """
     real = Real(lanes, x)
     if lanes.element == "double":
         return _gelu_tanh_double(real).text
