@@ -7,19 +7,14 @@ from typing import Any
 from vitrify.ir import ops
 from vitrify.ir.contraction import ContractSpec, contract_spec
 from vitrify.ir.expr import Dim, symbol
+from vitrify.ir.strided import StridedType
 
-from .._dispatch import build
+from .._dispatch import build, remembered
+from .._functions import linalg
+from .._functions.pointwise import TYPE_NAMES
 from .._tensor import Tensor
 
 Ints = tuple[int, ...]
-
-_MATRIX = contract_spec("m k", "n k", "m n", "k")
-_VECTOR = contract_spec("k", "n k", "n", "k")
-#: PyTorch's names of dtypes in the messages of its linear algebra.
-_SCALAR_NAMES = {
-    "float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long",
-    "int32": "Int", "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool",
-}  # fmt: skip
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -27,40 +22,28 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Raises RuntimeError if the sizes or dtypes do not fit.
     """
-    if weight.ndim == 1:
-        product = linear(input, weight.reshape(1, -1)).squeeze(-1)
-        return product if bias is None else product + bias
-    _check_linear(input, weight, bias)
-    rows = input if input.ndim <= 2 else input.reshape(-1, input.shape[-1])
-    product = build(ops.contract, rows, weight, spec=_MATRIX if rows.ndim == 2 else _VECTOR)
-    if input.ndim > 2:
-        product = product.reshape(*input.shape[:-1], weight.shape[0])
-    return product if bias is None else product + bias
+    _check_linear(input._type, weight._type, None if bias is None else bias._type)
+    if input.ndim <= 2:
+        return linalg.linear(input, weight, bias)
+    rows = linalg.linear(input.reshape(-1, input.shape[-1]), weight, bias)
+    return rows.reshape(*input.shape[:-1], *weight.shape[:-1])
 
 
-def _check_linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-    if weight.ndim != 2:
-        raise RuntimeError(f"linear(): expected a weight of 1 or 2 dimensions, got {weight.ndim}")
-    if input.ndim == 0:
+@remembered
+def _check_linear(input: StridedType, weight: StridedType, bias: StridedType | None) -> None:
+    if len(weight.shape) not in (1, 2):
+        raise RuntimeError(f"linear(): expected a weight of 1 or 2 dimensions, got {len(weight.shape)}")
+    if not input.shape:
         raise RuntimeError("both arguments to linear need to be at least 1D, but they are 0D and 2D")
-    if input.shape[-1] != weight.shape[1]:
-        rows = 1
-        for n in input.shape[:-1]:
-            rows *= n
-        raise RuntimeError(
-            f"mat1 and mat2 shapes cannot be multiplied ({rows}x{input.shape[-1]} and "
-            f"{weight.shape[1]}x{weight.shape[0]})"
-        )
-    if input.dtype is not weight.dtype:
-        names = (_SCALAR_NAMES.get(t.dtype.name, t.dtype.name) for t in (input, weight))
-        raise RuntimeError("mat1 and mat2 must have the same dtype, but got {} and {}".format(*names))
-    if bias is not None and bias.dtype is not weight.dtype:
-        names = (_SCALAR_NAMES.get(t.dtype.name, t.dtype.name) for t in (weight, bias))
-        raise RuntimeError("mat2 and bias must have the same dtype, but got {} and {}".format(*names))
-    if bias is not None and tuple(bias.shape) not in ((weight.shape[0],), (1,), ()):
+    for names, x, y in (("mat1 and mat2", input, weight), ("mat2 and bias", weight, bias)):
+        if y is not None and x.dtype is not y.dtype:
+            raise RuntimeError(
+                f"{names} must have the same dtype, but got {TYPE_NAMES[x.dtype]} and {TYPE_NAMES[y.dtype]}"
+            )
+    if bias is not None and bias.shape not in (weight.shape[:-1], (1,), ()):
         raise RuntimeError(
             f"The expanded size of the tensor ({weight.shape[0]}) must match the existing size "
-            f"({bias.shape[-1]}) at non-singleton dimension {input.ndim - 1}."
+            f"({bias.shape[-1]}) at non-singleton dimension {len(input.shape) - 1}."
         )
 
 

@@ -13,10 +13,10 @@ from vitrify.ir.builder import broadcast, full
 from vitrify.ir.dtypes import int64
 
 from .._dispatch import build
+from .._functions.pointwise import TYPE_NAMES
 from .._tensor import Tensor
 from ._functional_activation import log_softmax
 from ._functional_check import check_all
-from ._functional_linear import _SCALAR_NAMES
 
 
 def reduced(values: Tensor, reduction: str) -> Tensor:
@@ -103,7 +103,7 @@ def _check_classes(input: Tensor, target: Tensor, weight: Tensor | None) -> None
     if target.dtype is not int64:
         if target.dtype.name == "uint8":
             return
-        raise RuntimeError(f"expected scalar type Long but found {_SCALAR_NAMES.get(target.dtype.name)}")
+        raise RuntimeError(f"expected scalar type Long but found {TYPE_NAMES[target.dtype]}")
     if input.ndim == 1 and target.ndim == 1 and target.shape[0] == 1:
         raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
     if input.ndim > 1 and (target.ndim == 0 or input.shape[0] != target.shape[0]):
@@ -170,7 +170,7 @@ def _soft_cross_entropy(
 ) -> Tensor:  # fmt: skip
     if target.shape != input.shape:
         if target.ndim < input.ndim:
-            raise RuntimeError(f"expected scalar type Long but found {_SCALAR_NAMES.get(target.dtype.name)}")
+            raise RuntimeError(f"expected scalar type Long but found {TYPE_NAMES[target.dtype]}")
         raise RuntimeError(
             f"Expected floating point type for target with class probabilities of shape {list(input.shape)}, "
             f"got {list(target.shape)}"

@@ -7,9 +7,9 @@ from vitrify.ir.builder import broadcast
 from vitrify.ir.dtypes import int64
 
 from .._dispatch import build
+from .._functions.pointwise import TYPE_NAMES
 from .._tensor import Tensor
 from ._functional_check import check_all
-from ._functional_linear import _SCALAR_NAMES
 
 
 def embedding(
@@ -26,7 +26,7 @@ def embedding(
         raise RuntimeError(
             "Expected tensor for argument #1 'indices' to have one of the following scalar types: "
             "Long, Int; but got "
-            f"vitrify.{_SCALAR_NAMES.get(input.dtype.name)}Tensor instead (while checking arguments "
+            f"vitrify.{TYPE_NAMES[input.dtype]}Tensor instead (while checking arguments "
             "for embedding)"
         )
     if weight.ndim != 2:

@@ -15,20 +15,22 @@ from ._module import Module
 from ._parameter import Parameter
 
 
-def _register_affine(module: Module, shape: tuple[int, ...], weight: bool, bias: bool, dtype: Any) -> None:
-    """weight: ones, bias: zeros, as far as wanted."""
-    module.register_parameter("weight", Parameter(ones(shape, dtype=dtype)) if weight else None)
-    module.register_parameter("bias", Parameter(zeros(shape, dtype=dtype)) if bias else None)
+class _Affine(Module):
+    """A module whose result is scaled by `weight` and moved by `bias`, of one shape, where it has them."""
+
+    def _register_affine(self, shape: tuple[int, ...], weight: bool, bias: bool, dtype: Any) -> None:
+        self.register_parameter("weight", Parameter(ones(shape, dtype=dtype)) if weight else None)
+        self.register_parameter("bias", Parameter(zeros(shape, dtype=dtype)) if bias else None)
+
+    def reset_parameters(self) -> None:
+        """Back to weight 1 and bias 0."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
 
 
-def _reset_affine(module: Any) -> None:
-    if module.weight is not None:
-        init.ones_(module.weight)
-    if module.bias is not None:
-        init.zeros_(module.bias)
-
-
-class LayerNorm(Module):
+class LayerNorm(_Affine):
     """Normalises over the trailing axes, of sizes normalized_shape, then times weight plus bias."""
 
     def __init__(
@@ -41,11 +43,7 @@ class LayerNorm(Module):
         self.normalized_shape = sizes
         self.eps = eps
         self.elementwise_affine = elementwise_affine
-        _register_affine(self, sizes, elementwise_affine, elementwise_affine and bias, dtype)
-
-    def reset_parameters(self) -> None:
-        """Back to weight 1 and bias 0."""
-        _reset_affine(self)
+        self._register_affine(sizes, elementwise_affine, elementwise_affine and bias, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
@@ -79,7 +77,7 @@ class RMSNorm(Module):
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
 
 
-class GroupNorm(Module):
+class GroupNorm(_Affine):
     """Normalises [n, c, ...] over each group of channels, then times weight plus bias per channel."""
 
     def __init__(
@@ -94,11 +92,7 @@ class GroupNorm(Module):
         self.num_channels = num_channels
         self.eps = eps
         self.affine = affine
-        _register_affine(self, (num_channels,), affine, affine, dtype)
-
-    def reset_parameters(self) -> None:
-        """Back to weight 1 and bias 0."""
-        _reset_affine(self)
+        self._register_affine((num_channels,), affine, affine, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
@@ -110,7 +104,7 @@ class GroupNorm(Module):
         )
 
 
-class _BatchNorm(Module):
+class _BatchNorm(_Affine):
     """What batch normalisations share; `ranks` are the numbers of axes that an input may have."""
 
     ranks: tuple[int, ...]
@@ -126,7 +120,7 @@ class _BatchNorm(Module):
         self.momentum = momentum
         self.affine = affine
         self.track_running_stats = track_running_stats
-        _register_affine(self, (num_features,), affine, affine, dtype)
+        self._register_affine((num_features,), affine, affine, dtype)
         tracked = track_running_stats
         self.register_buffer("running_mean", zeros((num_features,), dtype=dtype) if tracked else None)
         self.register_buffer("running_var", ones((num_features,), dtype=dtype) if tracked else None)
@@ -142,7 +136,7 @@ class _BatchNorm(Module):
     def reset_parameters(self) -> None:
         """Back to weight 1, bias 0 and no running statistics."""
         self.reset_running_stats()
-        _reset_affine(self)
+        super().reset_parameters()
 
     def forward(self, input: Tensor) -> Tensor:
         if input.ndim not in self.ranks:

@@ -26,7 +26,6 @@ class IncompatibleKeys(NamedTuple):
         return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
 
 
-
 def local_state(module: Module) -> Iterator[tuple[str, Tensor]]:
     """(name, tensor) for the module's own parameters and persistent buffers."""
     for name, parameter in module._parameters.items():
