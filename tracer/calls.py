@@ -104,7 +104,7 @@ def _twin(capture: Capture, function: FunctionType) -> FunctionType | None:
     from .hooks import Hooks
 
     for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
-        capture.note(default) if capture.proving else capture.saw(default)
+        capture.note(default)
     try:
         return convert(function, Hooks)
     except Unconvertible as reason:

@@ -76,7 +76,7 @@ class Capture:
     def read(self, read: Expression, value: Any, what: str, *, floats: bool = True) -> Any:
         """A value read from outside: guarded, or, if it is a float, a run-time scalar."""
         if not self.proving:
-            return self.saw(value)
+            return self.note(value)
         if floats and type(value) is float:
             return self.scalar(read, value)
         key = (read.template, *map(id, read.constants))
@@ -122,10 +122,8 @@ class Capture:
         if not self.is_outside(container):
             return
         for element in contents(container):
-            self.note(element) if self.proving else self.saw(element)
-        if not self.proving:
-            return
-        if not isinstance(container, (tuple, frozenset)):
+            self.note(element)
+        if self.proving and not isinstance(container, (tuple, frozenset)):
             self.guard(("contents", id(container)), contents_guard(container, what))
 
     def read_deep(self, value: Any) -> None:
@@ -135,22 +133,18 @@ class Capture:
             for element in contents(value):
                 self.read_deep(element)
 
-    def note(self, value: Any) -> None:
-        """Remember that a value comes from outside."""
-        if type(value) in ATOMS:
-            return
-        self._outside[id(value)] = value
-        if isinstance(value, self.world.tensor):
-            tensor: Any = value
-            self.tensors.setdefault(id(value), (tensor, tensor._type, tensor.requires_grad))
-        elif self.proving and self.world.stateful(value):
-            self.watch(value)
-
-    def saw(self, value: Any) -> Any:
-        """Remember a container that was read from outside while nothing is proved: changing it is still an
-        effect."""
+    def note(self, value: Any) -> Any:
+        """Remember that a value comes from outside: a container even when nothing is proved any more, because
+        changing it is still an effect. Gives the value."""
         if isinstance(value, CONTAINERS):
             self._outside[id(value)] = value
+        elif self.proving and type(value) not in ATOMS:
+            self._outside[id(value)] = value
+            if isinstance(value, self.world.tensor):
+                tensor: Any = value
+                self.tensors.setdefault(id(value), (tensor, tensor._type, tensor.requires_grad))
+            elif self.world.stateful(value):
+                self.watch(value)
         return value
 
     def note_argument(self, container: Any) -> None:

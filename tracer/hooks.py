@@ -85,7 +85,7 @@ class Hooks:
             return getattr(obj, name)
         if not capture.proving:
             value = getattr(obj, name)
-            return capture.saw(value) if capture.is_outside(obj) else value
+            return capture.note(value) if capture.is_outside(obj) else value
         return read_attribute(capture, obj, name)
 
     def item(self, obj: Any, key: Any) -> Any:
@@ -94,7 +94,7 @@ class Hooks:
             return obj[key]
         if not capture.proving:
             value = obj[key]
-            return capture.saw(value) if capture.is_shared(obj) else value
+            return capture.note(value) if capture.is_shared(obj) else value
         return _item(capture, obj, key)
 
     def slice(self, start: Any, stop: Any, step: Any) -> slice:

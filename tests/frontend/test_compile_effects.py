@@ -381,6 +381,7 @@ def generator_that_is_left() -> Case:
     def function(x):
         for y in values(x):
             return y + 1
+        raise AssertionError
 
     return function, lambda: list(log)
 

@@ -1,4 +1,4 @@
-"""Python floats as run-time scalars, wherever the library takes a number: the same bits as eager for each value."""
+"""Python floats as run-time scalars, wherever the library takes a number: eager's bits for each value."""
 
 from __future__ import annotations
 
