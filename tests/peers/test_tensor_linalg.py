@@ -1,6 +1,6 @@
 """Matrix products, einsum, creation and random numbers against PyTorch."""
 
-# ruff: noqa: B023 - the lambdas are called at once
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Shapes, views, joining and indexing against PyTorch: values, strides where they are seen,
 gradients, errors."""
 
-# ruff: noqa: B023 - the lambdas are called at once
+
 from __future__ import annotations
 
 from collections.abc import Callable

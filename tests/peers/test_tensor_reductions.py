@@ -1,6 +1,6 @@
 """Reductions, cumulative sums and sorting against PyTorch."""
 
-# ruff: noqa: B023 - the lambdas are called at once
+
 from __future__ import annotations
 
 from typing import Any
