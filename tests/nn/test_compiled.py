@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -159,3 +160,18 @@ def test_mode_and_replaced_parameters_are_seen() -> None:
     assert call(x).tolist() == [[5, 5, 5]] * 64
     model[1] = nn.Tanh()
     assert call(x)[0, 0].item() == pytest.approx(np.tanh(5.0), rel=1e-6)
+
+
+def test_a_module_compiled_in_place_and_its_copy() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    x = vitrify.ones(5, 3)
+    want = model(x).tolist()
+    model.compile(fullgraph=True)
+    assert model(x).tolist() == want
+    assert list(model.state_dict()) == ["0.weight", "0.bias"]
+    twin = copy.deepcopy(model)
+    with vitrify.no_grad():
+        twin[0].weight.zero_()
+        twin[0].bias.fill_(3)
+    assert twin(x).tolist() == [[3] * 4] * 5
+    assert model(x).tolist() == want
