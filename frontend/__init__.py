@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from . import _config
 from ._config import get_num_threads, set_num_threads
-from ._size import Size, channels_last, contiguous_format, device, memory_format, preserve_format
+from ._size import (
+    Size, channels_last, contiguous_format, device, finfo, iinfo, memory_format, preserve_format,
+)  # fmt: skip
 from ._tensor import Tensor, is_tensor
 from ._tape import (
     enable_grad, inference_mode, is_grad_enabled, is_inference_mode_enabled, no_grad, set_grad_enabled,
@@ -26,9 +28,9 @@ from ._functions import (
     aminmax, any, arange, argmax, argmin, argsort, argwhere, as_strided, as_tensor, asarray, baddbmm,
     bernoulli, bincount, bitwise_and, bitwise_left_shift, bitwise_not, bitwise_or, bitwise_right_shift,
     bitwise_xor, bmm, broadcast_tensors, broadcast_to, cat, ceil, chain_matmul, chunk, clamp, clamp_max,
-    clamp_min, clip, clone, concat, concatenate, cos, cosh, count_nonzero, cumsum, diagonal, div, divide,
-    dot, einsum, empty, empty_like, eq, equal, erf, exp, exp2, expm1, eye, fix, flatten, flip, fliplr,
-    flipud, float_power, floor, floor_divide, fmod, frac, from_numpy, full, full_like, gather, ge,
+    clamp_min, clip, clone, concat, concatenate, cos, cosh, count_nonzero, cumsum, diag, diagonal, diff,
+    div, divide, dot, einsum, empty, empty_like, eq, equal, erf, exp, exp2, expm1, eye, fix, flatten, flip,
+    fliplr, flipud, float_power, floor, floor_divide, fmod, frac, from_numpy, full, full_like, gather, ge,
     get_rng_state, greater, greater_equal, gt, hstack, hypot, index_add, index_copy, index_fill, index_put,
     index_select, initial_seed, isclose, isfinite, isinf, isnan, isneginf, isposinf, kron, kthvalue, le,
     lerp, less, less_equal, linear, linspace, log, log10, log1p, log2, log_softmax, logaddexp, logical_and,

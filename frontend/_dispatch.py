@@ -161,10 +161,15 @@ def _attach(
         result._node = Node(entry.op, program, edges)
         return
     count = len(operands)
-    # A result is kept as another tensor that does not refer to its node: the tape holds no cycle.
-    saved = tuple([operands[i] if i < count else alias(result) for i in kept])
+    saved = tuple([_kept(operands[i]) if i < count else alias(result) for i in kept])
     version = version_of if captures else _eager_version
     result._node = Node(entry.op, program, edges, kept, saved, tuple([version(x) for x in saved]))
+
+
+def _kept(x: Tensor) -> Tensor:
+    """What a node keeps of an operand. As of a result, not a tensor that leads to a later node: a view knows
+    its base, and writing to that gives it a new one. The tape would hold a cycle."""
+    return x if x._view is None else alias(x, x._node)
 
 
 def _eager_version(x: Tensor) -> int:

@@ -51,7 +51,7 @@ _METHODS: dict[Any, str] = {
     movement: """reshape view view_as reshape_as flatten ravel unflatten permute transpose t movedim squeeze
     unsqueeze
         expand expand_as broadcast_to repeat tile repeat_interleave flip fliplr flipud roll rot90 narrow
-        select diagonal as_strided unfold moveaxis swapaxes swapdims""",
+        select diag diagonal diff as_strided unfold moveaxis swapaxes swapdims""",
     joining: "split chunk tensor_split unbind",
     linalg: "matmul mm bmm mv dot outer addmm addmv addbmm baddbmm addr trace kron",
     indexing: "nonzero argwhere masked_select index_put",
@@ -105,13 +105,13 @@ def _keep_what_was_saved(target: Tensor, value: Tensor, start: int) -> None:
     """
     old: Tensor | None = None
     for node in _recorded_since(start, edge_of(value)):
-        if not any(x is target for x in node.saved or ()):
+        if not any(x._storage is target._storage for x in node.saved or ()):
             continue
         if old is None:
             with no_grad():
                 old = casting.clone(target)
             old._node = target._node
-        node.saved = tuple(old if x is target else x for x in node.saved or ())
+        node.saved = tuple(old if x._storage is target._storage else x for x in node.saved or ())
         node.versions = tuple(0 if x is old else v for x, v in zip(node.saved, node.versions, strict=True))
 
 

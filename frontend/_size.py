@@ -1,10 +1,13 @@
-"""Small values of the public face: `Size`, `device`, memory formats."""
+"""Small values of the public face: `Size`, `device`, limits of dtypes, memory formats."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
+from vitrify.ir.dtypes import DType, bfloat16, float32
 
 
 class Size(tuple[int, ...]):
@@ -81,6 +84,47 @@ def check_device(where: Any) -> None:
         raise AssertionError("Torch not compiled with CUDA enabled")
     if kind != "cpu":
         raise RuntimeError(f"vitrify runs on the CPU only, got device {kind!r}")
+
+
+class finfo:
+    """Limits of a floating point dtype: `max`, `min`, `eps`, `tiny`, `smallest_normal`, `resolution`, `bits`.
+
+    >>> vitrify.finfo(vitrify.float32).eps
+    1.1920928955078125e-07
+    """
+
+    def __init__(self, dtype: DType | None = None) -> None:
+        dtype = dtype or float32
+        if dtype.kind != "f" or dtype is bfloat16:
+            raise TypeError(
+                "torch.finfo() requires a floating point input type. Use torch.iinfo to handle 'torch.finfo'"
+            )
+        found = np.finfo(dtype.numpy)
+        self.bits, self.dtype = 8 * dtype.itemsize, dtype.name
+        self.max, self.min, self.eps = float(found.max), float(found.min), float(found.eps)
+        self.tiny = self.smallest_normal = float(found.tiny)
+        self.resolution = float(f"1e-{found.precision}")
+
+
+class iinfo:
+    """Limits of an integer dtype: `max`, `min`, `bits`.
+
+    >>> vitrify.iinfo(vitrify.uint8).max
+    255
+    """
+
+    def __init__(self, dtype: DType) -> None:
+        if not dtype.is_integer:
+            raise TypeError(
+                "torch.iinfo() requires an integer input type. Use torch.finfo to handle 'torch.iinfo'"
+            )
+        found = np.iinfo(dtype.numpy)
+        self.bits, self.dtype, self.max, self.min = (
+            8 * dtype.itemsize,
+            dtype.name,
+            int(found.max),
+            int(found.min),
+        )
 
 
 class memory_format:

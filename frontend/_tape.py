@@ -243,8 +243,10 @@ class _GradMode:
 class no_grad(_GradMode):
     """Record nothing within: a context manager and a decorator.
 
+    >>> x = vitrify.ones(2, requires_grad=True)
     >>> with vitrify.no_grad():
-    ...     y = x * 2          # y.requires_grad is False
+    ...     (x * 2).requires_grad
+    False
     """
 
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:

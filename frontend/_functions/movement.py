@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from vitrify.ir import ops
+from vitrify.ir import dtypes, ops
 from vitrify.ir.opdef import BoundOp, bind
 from vitrify.ir.strided import StridedType
 from vitrify.runtime.views import reshaped_strides
@@ -427,6 +427,38 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     x = x if x._type.is_contiguous else contiguous(x)
     strides = (*x._type.strides[:-2], m + 1)
     return apply(bind(ops.as_strided, shape=(*lead, count), strides=strides, offset=row * m + column), x)
+
+
+def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
+    """The differences of neighbours along a dimension, taken n times."""
+    dim = wrap_dim(dim, input.ndim)
+    op = bind(ops.bit_xor if input._type.dtype is dtypes.bool_ else ops.sub)
+    for _ in range(n):
+        left = max(input._type.shape[dim] - 1, 0)
+        first = input._type.shape[dim] - left
+        input = apply(op, narrow(input, dim, first, left), narrow(input, dim, 0, left))
+    return input
+
+
+def diag(input: Tensor, diagonal: int = 0) -> Tensor:
+    """A vector as a diagonal of a matrix of zeros, or a diagonal of a matrix as a vector."""
+    if input.ndim not in (1, 2):
+        raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
+    return _on_diagonal(input, diagonal) if input.ndim == 1 else _diagonal_of(input, diagonal)
+
+
+def _diagonal_of(x: Tensor, offset: int) -> Tensor:
+    return diagonal(x, offset)
+
+
+def _on_diagonal(x: Tensor, offset: int) -> Tensor:
+    """Row-major, neighbours on a diagonal lie `size` zeros apart."""
+    n = x._type.numel
+    size = n + (offset if offset > 0 else -offset)
+    start = offset if offset > 0 else -offset * size
+    spread = n + max(n - 1, 0) * size
+    op = bind(ops.pad, lo=(start,), hi=(size * size - start - spread,), interior=(size,))
+    return reshape(apply(op, x, as_operand(0, x._type.dtype)), size, size)
 
 
 def as_strided(

@@ -1,6 +1,5 @@
 """Matrix products, einsum, creation and random numbers against PyTorch."""
 
-
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -142,6 +141,14 @@ CREATED: list[Callable[[Any], Any]] = [
 @pytest.mark.parametrize("i", range(len(CREATED)))
 def test_creation(i: int) -> None:
     check(CREATED[i], what=str(i))
+
+
+@pytest.mark.parametrize("name", ["float32", "float64", "float16", "int64", "int32", "uint8", "bool"])
+def test_limits_of_dtypes(name: str) -> None:
+    for field in ("max", "min", "eps", "tiny", "bits", "resolution"):
+        check(lambda lib: getattr(lib.finfo(getattr(lib, name)), field))
+    for field in ("max", "min", "bits"):
+        check(lambda lib: getattr(lib.iinfo(getattr(lib, name)), field))
 
 
 def test_from_numpy_shares_memory() -> None:

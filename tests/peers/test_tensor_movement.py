@@ -1,7 +1,6 @@
 """Shapes, views, joining and indexing against PyTorch: values, strides where they are seen,
 gradients, errors."""
 
-
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -60,6 +59,17 @@ INDICES: list[Any] = [
     (slice(-2, None), slice(0, 100)), (1, 2, 3), True, False, (slice(None), True), (-1, slice(None), -1), [],
     (None, [0, 1], None), np.array([1, 0]), ([-1, 0],), (np.int64(1), slice(None)),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("offset", [0, 1, -2])
+def test_diagonals_and_differences(offset: int) -> None:
+    check_grad(lambda lib, x: lib.diag(x[0], offset), MATRIX)
+    check_grad(lambda lib, x: lib.diag(x, offset), MATRIX)
+    check(lambda lib, x: lib.diag(x[0, :0], offset), MATRIX)
+    check_grad(lambda lib, x: lib.diff(x, abs(offset), 0), MATRIX)
+    check(lambda lib, x: x.diff(), MATRIX > 0)
+
+
 BAD_INDICES: list[Any] = [3, (0, 4), (0, 0, 0, 0), (0, Ellipsis, 9), [5], ([0, 1], [0, 1, 2]), 1.5, "a"]
 
 
