@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
 from vitrify.ir.strided import StridedType, strided_type
@@ -17,6 +18,7 @@ from vitrify.runtime import storage as memory
 from vitrify.runtime.compiler import CompiledGraph
 from vitrify.tracer.capture import Capture, scalar_source
 from vitrify.tracer.guards import ATOMS, Expression, Guard, Namespace, condition, value_guard
+from vitrify.tracer.locate import is_ours
 from vitrify.tracer.recorder import Recorder
 from vitrify.tracer.scalars import TracedScalar
 from vitrify.tracer.segment import InputSlot, ScalarSlot, Segment
@@ -53,11 +55,14 @@ class Specialization:
 
 @dataclass(frozen=True)
 class Found:
-    """A tensor that exists outside of the capture, and the expression that finds it at a replay."""
+    """A tensor that exists outside of the capture, and the expression that finds it at a replay.
+
+    varies: it is not the same tensor each time (an argument, a `_grad`).
+    """
 
     tensor: Tensor
     read: Expression
-    is_argument: bool
+    varies: bool
 
     def edge(self) -> Expression:
         """The expression of its place in the tape."""
@@ -78,7 +83,9 @@ class ReplayBuilder:
         self.guards.append(value_guard(Expression("mode.grad"), mode.grad, f"grad mode is {mode.grad}"))
         self.after: list[str] = []  # statements after the call
         self.results: list[TracedStorage] = []  # the outputs of the graph
-        self.found = self._outside()
+        self.found: dict[int, Found] = {}  # by identity of the tensor
+        self._by_block: dict[Any, list[Found]] = {}
+        self._find_outside()
         self.late: list[str] = []  # statements after the results have their place in the tape
         self._made: dict[int, str] = {}
         self._made_tensors: list[tuple[str, Tensor]] = []
@@ -96,17 +103,18 @@ class ReplayBuilder:
 
     # Tensors from outside.
 
-    def _outside(self) -> list[Found]:
-        found = [Found(x, Expression(path), True) for x, path in self.signature.tensors]
-        known = {id(f.tensor) for f in found}
+    def _find_outside(self) -> None:
+        """Arguments, tensors that were read, what was in observed attributes on entry; with their guards."""
+        for x, path in self.signature.tensors:
+            self._add(Found(x, Expression(path), True))
         for x, type, requires_grad in self.capture.tensors.values():
-            if id(x) not in known:
+            if id(x) not in self.found:
                 if x._type is not type or x.requires_grad is not requires_grad:
                     raise NotReplayable("the type of a tensor from outside was changed")
-                found.append(Found(x, Expression("{0}", (x,)), False))
+                self._add(Found(x, Expression("{0}", (x,)), False))
                 self.guards += _constant_guards(x)
         for seen in self.recorder.observed.values():
-            owner = next((f for f in found if f.tensor is seen.owner), None)
+            owner = self.found.get(id(seen.owner))
             if owner is None or not seen.read:
                 continue
             read = Expression(owner.read.template + "." + seen.attribute, owner.read.constants)
@@ -114,16 +122,16 @@ class ReplayBuilder:
                 self.guards.append(value_guard(read, None, f"{seen.attribute} is None"))
             else:
                 self.guards.append(_is_a(read, seen.before))
-                found.append(Found(seen.before, read, owner.is_argument))
-        return found
+                self._add(Found(seen.before, read, True))
+
+    def _add(self, found: Found) -> None:
+        self.found[id(found.tensor)] = found
+        if not isinstance(found.tensor._storage, TracedValue):
+            self._by_block.setdefault(memory.base(found.tensor._storage), []).append(found)
 
     def at_base(self, storage: Any) -> list[Found]:
         """The tensors from outside that lie in the same block of memory."""
-        block = memory.base(storage)
-        return [
-            f for f in self.found
-            if not isinstance(f.tensor._storage, TracedValue) and memory.base(f.tensor._storage) is block
-        ]  # fmt: skip
+        return self._by_block.get(memory.base(storage), [])
 
     def place(self, storage: Any, shift: int) -> str:
         """Source for the memory `shift` bytes after a storage from outside."""
@@ -132,7 +140,7 @@ class ReplayBuilder:
             return self._shifted(self.names.name(storage), shift)
         first = candidates[0]
         shift += memory.offset(storage) - memory.offset(first.tensor._storage)
-        if not first.is_argument and isinstance(first.tensor, Tensor) and first.read.template == "{0}":
+        if not first.varies:
             return self._shifted(self.names.name(first.tensor._storage), shift)
         return self._shifted(f"{self.names.source(first.read)}._storage", shift)
 
@@ -165,7 +173,8 @@ class ReplayBuilder:
             if not group and id(slot) in updated:
                 raise NotReplayable("a tensor made from Python data during the call is changed in place")
             for other in group[1:]:
-                self._guard_together(group[0], other)
+                if group[0].varies or other.varies:
+                    self._guard_together(group[0], other)
         if updated:
             self._guard_apart([group for group in groups if group])
 
@@ -177,9 +186,9 @@ class ReplayBuilder:
         self.guards.append(Guard(Expression(template, constants), "two tensors share their memory"))
 
     def _guard_apart(self, groups: list[list[Found]]) -> None:
-        constants = [g for g in groups if not g[0].is_argument]
+        constants = [g for g in groups if not g[0].varies]
         blocks = frozenset(memory.base(g[0].tensor._storage) for g in constants)
-        arguments = [g[0].read for g in groups if g[0].is_argument]
+        arguments = [g[0].read for g in groups if g[0].varies]
         for i, read in enumerate(arguments):
             if blocks:
                 place = f"{{{len(read.constants)}}}"
@@ -210,11 +219,18 @@ class ReplayBuilder:
             return self._structure(value)
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return f"{self.names.name(type(value))}({', '.join(map(self.result, value))})"
-        if type(value) in ATOMS or self.capture.is_outside(value) and not isinstance(value, Iterable):
-            return self.names.name(value)
-        if self.capture.was_read(value) or self.capture.world.stateful(value) or isinstance(value, type):
+        if type(value) in ATOMS or isinstance(value, type | ModuleType) or self._is_given(value):
             return self.names.name(value)
         raise NotReplayable(f"it gives a {type(value).__name__} made by the call")
+
+    def _is_given(self, value: Any) -> bool:
+        """Whether an object was there before the call, or never changes (a dtype, a size, a builtin)."""
+        if isinstance(value, tuple):
+            return all(type(x) in ATOMS for x in value)
+        if isinstance(value, BuiltinFunctionType):
+            return isinstance(value.__self__, ModuleType)
+        ours = is_ours(type(value).__module__) and self.capture.is_outside(value)
+        return ours or self.capture.was_read(value)
 
     def _structure(self, value: Any) -> str:
         if type(value) is dict:
@@ -224,7 +240,7 @@ class ReplayBuilder:
 
     def tensor(self, x: Tensor) -> str:
         """Source for a tensor: one from outside, or one that is made anew by each replay (once per call)."""
-        outside = next((f for f in self.found if f.tensor is x), None)
+        outside = self.found.get(id(x))
         if outside is not None:
             return self.names.source(outside.read)
         if id(x) not in self._made:
@@ -235,8 +251,7 @@ class ReplayBuilder:
         return self._made[id(x)]
 
     def _new_tensor(self, x: Tensor) -> str:
-        cls = "Tensor" if type(x) is Tensor else None
-        if cls is None:
+        if type(x) is not Tensor:
             raise NotReplayable(f"it makes a {type(x).__name__}")
         return f"Tensor({self.storage(x._storage, x._type)}, {self.names.name(x._type)})"
 
@@ -256,7 +271,7 @@ class ReplayBuilder:
         if x._view is None:
             return []
         base, offset, _ = x._view
-        known = any(f.tensor is base for f in self.found) or id(base) in self._made
+        known = id(base) in self.found or id(base) in self._made
         return [f"{name}._view = ({self.tensor(base)}, {offset}, {self.tensor(base)}._node)"] if known else []
 
     def stores(self) -> None:
@@ -266,7 +281,7 @@ class ReplayBuilder:
             if now is seen.before and seen.read:
                 continue
             owner = self._made.get(id(seen.owner))
-            outside = next((f for f in self.found if f.tensor is seen.owner), None)
+            outside = self.found.get(id(seen.owner))
             if outside is not None:
                 owner = self.names.source(outside.read)
             if owner is not None:
@@ -278,7 +293,7 @@ class ReplayBuilder:
 
     def at_edge(self, edge: Edge) -> Found:
         """The tensor from outside with this place in the tape."""
-        found = next((f for f in self.found if edge_of(f.tensor) is edge), None)
+        found = next((f for f in self.found.values() if edge_of(f.tensor) is edge), None)
         if found is None:
             raise NotReplayable("its result depends on a tensor that requires grad and can't be found again")
         return found

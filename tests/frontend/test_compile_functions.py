@@ -271,7 +271,7 @@ def test_a_float_that_is_looked_at_is_pinned() -> None:
 def test_float_errors_are_the_users() -> None:
     compiled = torch.compile(lambda x, a: x * (1 / a), fullgraph=True)
     assert compiled(torch.ones(1), 2.0).item() == 0.5
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         compiled(torch.ones(1), 0.0)
     assert compiled(torch.ones(1), 4.0).item() == 0.25
 
@@ -320,6 +320,42 @@ def test_a_result_that_is_a_users_object_is_made_by_python() -> None:
     with pytest.warns(torch.CaptureWarning, match="gives a Box"):
         assert compiled(torch.ones(1)).x.item() == 2
     assert compiled(torch.zeros(1)).x.item() == 1
+
+
+def test_functions_made_by_the_call_are_made_by_each_call() -> None:
+    def function(x):
+        count = 0
+
+        def step():
+            nonlocal count
+            count += 1
+            return count
+
+        return x + 1, step
+
+    compiled = torch.compile(function)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(3):
+            assert [compiled(torch.ones(1))[1]() for _ in range(2)] == [1, 1]
+
+
+def test_results_that_were_there_before() -> None:
+    class Thing:
+        pass
+
+    thing, items, linear = Thing(), [1], torch.nn.Linear(1, 1)
+
+    def function(x, given):
+        return x + 1, thing, items, linear, given, Thing, torch, x.dtype, x.shape, len, x.device
+
+    compiled = torch.compile(function, fullgraph=True)
+    for _ in range(2):
+        x, given = torch.ones(2), {"a": [1, 2]}
+        got = compiled(x, given)
+        assert got[1] is thing and got[2] is items and got[3] is linear and got[4] is given
+        assert got[5:9] == (Thing, torch, torch.float32, (2,)) and got[9] is len and got[10] == x.device
+    assert compiled.captures == 1
 
 
 def test_control_flow_on_python_values() -> None:
