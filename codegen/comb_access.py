@@ -30,7 +30,8 @@ def read_comb(ctx: Context, buffer: str, index: Dim, stride: int, part: int) -> 
     for start in starts:
         pointer = ctx.address(buffer, index, stride * VECTOR * part + start)
         vector = ctx.f(f"load {kind}, ptr {pointer}, align {memory.align}")
-        inside = {lane: at - start for lane, at in enumerate(wanted) if start <= at < start + VECTOR}
+        stop = start + VECTOR
+        inside = {lane: at - start for lane, at in enumerate(wanted) if start <= at < stop}
         result = _merged(ctx, kind, result, vector, inside)
     return result
 
@@ -43,7 +44,7 @@ def _merged(ctx: Context, kind: str, old: str, new: str, chosen: dict[int, int])
 
 
 def write_comb(ctx: Context, buffer: str, index: Dim, columns: Sequence[Sequence[str]]) -> None:
-    """Write element k of every lane at index + len(columns) * lane + k; columns[k]: a vector for each part."""
+    """Write element k of every lane at index + len(columns) * lane + k; columns[k]: a vector per part."""
     memory, count = ctx.buffers[buffer], len(columns)
     kind = type_text(memory.element, VECTOR)
     for part, values in enumerate(zip(*columns, strict=True)):

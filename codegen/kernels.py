@@ -8,7 +8,6 @@ Buffers may alias where the plan reuses one in place, so pointers promise nothin
 
 from __future__ import annotations
 
-from ..ir.expr import Dim
 from ..ir.kernel import (
     VECTOR,
     Check,
@@ -136,14 +135,13 @@ def _loop(ctx: Context, loop: Loop) -> None:
 def _vector_loop(ctx: Context, loop: Loop) -> None:
     """Whole groups of vectors, then whole vectors, then a masked rest."""
     extent = loop.axis.extent
-    has_loops = any(isinstance(s, Loop | Reduce) for s in nested(loop.body))
-    short = isinstance(extent, int) and VECTOR <= extent < (STRAIGHT + 1) * VECTOR
+    whole = extent // VECTOR if isinstance(extent, int) else STRAIGHT + 1
     done: int | str = 0
-    if short:
-        done = _whole_vectors(ctx, loop, done, extent // VECTOR)
-    elif has_loops and _may_reach(extent, _JOINT * VECTOR):
-        done = _whole_vectors(ctx, loop, done, _JOINT)
-    if not short and _may_reach(extent, VECTOR):
+    if whole <= STRAIGHT:
+        done = _whole_vectors(ctx, loop, done, max(whole, 1))
+    else:
+        if any(isinstance(s, Loop | Reduce) for s in nested(loop.body)):
+            done = _whole_vectors(ctx, loop, done, _JOINT)
         done = _whole_vectors(ctx, loop, done, 1)
     if isinstance(extent, int):
         if extent % VECTOR:
@@ -152,10 +150,6 @@ def _vector_loop(ctx: Context, loop: Loop) -> None:
     left = ctx.f(f"sub i64 {ctx.index(extent)}, {done}")
     some = ctx.f(f"icmp sgt i64 {left}, 0")
     ctx.when(some, lambda: _masked(ctx, loop, done, left))
-
-
-def _may_reach(extent: Dim, count: int) -> bool:
-    return not isinstance(extent, int) or extent >= count
 
 
 def _whole_vectors(ctx: Context, loop: Loop, start: int | str, parts: int) -> int | str:

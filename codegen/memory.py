@@ -121,8 +121,14 @@ def emit_check(ctx: Context, check: Check) -> None:
 
 
 def _note_failure(ctx: Context, failed: str, code: int) -> None:
+    """The first failure stays."""
+
     def note() -> Sequence[str]:
-        ctx.f.do(f"store i64 {code}, ptr {ctx.status}, align 8")
+        before = ctx.f(f"load i64, ptr {ctx.status}, align 8")
+        first = ctx.f(f"icmp eq i64 {before}, 0")
+        ctx.f.do(
+            f"store i64 {ctx.f(f'select i1 {first}, i64 {code}, i64 {before}')}, ptr {ctx.status}, align 8"
+        )
         return []
 
     ctx.when(failed, note)

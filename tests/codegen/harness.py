@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -22,6 +23,8 @@ from vitrify.runtime.jit import load
 from tests.support import assert_same_bits
 
 Native = Callable[..., int]
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def plan_of(kernel: Kernel) -> Plan:
@@ -62,6 +65,21 @@ def runnable_targets() -> list[Target]:
     return [t for t in LEVELS.values() if t.vector_bytes <= width]
 
 
+def fenced(array: np.ndarray, at_end: bool) -> np.ndarray:
+    """A copy that ends right before (or begins right after) a page that may not be touched: an access outside
+    of the buffer on that side ends the process."""
+    page = mmap.PAGESIZE
+    pages = -(-array.nbytes // page)
+    room = mmap.mmap(-1, (pages + 2) * page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(room))
+    for fence in (start, start + (pages + 1) * page):
+        assert _libc.mprotect(ctypes.c_void_p(fence), ctypes.c_size_t(page), 0) == 0
+    first = (pages + 1) * page - array.nbytes if at_end else page
+    copy = np.frombuffer(room, array.dtype, array.size, first)
+    copy[...] = array
+    return copy
+
+
 def check_kernel(
     text: str, buffers: Mapping[str, np.ndarray], sizes: Mapping[str, int] | None = None
 ) -> dict[str, np.ndarray]:
@@ -72,8 +90,8 @@ def check_kernel(
     verify_kernel(kernel)
     expected = {name: array.copy() for name, array in buffers.items()}
     status = run_kernel(kernel, expected, sizes)
-    for target in runnable_targets():
-        found = {name: array.copy() for name, array in buffers.items()}
+    for number, target in enumerate(runnable_targets()):
+        found = {name: fenced(array, at_end=number % 2 == 0) for name, array in buffers.items()}
         assert run_native(kernel, found, sizes, target) == status, target.cpu
         for name, array in found.items():
             assert_same_bits(array, expected[name], f"{name} for {target.cpu}")

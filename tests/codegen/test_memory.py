@@ -264,3 +264,21 @@ def test_a_comb_waits_for_no_load_of_what_it_writes() -> None:
           }
         }"""
     check_kernel(text, {"y": values(float32, 64)}, {"n": 32})
+
+
+def test_the_first_failed_check_counts() -> None:
+    text = """
+        kernel checks(%x: f32[n] in; n) {
+          %zero = const f32(0.0) : f32
+          serial i < n {
+            %0 = load %x[i] : f32
+            %1 = ge %0, %zero : bool
+            check %1 code 4
+            %2 = le %0, %zero : bool
+            check %2 code 9
+          }
+        }"""
+    for x, code in (([0.0, 0.0], 0), ([0.0, 1.0, -1.0], 9), ([-1.0, 1.0], 4)):
+        array = np.array(x, np.float32)
+        check_kernel(text, {"x": array}, {"n": len(x)})
+        assert run_native(parse_kernel(text), {"x": array}, {"n": len(x)}) == code
