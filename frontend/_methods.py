@@ -19,6 +19,7 @@ from ._functions import (
     casting,
     compare,
     creation,
+    elementary,
     gathering,
     indexing,
     joining,
@@ -35,47 +36,55 @@ from ._tensor import Tensor, edge_of
 
 #: Functions of a module that are methods under their own name.
 _METHODS: dict[Any, str] = {
-    pointwise: """add sub mul div floor_divide remainder fmod pow float_power neg abs sign floor ceil trunc
-    round frac
-        exp log log2 log10 log1p exp2 expm1 sin cos tan sinh cosh tanh erf sqrt rsqrt sigmoid reciprocal
-        square maximum minimum clamp clamp_min clamp_max relu lerp addcmul addcdiv hypot logaddexp nan_to_num
-        positive bitwise_and bitwise_or bitwise_xor bitwise_not bitwise_left_shift bitwise_right_shift
-        subtract multiply divide true_divide negative absolute fix clip""",
-    compare: """eq ne lt le gt ge logical_and logical_or logical_xor logical_not isnan isinf isposinf isneginf
-    isfinite
-        signbit masked_fill isclose allclose equal greater greater_equal less less_equal not_equal""",
+    pointwise: """
+        add sub mul div floor_divide remainder fmod pow float_power neg abs sign floor ceil trunc round frac
+        exp log sin cos tanh erf sqrt rsqrt sigmoid reciprocal square maximum minimum clamp clamp_min
+        clamp_max relu lerp addcmul addcdiv positive bitwise_and bitwise_or bitwise_xor bitwise_not
+        bitwise_left_shift bitwise_right_shift subtract multiply divide true_divide negative absolute fix
+        clip
+    """,
+    elementary: "log2 log10 log1p exp2 expm1 tan sinh cosh hypot logaddexp nan_to_num",
+    compare: """
+        eq ne lt le gt ge logical_and logical_or logical_xor logical_not isnan isinf isposinf isneginf
+        isfinite signbit masked_fill isclose allclose equal greater greater_equal less less_equal not_equal
+    """,
     casting: "clone contiguous type_as to cpu cuda type",
-    reductions: """sum nansum prod mean nanmean var std amax amin aminmax argmax argmin max min any all
-    count_nonzero
-        logsumexp norm cumsum""",
-    movement: """reshape view view_as reshape_as flatten ravel unflatten permute transpose t movedim squeeze
-    unsqueeze
-        expand expand_as broadcast_to repeat tile repeat_interleave flip fliplr flipud roll rot90 narrow
-        select diag diagonal diff as_strided unfold moveaxis swapaxes swapdims""",
+    reductions: """
+        sum nansum prod mean nanmean var std amax amin aminmax argmax argmin max min any all count_nonzero
+        logsumexp norm cumsum
+    """,
+    movement: """
+        reshape view view_as reshape_as flatten ravel unflatten permute transpose t movedim squeeze
+        unsqueeze expand expand_as broadcast_to repeat tile repeat_interleave flip fliplr flipud roll rot90
+        narrow select diag diagonal diff as_strided unfold moveaxis swapaxes swapdims
+    """,
     joining: "split chunk tensor_split unbind",
     linalg: "matmul mm bmm mv dot outer addmm addmv addbmm baddbmm addr trace kron",
     indexing: "nonzero argwhere masked_select index_put",
-    gathering: """gather take_along_dim take index_select scatter scatter_add index_add index_copy index_fill
-    argsort sort
-        topk kthvalue median unique bincount""",
+    gathering: """
+        gather take_along_dim take index_select scatter scatter_add index_add index_copy index_fill argsort
+        sort topk kthvalue median unique bincount
+    """,
     softmaxes: "softmax log_softmax",
     creation: "new_full new_zeros new_ones new_empty new_tensor tril triu",
     random: "bernoulli multinomial",
-}  # fmt: skip
+}
 
 #: Functions that also have a form which overwrites its first operand, named with a trailing underscore.
 _IN_PLACE: dict[Any, str] = {
-    pointwise: """add sub mul div floor_divide remainder fmod pow neg abs sign floor ceil trunc round frac exp
-    log log2
-        log10 log1p exp2 expm1 sin cos tan sinh cosh tanh erf sqrt rsqrt sigmoid reciprocal square clamp
-        clamp_min clamp_max relu lerp addcmul addcdiv nan_to_num bitwise_and bitwise_or bitwise_xor
-        bitwise_not subtract multiply divide true_divide negative absolute clip""",
+    pointwise: """
+        add sub mul div floor_divide remainder fmod pow neg abs sign floor ceil trunc round frac exp log sin
+        cos tanh erf sqrt rsqrt sigmoid reciprocal square clamp clamp_min clamp_max relu lerp addcmul
+        addcdiv bitwise_and bitwise_or bitwise_xor bitwise_not subtract multiply divide true_divide negative
+        absolute clip
+    """,
+    elementary: "log2 log10 log1p exp2 expm1 tan sinh cosh nan_to_num",
     compare: "eq ne lt le gt ge logical_and logical_or logical_xor logical_not masked_fill",
     reductions: "cumsum",
     linalg: "addmm addmv addbmm baddbmm addr",
     gathering: "scatter scatter_add index_add index_copy index_fill",
     creation: "tril triu",
-}  # fmt: skip
+}
 
 
 def overwrite(target: Tensor, value: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -223,3 +225,19 @@ def test_random_fills() -> None:
     assert 0.2 < x.bernoulli_(0.3).mean().item() < 0.4
     assert set(vitrify.empty(200, dtype=vitrify.int64).random_(3).tolist()) == {0, 1, 2}
     assert 0.4 < x.exponential_(2).mean().item() < 0.6
+
+
+def test_a_tape_through_views_of_a_buffer_is_freed_without_the_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        w = leaf(2.0)
+        out = vitrify.zeros(4)
+        out[0] = 1.0
+        for i in range(3):
+            out[i + 1] = out[i] * w[0]
+        gone = weakref.ref(out.grad_fn)
+        del out
+        assert gone() is None
+    finally:
+        gc.enable()
