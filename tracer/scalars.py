@@ -117,7 +117,7 @@ class TracedScalar:
         return (self // other, self % other)
 
     def __rdivmod__(self, other: object) -> Any:
-        return (other // self, other % self)  # type: ignore[operator]
+        return (other // self, other % self)
 
     def __neg__(self) -> Any:
         return compute(operator.neg, self)

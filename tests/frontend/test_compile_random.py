@@ -1,7 +1,7 @@
 """Random programs of views, in-place writes, arithmetic and gradients: compiled and eager agree in every bit.
 
-A program is a list of steps over a growing list of tensors, of which the first are arguments that may share memory. It is
-run several times in a row, because the writes of one call are what the next one reads.
+A program is a list of steps over a growing list of tensors, of which the first are arguments that may share
+memory. It is run several times in a row, because the writes of one call are what the next one reads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import vitrify as torch
 
 Step = tuple[str, int, int]
