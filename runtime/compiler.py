@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..ir.builder import GraphBuilder
 from ..ir.graph import Graph
 from ..ir.opdef import BoundOp
-from ..ir.plan import Plan
 from ..ir.printer import print_graph
 from ..ir.strided import strided_type
 from ..ir.types import TensorType
@@ -23,6 +23,9 @@ from . import storage
 from .executable import CheckFailed, Executable
 from .host import host_target
 from .options import options
+
+if TYPE_CHECKING:
+    from ..ir.plan import Plan
 
 #: Called with each executable that was compiled (not found in memory): dumps, progress.
 observers: list[Callable[[CompiledGraph], None]] = []

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..ir.expr import evaluate
-from ..ir.kernel import VECTOR, Contract, Loop, Reduce, Statement
-from ..ir.plan import CheckPoint, Plan, PlanBuffer
 from . import storage
 from .call import CallSpec
+
+if TYPE_CHECKING:
+    from ..ir.plan import CheckPoint, Plan, PlanBuffer
 
 _MAX_BOUND = 256  # calls remembered per executable, one for each combination of run-time sizes
 _BIG = 5_000  # about so many nanoseconds of work pay for dropping the interpreter's lock
@@ -68,6 +69,8 @@ class Executable:
         return found
 
     def _spec(self, sizes: tuple[int, ...]) -> CallSpec:
+        from .work import estimated_ns  # kernels and plans: not needed while nothing is compiled
+
         plan, external = self.plan, self.plan.external
         if len(sizes) != len(plan.sizes):
             raise TypeError(f"{plan.name} has run-time sizes {plan.sizes}, got {len(sizes)}")
@@ -91,7 +94,7 @@ class Executable:
             ),
             updates=plan.updated,
             arena_bytes=evaluate(plan.arena_bytes, values),
-            drop_gil=_work(plan, values) > _BIG,
+            drop_gil=estimated_ns(plan, values) > _BIG,
             keep=self._constants,  # not the executable, which holds the call: such a cycle is not collected
         )
 
@@ -110,45 +113,3 @@ def _constant(buffer: PlanBuffer) -> storage.Storage:
 
 def _nbytes(buffer: PlanBuffer, sizes: dict[str, int]) -> int:
     return evaluate(buffer.size, sizes) * buffer.dtype.itemsize
-
-
-def _work(plan: Plan, sizes: dict[str, int]) -> int:
-    """Roughly how many nanoseconds a run takes: statements executed, a vector of elements counting as two."""
-    kernels = {kernel.name: kernel for kernel in plan.kernels}
-    total = 0
-    for call in plan.calls:
-        kernel = kernels[call.kernel]
-        given = (evaluate(size, sizes) for size in call.sizes)
-        total += _steps(kernel.body, dict(zip(kernel.sizes, given, strict=True)))
-    return total
-
-
-def _steps(body: Iterable[Statement], sizes: dict[str, int]) -> int:
-    total = 0
-    for statement in body:
-        if isinstance(statement, Loop):
-            count, inside = _extent(statement.axis.extent, sizes), _steps(statement.body, sizes)
-            total += -(-count // VECTOR) * 2 * inside if statement.kind == "vector" else count * inside
-        elif isinstance(statement, Reduce):
-            count = 1
-            for axis in statement.axes:
-                count *= _extent(axis.extent, sizes)
-            steps = -(-count // VECTOR) * 2 if statement.order == "lanes" else count
-            total += steps * (1 + _steps(statement.body, sizes))
-        elif isinstance(statement, Contract):
-            rows = _extent(statement.m.extent, sizes) * -(-_extent(statement.n.extent, sizes) // VECTOR)
-            depth = 1
-            for axis in statement.over:
-                depth *= _extent(axis.extent, sizes)
-            total += rows * (depth + 2 * _steps(statement.body, sizes))
-        else:
-            total += 1
-    return total
-
-
-def _extent(extent: object, sizes: dict[str, int]) -> int:
-    """The size of an axis; where it depends on an outer axis, a middling guess is enough."""
-    try:
-        return evaluate(extent, sizes)  # type: ignore[arg-type]
-    except KeyError:
-        return VECTOR
