@@ -4,6 +4,7 @@ objects."""
 from __future__ import annotations
 
 import ctypes
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -45,7 +46,7 @@ class RuntimeBackend:
     MOST_GRAPHS = 256
 
     def __init__(self, observe: Callable[[CompiledGraph], None] | None = None) -> None:
-        self.executables: dict[Hashable, CompiledGraph] = {}
+        self.executables: dict[Hashable, CompiledGraph | None] = {}
         self._observe = observe
 
     base = staticmethod(memory.base)
@@ -58,19 +59,27 @@ class RuntimeBackend:
         for _ in range(times):
             memory.bump(storage)
 
-    def executable(self, graph: Graph, key: Hashable) -> CompiledGraph:
-        """The compiled form of a graph."""
-        found = self.executables.get(key)
-        if found is None:
+    def executable(self, graph: Graph, key: Hashable) -> CompiledGraph | None:
+        """The compiled form of a graph. None, with a warning, if the compiler fails on it: that is an error of ours,
+        which must not keep the program from running op by op."""
+        if key not in self.executables:
             if len(self.executables) >= self.MOST_GRAPHS:
                 self.executables.clear()
-            found = self.executables[key] = compile_graph(graph)
-            if self._observe is not None:
-                self._observe(found)
-        return found
+            try:
+                made = self.executables[key] = compile_graph(graph)
+            except Exception as error:
+                self.executables[key] = None
+                what = f"{graph.name} can't be compiled and runs op by op: {type(error).__name__}: {error}"
+                warnings.warn(what, RuntimeWarning, stacklevel=2)
+            else:
+                if self._observe is not None:
+                    self._observe(made)
+        return self.executables[key]
 
     def execute(self, graph: Graph, key: Hashable, inputs: Sequence[Any]) -> list[Any] | None:
         executable = self.executable(graph, key)
+        if executable is None:
+            return None
         try:
             outputs = executable.run(inputs)
         except CheckFailed:

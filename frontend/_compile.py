@@ -99,9 +99,8 @@ class Program:
         room = len(self.specializations) < self.MOST_SPECIALIZATIONS
         if not room and not attempts:
             kinds = len(self.specializations)
-            self._warn_once(
-                "limit", f"{self.name} was compiled for {kinds} kinds of calls; others run in segments"
-            )
+            what = f"{self.name} was compiled for {kinds} kinds of calls; others run in segments"
+            self._warn_once("limit", what, _place_of(self.function))
         return self.fullgraph or room and attempts < self.MOST_ATTEMPTS
 
     def graphs(self, specialization: int = -1) -> list[CompiledGraph]:
@@ -110,7 +109,7 @@ class Program:
             made = self.specializations[specialization]
             return [g for g in (made.executable, *made.more()) if g is not None]
         known = self._backend.executables
-        return [known[s.key] for s in self.last_segments if s.key in known]
+        return [g for s in self.last_segments if (g := known.get(s.key)) is not None]
 
     # Capture.
 
@@ -170,6 +169,7 @@ class Program:
             raise NotReplayable(f"the call changed what it had read: it is no longer true that {guard.what}")
         made = self._specialize(builder, recorder, text, builder.requiring_grad())
         outcome = self._run_first(made, recorder, args, kwargs)
+        made.settle()
         self.specializations = [*self.specializations, made][-self.MOST_SPECIALIZATIONS :]
         self._choose()
         return outcome
@@ -188,11 +188,15 @@ class Program:
         if not live:
             needed = segment.graph.operations and (segment.results or segment.updated or recorder.may_raise)
             executable = self._backend.executable(segment.graph, segment.key) if needed else None
+            if needed and executable is None:
+                raise NotReplayable("its graph can't be compiled")
             return builder.build(segment, executable, text)
         region = Region(recorder, segment, [x for _, x in live])
         if recorder.blocked:
             raise NotReplayable(f"its backward can't be replayed: {recorder.blocked[0].what}")
         executable = self._backend.executable(region.forward, ("forward", segment.key))
+        if executable is None:
+            raise NotReplayable("its graph can't be compiled")
         return builder.build_region(segment, executable, text, region, [name for name, _ in live])
 
     def _run_first(self, made: Specialization, recorder: Recorder, args: Args, kwargs: Kwargs) -> Any:
@@ -274,13 +278,11 @@ class Program:
         place = reason.location or _place_of(self.function)
         self._warn_once(place, f"{reason.what}; {self.name} runs in segments from here on", place)
 
-    def _warn_once(self, key: object, message: str, place: Any = None) -> None:
+    def _warn_once(self, key: object, message: str, place: Location | None) -> None:
         if key not in self._warned:
             self._warned.add(key)
-            if place is None:
-                warnings.warn(message, CaptureWarning, stacklevel=2)
-            else:
-                warnings.warn_explicit(message, CaptureWarning, place.file, place.line)
+            file, line = (place.file, place.line) if place is not None else ("<unknown>", 0)
+            warnings.warn_explicit(message, CaptureWarning, file, line)
 
 
 def _undo(recorder: Recorder) -> None:
@@ -290,6 +292,9 @@ def _undo(recorder: Recorder) -> None:
 
 
 def _place_of(function: Callable[..., Any]) -> Location | None:
+    owner = getattr(function, "__self__", None)
+    if isinstance(getattr(owner, "forward", None), MethodType):  # a module: the user's part of it
+        function = owner.forward.__func__  # type: ignore[union-attr]
     code = getattr(inspect.unwrap(function), "__code__", None)
     return None if code is None else Location(code.co_filename, code.co_firstlineno)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import BuiltinFunctionType, ModuleType
 from typing import Any
 
@@ -47,6 +47,12 @@ class Specialization:
     guards: list[Guard]
     executable: CompiledGraph | None
     region: Region | None = None
+    edge_types: list[StridedType] = field(default_factory=list)
+
+    def settle(self) -> None:
+        """Once the first call has been made: let go of the tensors that the capture was made with."""
+        if self.region is not None:
+            self.region.settle(self.edge_types)
 
     def more(self) -> list[CompiledGraph]:
         """The compiled backward parts."""
@@ -311,8 +317,7 @@ class ReplayBuilder:
         self.names.names["region"] = region
         self.after.append(f"region.attach({_tuple(names)}, {edges}, {_tuple(self.inputs(segment))}, {saved})")
         made = self.build(segment, executable, results, count)
-        made.region = region
-        region.settle([end.tensor._type for end in ends])
+        made.region, made.edge_types = region, [end.tensor._type for end in ends]
         return made
 
     def build(

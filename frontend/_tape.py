@@ -14,6 +14,8 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from vitrify.tracer.calls import follow
+
 if TYPE_CHECKING:
     from vitrify.ir.opdef import BoundOp
     from vitrify.passes.autodiff import Derivative
@@ -233,7 +235,7 @@ class _GradMode:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             before, mode.grad = mode.grad, self._enabled
             try:
-                return function(*args, **kwargs)
+                return follow(function)(*args, **kwargs)
             finally:
                 mode.grad = before
 

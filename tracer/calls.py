@@ -85,7 +85,7 @@ def call(capture: Capture, function: Any, args: Args, kwargs: Kwargs) -> Any:
 def _call_function(capture: Capture, function: FunctionType, args: Args, kwargs: Kwargs) -> Any:
     if is_converted(function):
         return function(*args, **kwargs)
-    module = function.__module__ or ""
+    module = _module_of(function)
     if is_ours(module):
         return _trusted(capture, function, args, kwargs)
     if module.partition(".")[0] in sys.stdlib_module_names | {"numpy", "builtins"}:
@@ -98,6 +98,11 @@ def _call_function(capture: Capture, function: FunctionType, args: Args, kwargs:
         finally:
             capture.recorder.strict = strict
     return twin(*args, **kwargs)
+
+
+def _module_of(function: FunctionType) -> str:
+    """The module whose code a function runs; `__module__` may have been taken over from what it wraps."""
+    return function.__globals__.get("__name__") or ""
 
 
 def _twin(capture: Capture, function: FunctionType) -> FunctionType | None:
@@ -123,7 +128,7 @@ def follow(function: Any) -> Any:
     if isinstance(function, MethodType):
         inner = follow(function.__func__)
         return function if inner is function.__func__ else MethodType(inner, function.__self__)
-    if not isinstance(function, FunctionType) or is_converted(function) or is_ours(function.__module__ or ""):
+    if not isinstance(function, FunctionType) or is_converted(function) or is_ours(_module_of(function)):
         return function
     twin = _twin(capture, function)
     if twin is None:

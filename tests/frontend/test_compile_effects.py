@@ -424,3 +424,28 @@ def test_a_backward_through_what_was_computed_before_is_not_replayed() -> None:
             record = [run(weight * k).tolist() for k in (2, 3, 4)]
         results.append((record, weight.grad.tolist()))
     assert results[0] == results[1]
+
+
+def test_decorated_with_our_own_context_managers() -> None:
+    log = []
+
+    @torch.no_grad()
+    def helper(x):
+        log.append(1)
+        return x * 2
+
+    @torch.no_grad()
+    def pure(x):
+        return x * 3
+
+    weight = torch.ones(2, requires_grad=True)
+    compiled = torch.compile(lambda x: pure(weight * x), fullgraph=True)
+    for _ in range(2):
+        assert compiled(torch.ones(2)).tolist() == [3, 3] and not compiled(torch.ones(2)).requires_grad
+    compiled = torch.compile(lambda x: helper(weight * x))
+    with pytest.warns(torch.CaptureWarning, match="append"):
+        for _ in range(3):
+            assert compiled(torch.ones(2)).tolist() == [2, 2]
+    assert len(log) == 3
+    wrapped = torch.compile(torch.no_grad()(lambda x: weight * x), fullgraph=True)
+    assert wrapped(torch.ones(2)).tolist() == [1, 1] and wrapped.captures == 1

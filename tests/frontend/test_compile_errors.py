@@ -233,3 +233,35 @@ def test_keyboard_interrupt_in_a_capture_leaves_eagers_state() -> None:
     with pytest.raises(KeyboardInterrupt):
         torch.compile(function)(torch.ones(2))
     assert state.tolist() == [1, 1]
+
+
+def test_a_graph_that_the_compiler_fails_on_runs_op_by_op(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vitrify import _capture
+
+    def broken(graph: Any, **options: Any) -> Any:
+        raise KeyError("a bug of ours")
+
+    state = torch.zeros(2)
+
+    def function(x):
+        state.add_(x)
+        return (state * 2).sum()
+
+    monkeypatch.setattr(_capture, "compile_graph", broken)
+    compiled = torch.compile(function)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert [compiled(torch.ones(2)).item() for _ in range(4)] == [4, 8, 12, 16]
+    assert any("a bug of ours" in str(w.message) for w in caught)
+    with pytest.raises(torch.CaptureError, match="can't be compiled"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.compile(function, fullgraph=True)(torch.ones(2))
+
+
+def test_a_failed_check_in_a_region_with_gradients() -> None:
+    weight = torch.ones(3, requires_grad=True)
+    compiled = torch.compile(lambda i: weight[i] * 2)
+    for index in (BAD, GOOD, BAD, GOOD):
+        assert str(outcome(compiled, index)) == str(outcome(compiled.__wrapped__, index)).replace(
+            "MulBackward0", "CompiledBackward"
+        )
