@@ -146,7 +146,7 @@ class Maker:
             array = evaluate(bind(opdef, **attrs), arrays)
         except IRTypeError:
             raise Unfit from None
-        except ZeroDivisionError:
+        except RuntimeError:
             raise Unfit from None
         error = error_bounds.error_bound(opdef, arrays, [k.error for k in operands], array, attrs)
         if error is None or array.size > MOST_ELEMENTS or not moderate(array, error):

@@ -127,6 +127,6 @@ def _interpreted(
 ) -> list[np.ndarray] | Exception:
     try:
         outputs, updates = interpret(graph, inputs, sizes or {})
-    except (IndexError, RuntimeError, ValueError, ZeroDivisionError) as error:
+    except (IndexError, RuntimeError, ValueError) as error:
         return error
     return [*outputs, *updates]

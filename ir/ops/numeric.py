@@ -84,7 +84,7 @@ def minimum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def floor_div(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Rounds towards minus infinity. Integer division by zero raises ZeroDivisionError."""
+    """Rounds towards minus infinity. Integer division by zero raises RuntimeError."""
     _no_zero(y)
     if np.asarray(x).dtype.kind == "f":
         return np.asarray(np.floor(x / y))
@@ -92,7 +92,7 @@ def floor_div(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def remainder(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The remainder with the sign of the divisor. Integer division by zero raises ZeroDivisionError.
+    """The remainder with the sign of the divisor. Integer division by zero raises RuntimeError.
 
     For floats the exact remainder of truncation (fmod), to which y is added where it is not zero and has the
     other sign: a zero keeps the sign of x, as in PyTorch.
@@ -106,7 +106,7 @@ def remainder(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _no_zero(y: np.ndarray) -> None:
     if np.asarray(y).dtype.kind in "iu" and not np.all(y):
-        raise ZeroDivisionError("integer division or modulo by zero")
+        raise RuntimeError("ZeroDivisionError: integer division or modulo by zero")
 
 
 def power(x: np.ndarray, y: np.ndarray) -> np.ndarray:

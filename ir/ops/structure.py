@@ -11,7 +11,7 @@ from ..types import Literal, TensorType
 from . import indexed, ordered
 
 #: Errors a `check` can raise, as Python exception classes.
-CHECK_ERRORS = {e.__name__: e for e in (IndexError, RuntimeError, ValueError, ZeroDivisionError)}
+CHECK_ERRORS = {e.__name__: e for e in (IndexError, RuntimeError, ValueError)}
 
 
 def contracted(lhs: TensorType, rhs: TensorType, *, spec: ContractSpec) -> TensorType:

@@ -75,7 +75,7 @@ def _division(writer: KernelWriter, op: Operation, index: Index, guards: Guards)
     x, y = (writer.read(v, index, guards) for v in op.operands)
     if y.dtype.is_integer:
         ok = writer.compute(ops.ne, y, writer.constant(0, y.dtype))
-        writer.check(ok, "ZeroDivisionError", "integer division or modulo by zero", op.location)
+        writer.check(ok, "RuntimeError", "ZeroDivisionError: integer division or modulo by zero", op.location)
         y = writer.compute(ops.select, ok, y, writer.constant(1, y.dtype))
     return writer.compute(op.opdef, x, y)
 

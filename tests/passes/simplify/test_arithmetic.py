@@ -158,7 +158,7 @@ def test_special_values_keep_their_bits(dtype: DType) -> None:
         what = f"{op.name} {c} left={left} after {first and first.name}"
         try:
             want, _ = interpret(graph, [x, y])
-        except ZeroDivisionError:
+        except RuntimeError:
             continue
         got, _ = interpret(optimize(graph, verify=True), [x, y])
         for g, w in zip(got, want, strict=True):
