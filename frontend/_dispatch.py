@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from vitrify.ir import ops
 from vitrify.ir.builder import broadcast
-from vitrify.ir.dtypes import DType
+from vitrify.ir.dtypes import WITH_KERNELS, DType
 from vitrify.ir.errors import IRTypeError
 from vitrify.ir.opdef import BoundOp, OpDef, bind
 from vitrify.ir.strided import StridedType, strided_type
@@ -126,7 +126,7 @@ def apply2(op: BoundOp, x: Tensor, y: Tensor) -> Tensor:
 def _general(op: BoundOp, operands: tuple[Tensor, ...]) -> Tensor:
     """Any number of operands, eager or traced; makes the entry if there is none."""
     entry = _ENTRIES.get((op, *[x._type for x in operands])) or _miss(op, operands)
-    if captures and (recorder := active()) is not None:
+    if captures and (recorder := _recorder(op.opdef.name, entry.result, *entry.types)) is not None:
         values = [recorder.operand(x._storage, x._type, x) for x in operands]
         storage = recorder.record(entry.op, values, entry.result, entry.offset)
     else:
@@ -144,6 +144,19 @@ def _general(op: BoundOp, operands: tuple[Tensor, ...]) -> Tensor:
         if True in wanted:
             _attach(entry, edges, wanted, operands, result)
     return result
+
+
+def _recorder(what: str, *types: StridedType) -> Recorder | None:
+    """The recorder of this thread, if one is active and kernels exist for these types: what has none is forced
+    and runs as it does eagerly."""
+    recorder = active()
+    if recorder is None:
+        return None
+    for t in types:
+        if t.dtype not in WITH_KERNELS:
+            recorder.force(f"{what} of {t.dtype.name}, which has no kernels yet")
+            return None
+    return recorder
 
 
 def _within(view: tuple[Tensor, int, Edge | None], offset: int) -> tuple[Tensor, int, Edge | None]:
@@ -285,7 +298,7 @@ def assign_checked(target: Tensor, value: Tensor) -> Tensor:
     """`assign` for a target that is known to be writable."""
     if value._type is not target._type and value._type.ir != target._type.ir:
         raise IRTypeError(f"can't assign {value._type} to {target._type}")
-    if captures and (recorder := active()) is not None:
+    if captures and (recorder := _recorder("assignment", target._type)) is not None:
         recorder.write(*(recorder.operand(x._storage, x._type, x) for x in (target, value)))
     else:
         _write(target, value)
