@@ -9,7 +9,6 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
-
 from vitrify.ir.dtypes import float64
 from vitrify.ir.graph import Graph
 from vitrify.ir.opdef import BoundOp
@@ -60,8 +59,8 @@ class RuntimeBackend:
             memory.bump(storage)
 
     def executable(self, graph: Graph, key: Hashable) -> CompiledGraph | None:
-        """The compiled form of a graph. None, with a warning, if the compiler fails on it: that is an error of ours,
-        which must not keep the program from running op by op."""
+        """The compiled form of a graph. None, with a warning, if the compiler fails on it: that is an error
+        of ours, which must not keep the program from running op by op."""
         if key not in self.executables:
             if len(self.executables) >= self.MOST_GRAPHS:
                 self.executables.clear()

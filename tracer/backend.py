@@ -44,7 +44,8 @@ class Backend(Protocol):
 
     def execute(self, graph: Graph, key: Hashable, inputs: Sequence[Storage]) -> list[Storage] | None:
         """Run a graph, its updates included (each counts one write): a storage of its own per output. `key`
-        names the graph's structure. None if a check failed, or the graph can't be run; then no input has changed.
+        names the graph's structure. None if a check failed, or the graph can't be run; then no input has
+        changed.
         """
         ...
 
