@@ -78,6 +78,8 @@ def kernel(op: BoundOp, types: Types) -> Kernel:
     return _raising(op, types, run) if op.opdef.may_raise else run
 
 
+#: Executables are dropped together when there are more: ops with static shapes make one for every shape.
+MOST_EXECUTABLES = 4096
 _executables: dict[Hashable, Executable] = {}
 _lock = threading.Lock()
 
@@ -90,6 +92,8 @@ def _executable(key: Hashable, graph: Callable[[], Graph]) -> Executable:
     if found is None:
         made = compile_graph(graph(), optimized=True)
         with _lock:
+            if len(_executables) >= MOST_EXECUTABLES:
+                _executables.clear()
             found = _executables.setdefault(key, made)
     return found
 

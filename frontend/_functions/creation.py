@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,12 @@ def _wrapped(array: np.ndarray) -> Tensor:
     return Tensor(memory.from_array(array), strided_type(dtype, array.shape, strides))
 
 
+def check_has_kernels(dtype: DType | None) -> None:
+    """Raises TypeError for bfloat16, which numpy does not have either."""
+    if dtype is dtypes.bfloat16:
+        raise TypeError("bfloat16 has no kernels yet")
+
+
 def from_numpy(ndarray: np.ndarray) -> Tensor:
     """A tensor that shares the array's memory.
 
@@ -34,11 +41,19 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
     """
     if not isinstance(ndarray, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+    if not ndarray.flags.writeable:
+        warnings.warn(
+            "The given NumPy array is not writable. This means writing to this tensor will result in "
+            "undefined "
+            "behavior. You may want to copy the array to protect its data before converting it to a tensor.",
+            stacklevel=2,
+        )
     return _wrapped(ndarray)
 
 
 def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
     """Data as a new array: Python numbers, nested sequences (of tensors too), arrays."""
+    check_has_kernels(dtype)
     if isinstance(data, np.ndarray) or isinstance(data, np.generic):
         array = np.asarray(data)
     else:
@@ -148,6 +163,7 @@ def _finished(x: Tensor, requires_grad: bool) -> Tensor:
 
 def filled(value: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:
     """A new tensor of its own with `value` everywhere."""
+    check_has_kernels(dtype)
     if any(n < 0 for n in shape):
         raise RuntimeError("zeros: Dimension size must be non-negative.")
     return apply(bind(ops.cast, dtype=dtype), as_operand(value, dtype, shape))

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import vitrify
 
 from .tensor_twins import check, check_grad, check_message
 
@@ -149,14 +148,3 @@ def test_limits_of_dtypes(name: str) -> None:
         check(lambda lib: getattr(lib.finfo(getattr(lib, name)), field))
     for field in ("max", "min", "bits"):
         check(lambda lib: getattr(lib.iinfo(getattr(lib, name)), field))
-
-
-def test_from_numpy_shares_memory() -> None:
-    a = np.zeros((2, 3))
-    x = vitrify.from_numpy(a.T)
-    x[1, 1] = 5
-    assert a[1, 1] == 5 and x.stride() == (1, 3)
-    a[0, 2] = 7
-    assert x[2, 0].item() == 7 and np.shares_memory(x.numpy(), a)
-    assert vitrify.as_tensor(a).data_ptr() == a.ctypes.data
-    assert not np.shares_memory(vitrify.tensor(a).numpy(), a)
