@@ -1,8 +1,8 @@
 """The exponential and its family: exp, tanh, sigmoid, silu, softplus, gelu_tanh.
 
-float32: exp works in floats; the others compute in double lanes to about 2^-28 and round once. float64:
-twofold arithmetic up to the last rounding. exp(x) = 2^n (1 + q), q = r + r^2 p(r), r = x - n ln 2 in
-[-ln2/2, ln2/2]; polynomials are minimax (Remez).
+float32: exp, sigmoid and silu work in floats; the others compute in double lanes to about 2^-28 and round
+once. float64: twofold arithmetic up to the last rounding. exp(x) = 2^n (1 + q), q = r + r^2 p(r), r = x - n
+ln 2 in [-ln2/2, ln2/2]; polynomials are minimax (Remez).
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ _FULL = (
     0.00019841269921763388, 2.4801486052624573e-05, 2.755721241848207e-06, 2.763274689916246e-07,
     2.5119085394700954e-08,
 )  # fmt: skip
+#: Beyond this e^x and x e^x are 0 in floats.
+_FLOAT_FAR = -110.0
 # (log(1 + e) - 2 s) / s^3 in s^2, s = e / (2 + e), 0 <= e <= 1; to 2^-37 and 2^-74 of the logarithm.
 _LOG1P_SHORT = (
     0.6666666635754908, 0.4000005323642199, 0.2856838472581084, 0.22301735636480352, 0.17145669759107485,
@@ -189,17 +191,40 @@ def sigmoid(lanes: Lanes, x: str) -> str:
     if lanes.element == "double":
         value, n = _sigmoid_parts(single(real))
         return scaled(value.value(), n).text
-    return rounded(1.0 / (_exp_wide(-real.at_least(-110.0).at_most(60.0)) + 1.0))
+    value, z, n = _sigmoid_float(real)
+    return _scaled_by_whole(value.value(), z, n).text
 
 
 def silu(lanes: Lanes, x: str) -> str:
     """x / (1 + e^-x); -0 at minus infinity."""
     real = Real(lanes, x)
     if lanes.element == "double":
-        value, n = _sigmoid_parts(single(real))
-        return _product_scaled(real.at_least(-800.0), value, n).text
-    real = real.at_least(-120.0)
-    return rounded(widened(lanes, real.text) / (_exp_wide(-real.at_most(60.0)) + 1.0))
+        value, whole = _sigmoid_parts(single(real))
+        return _product_scaled(real.at_least(-800.0), value, whole).text
+    value, z, n = _sigmoid_float(real)
+    factor = real.at_least(_FLOAT_FAR)
+    product = two_product(factor, value.high)
+    result = _scaled_by_whole(product.high + factor.fma(value.low, product.low), z, n)
+    return result.where(real.compare("olt", 2.0**30), real).with_sign_of(real).text
+
+
+def _sigmoid_float(x: Real) -> tuple[Twofold, Real, Real]:
+    """(y, z, n): sigmoid(x) = 2^n y, z = n + MAGIC. With e = e^-|x| it is 1 / (1 + e) or e / (1 + e); one
+    division, and what it, the sum and e lose is put back. No conversion to doubles, which would cost more."""
+    size = (-abs(x)).at_least(_FLOAT_FAR)
+    z = size.fma(LOG2E, MAGIC["float"])
+    n = z - MAGIC["float"]
+    r = n.fma(-_LN2_FLOAT[1], n.fma(-_LN2_FLOAT[0], size))
+    top = r + 1.0
+    rest = (r * r).fma(polynomial(r, _FLOAT), r - (top - 1.0))
+    e = _scaled_by_whole(top + rest, z, n)
+    below = e + 1.0
+    inverse = 1.0 / below
+    positive = x.compare("oge", 0.0)
+    top, rest = top.unless(positive, 1.0), rest.unless(positive, 0.0)
+    high = top * inverse
+    lost = (-high).fma(below, top) + (-high).fma(e - (below - 1.0), rest)
+    return Twofold(high, lost * inverse), z.unless(positive, MAGIC["float"]), n.unless(positive, 0.0)
 
 
 def gelu_tanh(lanes: Lanes, x: str) -> str:
