@@ -189,8 +189,8 @@ def sigmoid(lanes: Lanes, x: str) -> str:
     """1 / (1 + e^-x)."""
     real = Real(lanes, x)
     if lanes.element == "double":
-        value, n = _sigmoid_parts(single(real))
-        return scaled(value.value(), n).text
+        value, whole = _sigmoid_parts(single(real))
+        return scaled(value.value(), whole).text
     value, z, n = _sigmoid_float(real)
     return _scaled_by_whole(value.value(), z, n).text
 
