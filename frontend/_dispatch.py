@@ -147,8 +147,8 @@ def _general(op: BoundOp, operands: tuple[Tensor, ...]) -> Tensor:
 
 
 def _recorder(what: str, *types: StridedType) -> Recorder | None:
-    """The recorder of this thread, if one is active and kernels exist for these types: what has none is forced
-    and runs as it does eagerly."""
+    """The recorder of this thread, if one is active and kernels exist for these types: what has none is
+    forced and runs as it does eagerly."""
     recorder = active()
     if recorder is None:
         return None

@@ -56,9 +56,10 @@ class CheckPoint:
 
 @dataclass(frozen=True)
 class Plan:
-    """kernels: distinct ones, by name. outputs: for each graph output the buffer that holds it and its type, in
-    row-major order. A plan may name an input there whose updated or unchanged contents the output is; what
-    `passes.lower` makes never does: each output has memory of its own, so that no two tensors share it unasked.
+    """kernels: distinct ones, by name. outputs: for each graph output the buffer that holds it and its type,
+    in row-major order. A plan may name an input there whose updated or unchanged contents the output is; what
+    `passes.lower` makes never does: each output has memory of its own, so that no two tensors share it
+    unasked.
 
     updated: indices of the graph inputs whose contents the run replaces in place.
     """

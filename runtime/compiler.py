@@ -87,8 +87,8 @@ class CompiledGraph(Executable):
 def compile_graph(graph: Graph, *, optimized: bool = False, name: str | None = None) -> CompiledGraph:
     """Compile a graph, or find it compiled. optimized: it is not to be changed by passes. name: for dumps.
 
-    With `options.verify` graph, plan and kernels are verified, and the graph again after each pass; VerifyError
-    says what is wrong. Safe to call from any thread.
+    With `options.verify` graph, plan and kernels are verified, and the graph again after each pass;
+    VerifyError says what is wrong. Safe to call from any thread.
     """
     if name is not None and name != graph.name:
         graph = Graph(graph.inputs, graph.operations, graph.outputs, graph.updates, name)

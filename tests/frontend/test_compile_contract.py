@@ -100,9 +100,20 @@ def test_reading_a_traced_tensor_in_any_way_gives_its_value() -> None:
     def function(x):
         y = x + 1
         return [
-            float(y[0]), int(y[1]), y.tolist(), y.numpy().sum(), bool(y[0] > 0), repr(y), f"{y[0]:.2f}", y[0].item(),
-            [1, 2, 3][(y[0] > 0).long()], len(y), list(map(float, y)), max(y[0], y[1]).item(), y[0] in (y[0].item(),),
-        ]  # fmt: skip
+            float(y[0]),
+            int(y[1]),
+            y.tolist(),
+            y.numpy().sum(),
+            bool(y[0] > 0),
+            repr(y),
+            f"{y[0]:.2f}",
+            y[0].item(),
+            [1, 2, 3][(y[0] > 0).long()],
+            len(y),
+            list(map(float, y)),
+            max(y[0], y[1]).item(),
+            y[0] in (y[0].item(),),
+        ]
 
     x = torch.tensor([1.0, 2.0])
     with warnings.catch_warnings():

@@ -39,23 +39,39 @@ def gradients(function: Any, use: Any, shapes: Any, calls: int = 2) -> list[Any]
 
 CASES: dict[str, Any] = {
     "one output": (lambda x, w: (x @ w).tanh(), lambda y, x, w: (y * y).sum(), [(3, 4), (4, 2)]),
-    "two outputs": (lambda x, w: (x @ w, (x * 2).exp()), lambda y, x, w: y[0].sum() * y[1].sum(), [(3, 4), (4, 2)]),
+    "two outputs": (
+        lambda x, w: (x @ w, (x * 2).exp()),
+        lambda y, x, w: y[0].sum() * y[1].sum(),
+        [(3, 4), (4, 2)],
+    ),
     "one of two used": (lambda x, w: (x @ w, (x * 2).exp()), lambda y, x, w: y[1].sum(), [(3, 4), (4, 2)]),
     "other of two used": (lambda x, w: (x.sum(), (w * 2).exp()), lambda y, x, w: y[0] * 2, [(3,), (4,)]),
     "an input used outside too": (lambda x: x * x * x, lambda y, x: (y * x + x.exp()).sum(), [(5,)]),
-    "used outside before and after": (lambda x: x * x + x, lambda y, x: (x.sin() + y + x.cos()).sum(), [(5,)]),
+    "used outside before and after": (
+        lambda x: x * x + x,
+        lambda y, x: (x.sin() + y + x.cos()).sum(),
+        [(5,)],
+    ),
     "no dependence on one": (lambda x, w: x * 2, lambda y, x, w: (y + w).sum(), [(3,), (3,)]),
     "detached": (lambda x: x * x.detach(), lambda y, x: y.sum(), [(4,)]),
     "partly no_grad": (lambda x: no_grad_part(x) * x, lambda y, x: y.sum(), [(4,)]),
     "views out": (lambda x: (x * 2)[1:].t(), lambda y, x: (y * y).sum(), [(3, 4)]),
     "view of an input": (lambda x: x.t(), lambda y, x: (y * y).sum(), [(3, 4)]),
-    "structure": (lambda x: {"a": [x + 1, x * 2], "b": 3}, lambda y, x: (y["a"][0] * y["a"][1]).sum(), [(3,)]),
-    "the same output twice": (lambda x: (lambda y: (y, y))(x * x), lambda y, x: (y[0] + y[1] * 2).sum(), [(3,)]),
+    "structure": (
+        lambda x: {"a": [x + 1, x * 2], "b": 3},
+        lambda y, x: (y["a"][0] * y["a"][1]).sum(),
+        [(3,)],
+    ),
+    "the same output twice": (
+        lambda x: (lambda y: (y, y))(x * x),
+        lambda y, x: (y[0] + y[1] * 2).sum(),
+        [(3,)],
+    ),
     "in place": (lambda x: (x * 2).mul_(x).add_(1), lambda y, x: y.sum(), [(3,)]),
     "in place on a view": (lambda x: halved(x * 2), lambda y, x: (y * y).sum(), [(4,)]),
     "through backward inside": (lambda x: inner_gradient(x), lambda y, x: y.sum(), [(3,)]),
     "expanded cotangent": (lambda x: x * 3, lambda y, x: y.sum(), [(3, 4)]),
-}  # fmt: skip
+}
 
 
 def no_grad_part(x):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 import vitrify as torch
 from vitrify.ir.parser import parse_graph
 from vitrify.ir.printer import print_graph

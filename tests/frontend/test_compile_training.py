@@ -176,14 +176,14 @@ def test_accumulated_gradients_and_no_grad_updates() -> None:
         weight = torch.randn(5, 3, requires_grad=True)
 
         def accumulate(x, y):
-            loss = nn.functional.cross_entropy(x @ weight, y)  # noqa: B023
+            loss = nn.functional.cross_entropy(x @ weight, y)
             (loss / 2).backward()
             return loss.detach()
 
         def update(lr):
             with torch.no_grad():
-                weight.sub_(weight.grad * lr)  # noqa: B023
-            weight.grad = None  # noqa: B023
+                weight.sub_(weight.grad * lr)
+            weight.grad = None
 
         if compiled:
             accumulate, update = (torch.compile(f, fullgraph=True) for f in (accumulate, update))

@@ -9,7 +9,6 @@ from types import FunctionType
 from typing import Any
 
 import pytest
-
 from vitrify.tracer.convert import convert, is_converted
 from vitrify.tracer.hooks import Hooks
 from vitrify.tracer.rewrite import Unconvertible
@@ -71,8 +70,29 @@ def everything(x, *rest, key=2, **more):
             matched = "minus"
         case _:
             matched = "other"
-    return (text, chained, either, squares, table, unique, lazy, numbers, caught, nothing, doubled, inner(deep=3),
-            matched, total, x if x else None, not x, -x, ~x, squares[1:], squares[::-1], box)  # fmt: skip
+    return (
+        text,
+        chained,
+        either,
+        squares,
+        table,
+        unique,
+        lazy,
+        numbers,
+        caught,
+        nothing,
+        doubled,
+        inner(deep=3),
+        matched,
+        total,
+        x if x else None,
+        not x,
+        -x,
+        ~x,
+        squares[1:],
+        squares[::-1],
+        box,
+    )
 
 
 def test_every_construct() -> None:
@@ -84,7 +104,10 @@ def test_the_twin_looks_like_the_original() -> None:
     made = twin(everything)
     assert made.__name__ == "everything" and made.__qualname__ == everything.__qualname__
     assert made.__doc__ == everything.__doc__ and made.__kwdefaults__ == {"key": 2}
-    assert made.__code__.co_filename == __file__ and made.__code__.co_firstlineno == everything.__code__.co_firstlineno
+    assert (
+        made.__code__.co_filename == __file__
+        and made.__code__.co_firstlineno == everything.__code__.co_firstlineno
+    )
     assert inspect.signature(made) == inspect.signature(everything)
     assert made is twin(everything) and is_converted(made) and not is_converted(everything)
     assert twin(made) is made
@@ -93,8 +116,7 @@ def test_the_twin_looks_like_the_original() -> None:
 def test_tracebacks_have_the_users_lines() -> None:
     def fails(x):
         y = x + 1
-        return (y
-                / 0)  # fmt: skip
+        return y / 0
 
     def outer(x):
         return [fails(n) for n in [x]]
@@ -105,7 +127,13 @@ def test_tracebacks_have_the_users_lines() -> None:
             function(1)
         except ZeroDivisionError as error:
             frames = traceback.extract_tb(error.__traceback__)
-            lines.append([(f.lineno, f.name) for f in frames if f.filename == __file__ and f.name in ("fails", "outer")])
+            lines.append(
+                [
+                    (f.lineno, f.name)
+                    for f in frames
+                    if f.filename == __file__ and f.name in ("fails", "outer")
+                ]
+            )
     assert lines[0] == lines[1]
 
 
@@ -187,7 +215,7 @@ def test_methods_super_and_private_names() -> None:
 
 def test_lambdas_on_one_line_are_told_apart() -> None:
     first, second, third = lambda x: x + 1, lambda x: x * 2, lambda y: y - 3
-    nested = lambda f: (lambda x: f(x) + 100)  # noqa: E731
+    nested = lambda f: lambda x: f(x) + 100  # noqa: E731
     for f in (first, second, third, nested(first)):
         assert twin(f)(5) == f(5)
     assert [twin(f)(4) for f in [lambda v, k=k: v * k for k in range(3)]] == [0, 4, 8]
@@ -291,11 +319,14 @@ def awaits_inside():
     return f
 
 
-@pytest.mark.parametrize("function,why", [
-    (asynchronous, "asynchronous"),
-    (awaits_inside, "async function"),
-    (eval("lambda x: x + 1"), "can't be found"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "function,why",
+    [
+        (asynchronous, "asynchronous"),
+        (awaits_inside, "async function"),
+        (eval("lambda x: x + 1"), "can't be found"),
+    ],
+)
 def test_what_cannot_be_converted_says_why(function: Any, why: str) -> None:
     for _ in range(2):
         with pytest.raises(Unconvertible, match=why):
@@ -323,7 +354,7 @@ def test_a_body_that_changed_on_disk_is_noticed(tmp_path: Any) -> None:
 
 
 def test_future_annotations_and_type_comments_do_not_matter() -> None:
-    def function(x: Undefined, *, y: "also undefined" = 1) -> nowhere:  # noqa: F821, F722, UP037
+    def function(x: Undefined, *, y: "also undefined" = 1) -> nowhere:  # noqa: F821, F722
         z: Unknown = x  # noqa: F821
         w: int
         return z + y

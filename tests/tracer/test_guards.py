@@ -7,9 +7,17 @@ import operator
 from typing import Any
 
 import pytest
-
 from vitrify.tracer.guards import (
-    Expression, Guard, Namespace, condition, contents, failing, item_of, same, unchanged, value_guard,
+    Expression,
+    Guard,
+    Namespace,
+    condition,
+    contents,
+    failing,
+    item_of,
+    same,
+    unchanged,
+    value_guard,
 )  # fmt: skip
 from vitrify.tracer.scalars import TracedScalar, compute
 
@@ -39,7 +47,9 @@ def test_contents_of_containers() -> None:
     assert not unchanged(table, then)
 
 
-@pytest.mark.parametrize("value", [1, 2**70, "text", 1.5, float("nan"), None, True, (1, 2.0, "x"), len, print])
+@pytest.mark.parametrize(
+    "value", [1, 2**70, "text", 1.5, float("nan"), None, True, (1, 2.0, "x"), len, print]
+)
 def test_a_value_guard_holds_until_the_value_changes(value: Any) -> None:
     box = {"k": value}
     guard = value_guard(item_of(box, "k"), value, "box")
@@ -87,7 +97,11 @@ def test_arithmetic_is_recorded_in_double() -> None:
     x, watcher = scalar(0.1)
     for function in (operator.add, operator.sub, operator.mul, operator.truediv, operator.pow, operator.mod,
                      operator.floordiv):  # fmt: skip
-        for left, right, want in ((x, 3, function(0.1, 3)), (2.5, x, function(2.5, 0.1)), (x, x, function(0.1, 0.1))):
+        for left, right, want in (
+            (x, 3, function(0.1, 3)),
+            (2.5, x, function(2.5, 0.1)),
+            (x, x, function(0.1, 0.1)),
+        ):
             result = function(left, right)
             assert type(result) is TracedScalar and result.value == want
     assert (-x).value == -0.1 and abs(-x).value == 0.1 and (+x) is x
