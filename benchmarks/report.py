@@ -33,15 +33,18 @@ def seconds(value: float) -> str:
     return f"{value * 1e9:.3g} ns"
 
 
-def table(results: Sequence[Result]) -> str:
-    """One line a contestant: median, spread, and how many times our median it takes."""
+def table(results: Sequence[Result], peak: float = 0.0) -> str:
+    """One line a contestant: median, spread, how many times our median it takes, and, where the workload's
+    operations are known, their rate and its share of `peak` (operations a second)."""
     lines = []
     for result in results:
         lines.append(result.name)
         ours = result.timings.get(OURS)
         for name, timing in sorted(result.timings.items(), key=lambda item: item[1].median):
             ratio = f"{timing.median / ours.median:6.2f}x" if ours else ""
-            rate = f"{result.flops / timing.median / 1e9:8.1f} GFLOP/s" if result.flops else ""
+            done = result.flops / timing.median
+            rate = f"{done / 1e9:8.1f} GFLOP/s" if done else ""
+            rate += f"{done / peak:5.0%} of the limit" if done and peak else ""
             spread = f"+-{timing.spread / 2:4.0%}"
             lines.append(f"  {name:28s}{seconds(timing.median):>10s} {spread:>7s} {ratio:>8s}{rate}")
         lines += [f"  {name:28s}{why:>10s}" for name, why in result.missing.items()]
@@ -65,11 +68,12 @@ def machine() -> dict[str, object]:
     }
 
 
-def save(path: Path, results: Sequence[Result], threads: int) -> None:
-    """Write all results as JSON."""
+def save(path: Path, results: Sequence[Result], threads: int, peaks: Mapping[int, float]) -> None:
+    """Write all results as JSON. peaks: operations a second of one core by vector length."""
     payload = {
         "machine": machine(),
         "threads": threads,
+        "fma_peak_flops": {str(lanes): peak for lanes, peak in peaks.items()},
         "workloads": {
             r.name: {
                 "timings": {name: t.as_json() for name, t in r.timings.items()},

@@ -43,6 +43,7 @@ def pin(threads: int) -> None:
 def main() -> None:
     options = arguments()
     pin(options.threads)
+    from benchmarks.limits import fma_peak
     from benchmarks.report import save, table
     from benchmarks.workloads import WORKLOADS
 
@@ -50,12 +51,15 @@ def main() -> None:
     if options.list or not chosen:
         print("\n".join(w.name for w in WORKLOADS))
         return
+    peaks = {lanes: fma_peak(lanes) for lanes in (8, 16)}
+    for lanes, peak in peaks.items():
+        print(f"limit: {peak / 1e9:.1f} GFLOP/s a core, float32 multiply-add in vectors of {lanes}")
     results = []
     for workload in chosen:
         results.append(workload.run(rounds=options.rounds, threads=options.threads, peers=options.peers))
-        print(table(results[-1:]), flush=True)
+        print(table(results[-1:], max(peaks.values()) * options.threads), flush=True)
     if options.json:
-        save(options.json, results, options.threads)
+        save(options.json, results, options.threads, peaks)
 
 
 if __name__ == "__main__":

@@ -50,17 +50,24 @@ def test_table_and_json(tmp_path: Path) -> None:
     result = Result(
         "work", {"other": Timing([0.4, 0.4]), "vitrify": Timing([0.2, 0.2])}, {"third": "not installed"}, 2e9
     )
-    lines = table([result]).splitlines()
+    lines = table([result], peak=40e9).splitlines()
     assert lines[0] == "work"
     assert lines[1].split()[:4] == ["vitrify", "200", "ms", "+-"]
     assert "1.00x" in lines[1]
-    assert "10.0 GFLOP/s" in lines[1]
+    assert "10.0 GFLOP/s  25% of the limit" in lines[1]
     assert "2.00x" in lines[2]
     assert lines[3].split() == ["third", "not", "installed"]
-    save(tmp_path / "deep" / "results.json", [result], threads=1)
+    save(tmp_path / "deep" / "results.json", [result], threads=1, peaks={8: 40e9})
     saved = json.loads((tmp_path / "deep" / "results.json").read_text())
     assert saved["threads"] == 1
+    assert saved["fma_peak_flops"] == {"8": 40e9}
     assert saved["workloads"]["work"]["timings"]["vitrify"]["median_s"] == 0.2
+
+
+def test_the_limit_is_measured() -> None:
+    from benchmarks.limits import fma_peak
+
+    assert fma_peak(8) > 1e9  # no machine that runs this is slower
 
 
 def test_workloads_have_names_of_their_own() -> None:
