@@ -29,6 +29,8 @@ class Storage:
         self._version = 0
 
     def __del__(self) -> None:
+        if _Memory is None or _give is None:  # the interpreter exits and has cleared this module
+            return
         if isinstance(self._memory, _Memory):
             _give(self._memory)
 
