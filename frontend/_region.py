@@ -17,7 +17,8 @@ from typing import Any
 from vitrify.ir.graph import Graph
 from vitrify.ir.strided import StridedType, strided_type
 from vitrify.passes.autodiff.joint import JointGraph
-from vitrify.passes.autodiff.partition import extract, partition
+from vitrify.passes.autodiff.partition import counterparts, extract, partition
+from vitrify.passes.cse import eliminate_common_subexpressions
 from vitrify.runtime import storage as memory
 from vitrify.runtime.compiler import CompiledGraph, compile_graph
 from vitrify.runtime.executable import CheckFailed
@@ -52,6 +53,7 @@ class Region:
         self._values: CompiledGraph | None = None
         everything = (True,) * len(outputs), (False,) * len(self.edges)
         joint = self._joint(everything)
+        self._whole = joint.graph
         parts = partition(joint)
         self.forward = parts.forward
         self.kept = parts.kept_inputs
@@ -96,7 +98,8 @@ class Region:
             if found is None:
                 joint = self._joint(pattern)
                 inputs = [joint.graph.inputs[i] for i in self.kept]
-                given = [*inputs, *self.saved, *joint.graph.inputs[joint.inputs :]]
+                saved = counterparts(self.saved, self._whole, joint.graph)
+                given = [*inputs, *saved, *joint.graph.inputs[joint.inputs :]]
                 graph = extract(given, joint.graph, joint.graph.outputs[joint.outputs :])
                 found = self._backwards[pattern] = Backward(graph, joint.gradients)
             return found
@@ -167,6 +170,8 @@ class Region:
             traced = [recorder.operand(x._storage, x._type) for x in reached if x is not None]
             slots = [slot for slot, _ in (*cotangents, *partials)]
             graph = recorder.extended(self._segment, slots, traced)
+        # One value for each computation, so that values of two joint graphs correspond one to one.
+        graph = eliminate_common_subexpressions(graph)
         return _joint_graph(graph, self._segment, len(slots), [x is not None for x in reached])
 
     def _placeholder(self, x: Tensor) -> tuple[PlaceholderSlot, Tensor]:

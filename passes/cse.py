@@ -47,10 +47,16 @@ def _on(op: Operation, replaced: dict[Value, Value]) -> Operation:
 
 def _key(op: Operation) -> Hashable:
     """Equal for operations that give the same value."""
-    if op.opdef is ops.constant:
-        return op.attrs["value"]  # not interned: a literal may be large
-    attrs = bind(op.opdef, **op.attrs) if op.attrs else op.opdef
     operands = op.operands
     if op.opdef.commutative:
         operands = tuple(sorted(operands, key=id))
-    return (attrs, operands)
+    return (computation(op), operands)
+
+
+def computation(op: Operation) -> Hashable:
+    """Equal for operations that do the same to their operands."""
+    if op.opdef is ops.constant:
+        return op.attrs["value"]  # not interned: a literal may be large
+    if op.regions:
+        return op
+    return bind(op.opdef, **op.attrs) if op.attrs else op.opdef

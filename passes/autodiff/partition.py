@@ -8,13 +8,14 @@ and Chen).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...ir import ops
 from ...ir.expr import evaluate, symbols_of
 from ...ir.graph import Graph, Operation, Value
+from ..cse import computation
 from ..dce import raising_operations
 from .joint import JointGraph
 
@@ -163,6 +164,25 @@ def _forward(joint: JointGraph, saved: list[Value]) -> Graph:
             kept.append(op)
     outputs = (*graph.outputs[: joint.outputs], *saved)
     return Graph(graph.inputs[: joint.inputs], tuple(reversed(kept)), outputs, graph.updates, graph.name)
+
+
+def counterparts(values: Iterable[Value], graph: Graph, other: Graph) -> list[Value]:
+    """For each value of a graph the value of another graph that is computed in the same way from inputs that
+    both have; the value itself where there is none."""
+    numbers: dict[Hashable, int] = {}
+    here, there = _numbered(graph, numbers), _numbered(other, numbers)
+    by_number = {number: v for v, number in reversed(there.items())}
+    return [by_number.get(here[v], v) for v in values]
+
+
+def _numbered(graph: Graph, numbers: dict[Hashable, int]) -> dict[Value, int]:
+    """A number for each value, equal for equal computations. Source: Cooper and Torczon, value numbering."""
+    found: dict[Value, int] = {v: numbers.setdefault(v, len(numbers)) for v in graph.inputs}
+    for op in graph.operations:
+        key = (computation(op), tuple(found[v] for v in op.operands))
+        for place, v in enumerate(op.results):
+            found[v] = numbers.setdefault((key, place), len(numbers))
+    return found
 
 
 def extract(given: list[Value], graph: Graph, outputs: tuple[Value, ...]) -> Graph:

@@ -119,6 +119,10 @@ def contract_over_single_steps(op: Operation, build: Rewriter) -> Value | None:
         return None
     zero: dict[str, Dim] = dict.fromkeys(single, 0)
     lhs, rhs = (tuple(substitute(i, zero) for i in maps) for maps in (spec.lhs, spec.rhs))
+    for x, maps in zip(op.operands, (lhs, rhs), strict=True):
+        for index, size in zip(maps, x.type.shape, strict=True):
+            if sizes.get(str(index), size) != size:  # it reads zeros beyond the end; alone it would not
+                return None
     over = tuple(name for name in spec.over if name not in zero)
     return respecified(build, op, (op.operands[0], op.operands[1]), lhs, rhs, over)
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import vitrify as torch
 from vitrify import nn
+from vitrify.nn import functional as F
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -315,3 +316,23 @@ def test_state_dicts_of_compiled_modules_can_be_pickled() -> None:
     model(torch.ones(1, 2))
     restored = pickle.loads(pickle.dumps(model.state_dict()))
     assert equal(restored["weight"], model.weight)
+
+
+@pytest.mark.parametrize("act", [F.gelu, F.silu, F.softmax, lambda x: F.gelu(F.gelu(x)) * F.gelu(x)])
+@pytest.mark.parametrize("requires", [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("used", [(0,), (1,), (0, 1), (0, 1, 2)])
+def test_any_outputs_may_have_cotangents(act: Any, requires: tuple[bool, bool], used: tuple[int, ...]) -> None:
+    """What the forward part saves serves every backward part, also the local derivatives that it computes."""
+
+    def several(x: Any, w: Any) -> Any:
+        h = act(x @ w.t())
+        return h, h.sum(), h * x.sum()
+
+    def gradients(run: Any) -> list[Any]:
+        torch.manual_seed(0)
+        leaves = [torch.randn(4, 8).requires_grad_(requires[0]), torch.randn(5, 8).requires_grad_(requires[1])]
+        out = run(*leaves)
+        sum((out[i] * (i + 1.0)).sum() for i in used).backward()
+        return [None if x.grad is None else x.grad.numpy().tobytes() for x in leaves]
+
+    assert gradients(torch.compile(several)) == gradients(several)

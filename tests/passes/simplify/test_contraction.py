@@ -19,6 +19,10 @@ CONTRACTIONS = [
         %1""", """
         %0 = contract %x, %w {spec=<[b, m, k] * [0, k, n] -> [b, m, n] over k>} : f32[2, 3, 5]
         %0"""),
+    # The gradient of a strided 1x1 convolution: h alone would have the size of the shorter axis.
+    stays("single_step_beyond_the_end", "%x: f32[1, 55], %w: f32[1, 1, 4]", """
+        %0 = contract %x, %w {spec=<[n, h - k] * [k, j, c] -> [n, h, c] over k, j where h = 56>} : f32[1, 56, 4]
+        %0"""),
     stays("both_operands_expanded", "%x: f32[1, 4], %w: f32[1, 4]", """
         %0 = expand %x {shape=(2, 4)} : f32[2, 4]
         %1 = contract %0, %w {spec=<[b, k] * [m, k] -> [b, m] over k>} : f32[2, 1]
