@@ -72,7 +72,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=DATA, metavar="DIR", help="folder of the IDX files")
     parser.add_argument("--save", type=Path, metavar="FILE", help="default: out/mnist-MODEL.safetensors")
     options = parser.parse_args()
-    options.epochs = options.epochs or EPOCHS[options.model]
+    if options.epochs is None:
+        options.epochs = EPOCHS[options.model]
     return options
 
 

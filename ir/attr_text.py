@@ -43,7 +43,7 @@ def print_attr(value: Attr) -> str:
         case bool():
             return "true" if value else "false"
         case int() | DType():
-            return str(value)
+            return f"{value}"
         case float():
             return float.__repr__(value)
         case str():

@@ -41,8 +41,9 @@ class DType:
     def __repr__(self) -> str:
         return f"vitrify.{self.name}"
 
-    def __str__(self) -> str:
-        return self.short
+    def __format__(self, spec: str) -> str:
+        """In a formatted string, as in IR text, the short name: f32."""
+        return format(self.short, spec)
 
     def __reduce__(self) -> tuple[object, ...]:
         return (dtype_of, (self.name,))

@@ -247,7 +247,7 @@ class _Verifier:
             self.use(start, head)
             dtypes = (parameter.dtype, start.dtype, value.dtype, final.dtype)
             _require(
-                len(set(dtypes)) == 1, f"{head}: %{parameter.name} has dtypes {', '.join(map(str, dtypes))}"
+                len(set(dtypes)) == 1, f"{head}: %{parameter.name} has dtypes {', '.join(d.short for d in dtypes)}"
             )
 
     def reduce(self, reduce: Reduce) -> None:
@@ -280,7 +280,7 @@ class _Verifier:
         dtypes = (contract.result.dtype, *(b.dtype for b in buffers))
         _require(
             len(set(dtypes)) == 1,
-            f"{head}: result and operands are {', '.join(map(str, dtypes))}, not one dtype",
+            f"{head}: result and operands are {', '.join(d.short for d in dtypes)}, not one dtype",
         )
         names = self.axes((contract.m, contract.n, *contract.over), contract)
         self.indexed([contract.lhs_index, contract.rhs_index], contract)

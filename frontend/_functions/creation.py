@@ -62,7 +62,18 @@ def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
     wanted = array.dtype if dtype is None else dtype.numpy
     if array.dtype.kind == "f" and np.dtype(wanted).kind in "iu" and not np.isfinite(array).all():
         raise RuntimeError("value cannot be converted to type int64_t without overflow")
+    if not isinstance(data, np.ndarray) and not _holds(np.dtype(wanted), array):
+        raise RuntimeError(f"value cannot be converted to type {np.dtype(wanted)} without overflow")
     return np.array(array, dtype=wanted, order="C")
+
+
+def _holds(dtype: np.dtype[Any], array: np.ndarray) -> bool:
+    """Whether integers lie in a dtype's range; negative ones wrap around in unsigned types, as PyTorch's do."""
+    if dtype.kind not in "iu" or array.dtype.kind not in "iu" or not array.size:
+        return True
+    info = np.iinfo(dtype)
+    least = info.min if dtype.kind == "i" else -info.max
+    return least <= int(array.min()) and int(array.max()) <= info.max
 
 
 def _array_of_numbers(data: Any) -> np.ndarray:
@@ -166,6 +177,8 @@ def filled(value: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:
     check_has_kernels(dtype)
     if any(n < 0 for n in shape):
         raise RuntimeError("zeros: Dimension size must be non-negative.")
+    if dtype.is_integer and type(value) is int and not _holds(dtype.numpy, np.array(value)):
+        raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
     return apply(bind(ops.cast, dtype=dtype), as_operand(value, dtype, shape))
 
 

@@ -113,10 +113,15 @@ def test_own_sampler_collation_and_single_samples() -> None:
     assert list(DataLoader(Stream(), batch_size=None)) == list(range(7))
 
 
+def test_workers_are_not_started_and_that_is_said() -> None:
+    with pytest.warns(UserWarning, match="num_workers=2"):
+        loader = DataLoader(rows(3), num_workers=2)
+    assert len(list(loader)) == 3
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_workers": 2}, "num_workers=2"),
         ({"sampler": [0], "shuffle": True}, "sampler option is mutually exclusive with shuffle"),
         ({"batch_sampler": [[0]], "batch_size": 2}, "batch_sampler option is mutually exclusive"),
         ({"batch_size": None, "drop_last": True}, "batch_size=None"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -17,7 +18,8 @@ class DataLoader:
     batch_size: samples in a batch; None gives single samples. shuffle: a new random order in each pass.
     sampler, batch_sampler: an own order instead. drop_last: leave out an incomplete last batch.
     collate_fn: list of samples -> batch. generator: random numbers of the shuffling.
-    Raises ValueError for options that exclude each other, and for `num_workers` other than 0.
+    Raises ValueError for options that exclude each other. Samples are loaded in the calling process: other
+    `num_workers` than 0 give a warning.
 
     >>> for images, labels in DataLoader(TensorDataset(x, y), batch_size=64, shuffle=True): ...
     """
@@ -30,8 +32,9 @@ class DataLoader:
         multiprocessing_context: object = None, generator: Any = None, **kwargs: Any,
     ) -> None:  # fmt: skip
         if num_workers != 0:
-            raise ValueError(
-                f"num_workers={num_workers}: samples are loaded in the main process, use num_workers=0"
+            warnings.warn(
+                f"num_workers={num_workers}: there are no worker processes, samples are loaded in this one",
+                stacklevel=2,
             )
         if unknown := [
             k for k in kwargs if k not in ("prefetch_factor", "persistent_workers", "pin_memory_device")

@@ -1,0 +1,36 @@
+"""Numbers that a dtype can't hold are refused when a tensor is made of them, as PyTorch refuses them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import vitrify
+
+
+@pytest.mark.parametrize(
+    ("data", "dtype"),
+    [
+        ([300], vitrify.uint8),
+        ([2**40], vitrify.int32),
+        (-(2**31) - 1, vitrify.int32),
+        ([2**63], None),
+    ],
+)
+def test_a_number_that_does_not_fit(data: Any, dtype: Any) -> None:
+    with pytest.raises((RuntimeError, ValueError), match="verflow"):
+        vitrify.tensor(data, dtype=dtype)
+
+
+def test_full_and_fill() -> None:
+    with pytest.raises(RuntimeError, match="without overflow"):
+        vitrify.full((1,), 2**40, dtype=vitrify.int32)
+    assert vitrify.full((1,), 2**31 - 1, dtype=vitrify.int32).tolist() == [2**31 - 1]
+
+
+def test_negative_numbers_wrap_around_in_unsigned_tensors() -> None:
+    assert vitrify.tensor([-1, -255], dtype=vitrify.uint8).tolist() == [255, 1]
+
+
+def test_a_dtype_prints_as_it_is_written() -> None:
+    assert str(vitrify.float32) == repr(vitrify.float32) == "vitrify.float32"
