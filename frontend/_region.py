@@ -213,12 +213,15 @@ class Call:
         self.inputs: tuple[Any, ...] | None = inputs
         self._versions = tuple(map(memory.version, inputs))
         self._saved = saved
+        #: Outputs that a backward has started from without keeping the graph.
+        self._done: set[int] = set()
 
     def cotangents(
         self, cotangents: Sequence[Tensor | None], keep: bool, partials: Sequence[Tensor | None]
     ) -> list[Tensor | None]:
         """The cotangents of the region's edges, with what they had received before."""
-        if self.inputs is None:
+        started = {i for i, x in enumerate(cotangents) if x is not None}
+        if self.inputs is None or started & self._done:
             raise RuntimeError(FREED)
         if is_grad_enabled():
             return differentiable_cotangents(self, cotangents, partials)
@@ -232,7 +235,9 @@ class Call:
         except CheckFailed as failed:
             raise RuntimeError(str(failed)) from None
         if not keep:
-            self.inputs, self._saved = None, ()
+            self._done |= started
+            if len(self._done) == len(cotangents):
+                self.inputs, self._saved = None, ()
         return [None if g is None else found[g] for g in backward.gradients]
 
     def check_versions(self, places: Iterable[int]) -> None:

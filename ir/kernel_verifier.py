@@ -247,7 +247,8 @@ class _Verifier:
             self.use(start, head)
             dtypes = (parameter.dtype, start.dtype, value.dtype, final.dtype)
             _require(
-                len(set(dtypes)) == 1, f"{head}: %{parameter.name} has dtypes {', '.join(d.short for d in dtypes)}"
+                len(set(dtypes)) == 1,
+                f"{head}: %{parameter.name} has dtypes {', '.join(d.short for d in dtypes)}",
             )
 
     def reduce(self, reduce: Reduce) -> None:

@@ -68,7 +68,7 @@ def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
 
 
 def _holds(dtype: np.dtype[Any], array: np.ndarray) -> bool:
-    """Whether integers lie in a dtype's range; negative ones wrap around in unsigned types, as PyTorch's do."""
+    """Whether integers lie in a dtype's range; negative ones wrap around in unsigned types, as in PyTorch."""
     if dtype.kind not in "iu" or array.dtype.kind not in "iu" or not array.size:
         return True
     info = np.iinfo(dtype)

@@ -321,7 +321,9 @@ def test_state_dicts_of_compiled_modules_can_be_pickled() -> None:
 @pytest.mark.parametrize("act", [F.gelu, F.silu, F.softmax, lambda x: F.gelu(F.gelu(x)) * F.gelu(x)])
 @pytest.mark.parametrize("requires", [(True, False), (False, True), (True, True)])
 @pytest.mark.parametrize("used", [(0,), (1,), (0, 1), (0, 1, 2)])
-def test_any_outputs_may_have_cotangents(act: Any, requires: tuple[bool, bool], used: tuple[int, ...]) -> None:
+def test_any_outputs_may_have_cotangents(
+    act: Any, requires: tuple[bool, bool], used: tuple[int, ...]
+) -> None:
     """What the forward part saves serves every backward part, also the local derivatives that it computes."""
 
     def several(x: Any, w: Any) -> Any:
@@ -330,9 +332,30 @@ def test_any_outputs_may_have_cotangents(act: Any, requires: tuple[bool, bool], 
 
     def gradients(run: Any) -> list[Any]:
         torch.manual_seed(0)
-        leaves = [torch.randn(4, 8).requires_grad_(requires[0]), torch.randn(5, 8).requires_grad_(requires[1])]
+        leaves = [
+            torch.randn(4, 8).requires_grad_(requires[0]),
+            torch.randn(5, 8).requires_grad_(requires[1]),
+        ]
         out = run(*leaves)
         sum((out[i] * (i + 1.0)).sum() for i in used).backward()
         return [None if x.grad is None else x.grad.numpy().tobytes() for x in leaves]
 
     assert gradients(torch.compile(several)) == gradients(several)
+
+
+def test_outputs_are_differentiated_one_after_the_other() -> None:
+    w = torch.tensor([1.0, 2.0], requires_grad=True)
+
+    def gradients(run: Any) -> list[float]:
+        w.grad = None
+        a, b = run(torch.ones(2))
+        a.backward()
+        b.backward()
+        with pytest.raises(RuntimeError, match="backward through the graph a second time"):
+            a.backward()
+        return w.grad.tolist()
+
+    def two(x: Any) -> Any:
+        return (x * w).exp().sum(), (x * w).sin().sum()
+
+    assert gradients(torch.compile(two)) == gradients(two)
