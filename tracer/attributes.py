@@ -18,13 +18,13 @@ from .scalars import TracedScalar
 
 _MISSING = object()
 #: Objects whose attributes are methods of theirs, and nothing that changes.
-_FIXED = (*CONTAINERS, FunctionType, types.BuiltinFunctionType)
+_FIXED = frozenset((*CONTAINERS, types.BuiltinFunctionType))
 
 
 def read_attribute(capture: Capture, obj: Any, name: str) -> Any:
     """obj.name, guarded as far as it can change."""
     kind = type(obj)
-    if kind is TracedScalar or kind in ATOMS or isinstance(obj, _FIXED):
+    if kind is TracedScalar or kind in ATOMS or kind in _FIXED:
         return getattr(obj, name)
     if isinstance(obj, ModuleType):
         return _module_attribute(capture, obj, name)

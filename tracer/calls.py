@@ -22,7 +22,7 @@ from typing import Any
 
 from .capture import CONTAINERS, Capture, current
 from .convert import convert, is_converted
-from .guards import ATOMS
+from .guards import ATOMS, Expression, Guard, contents_guard
 from .locate import is_ours
 from .rewrite import Unconvertible
 from .scalars import TracedScalar, compute, is_arithmetic
@@ -84,6 +84,8 @@ def call(capture: Capture, function: Any, args: Args, kwargs: Kwargs) -> Any:
 
 def _call_function(capture: Capture, function: FunctionType, args: Args, kwargs: Kwargs) -> Any:
     if is_converted(function):
+        if capture.was_read(function):
+            _guard_function(capture, function)
         return function(*args, **kwargs)
     module = _module_of(function)
     if is_ours(module):
@@ -108,13 +110,28 @@ def _module_of(function: FunctionType) -> str:
 def _twin(capture: Capture, function: FunctionType) -> FunctionType | None:
     from .hooks import Hooks
 
-    for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
-        capture.note(default)
+    _guard_function(capture, function)
     try:
-        return convert(function, Hooks)
+        twin = convert(function, Hooks)
     except Unconvertible as reason:
         capture.effect(f"the function {function.__qualname__} can't be followed: {reason}")
         return None
+    # A twin is kept for the next capture, and the defaults may have been replaced since it was made.
+    twin.__defaults__, twin.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
+    return twin
+
+
+def _guard_function(capture: Capture, function: FunctionType) -> None:
+    """Guard what a call of a function takes from the function object: its code and its defaults."""
+    positional, named = function.__defaults__, function.__kwdefaults__
+    for default in (*(positional or ()), *(named or {}).values()):
+        capture.note(default)
+    same = "{0}.__code__ is {1} and {0}.__defaults__ is {2} and {0}.__kwdefaults__ is {3}"
+    parts = (function, function.__code__, positional, named)
+    what = f"the code and the defaults of {function.__qualname__} are unchanged"
+    capture.guard(("function", id(function)), Guard(Expression(same, parts), what))
+    if named is not None:
+        capture.guard(("defaults", id(function)), contents_guard(named, what))
 
 
 def follow(function: Any) -> Any:
@@ -277,8 +294,6 @@ def _hasattr(capture: Capture, obj: Any, name: str) -> bool:
 
 
 def _guard_absence(capture: Capture, obj: Any, name: str) -> None:
-    from .guards import Expression, Guard
-
     if not capture.world.stateful(obj) and capture.is_outside(obj):
         absent = Expression("not hasattr({0}, {1})", (obj, name))
         capture.guard(("no attribute", id(obj), name), Guard(absent, f"a {type(obj).__name__} has no {name}"))
