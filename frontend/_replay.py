@@ -7,6 +7,7 @@ expression.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -94,6 +95,7 @@ class ReplayBuilder:
         self._find_outside()
         self.late: list[str] = []  # statements after the results have their place in the tape
         self._made: dict[int, str] = {}
+        self._copies: dict[Any, str] = {}  # of constants, by their block
         self._made_tensors: list[tuple[str, Tensor]] = []
         self._count = itertools.count()
         self.names.names.update(
@@ -104,6 +106,7 @@ class ReplayBuilder:
             base=memory.base,
             offset=memory.offset,
             scalar=scalar_storage,
+            duplicate=_duplicate,
             edge_of=edge_of,
         )
 
@@ -264,13 +267,24 @@ class ReplayBuilder:
     def storage(self, storage: Any, type: StridedType) -> str:
         """Source for the memory of a tensor of the capture, in terms of the graph's outputs and of inputs."""
         if not isinstance(storage, TracedValue):
-            return self.place(storage, 0)
+            return self._own_place(storage, 0)
         shift = storage.offset * type.dtype.itemsize
         if storage.storage.origin is not None:
-            return self.place(storage.storage.origin, shift)
+            return self._own_place(storage.storage.origin, shift)
         if storage.storage not in self.results:
             self.results.append(storage.storage)
         return self._shifted(f"o{self.results.index(storage.storage)}", shift)
+
+    def _own_place(self, storage: Any, shift: int) -> str:
+        """As `place`, for a result. A constant made by the capture is copied, once per call: the caller may
+        write to what it gets."""
+        if self.at_base(storage) or self.capture.in_array(memory.address(storage)):
+            return self.place(storage, shift)
+        block = memory.base(storage)
+        if block not in self._copies:
+            self._copies[block] = f"k{len(self._copies)}_copy"
+            self.after.append(f"{self._copies[block]} = duplicate({self.names.name(block)})")
+        return self._shifted(self._copies[block], memory.offset(storage) + shift)
 
     def _history(self, name: str, x: Tensor) -> list[str]:
         """Statements that make a new tensor a view of another, where it is one."""
@@ -355,6 +369,12 @@ class ReplayBuilder:
             dense = strided_type(type.dtype, type.shape)  # type: ignore[arg-type]
             lines.append(f"o{i} = copied(o{i}, {self.names.name(dense)})")
         return lines
+
+
+def _duplicate(block: Any) -> Any:
+    made = memory.allocate(memory.nbytes(block))
+    ctypes.memmove(memory.address(made), memory.address(block), memory.nbytes(block))
+    return made
 
 
 def _tuple(parts: Iterable[str]) -> str:

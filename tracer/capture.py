@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+import numpy as np
+
 from .guards import ATOMS, Expression, Guard, contents, contents_guard, value_guard
 from .recorder import Reason, Recorder, active
 from .scalars import TracedScalar
@@ -192,6 +194,10 @@ class Capture:
         """Whether the object itself came out of a read of outside state."""
         return id(obj) in self._outside
 
+    def in_array(self, address: int) -> bool:
+        """Whether memory is that of an array from outside, which a tensor can share."""
+        return any(_covers(obj, address) for obj in self._outside.values())
+
     def is_shared(self, obj: object) -> bool:
         """Whether a change of the object is seen from outside."""
         return id(obj) in self._arguments or self.is_outside(obj)
@@ -228,6 +234,13 @@ class Capture:
         if isinstance(value, CONTAINERS):
             self._outside[id(value)] = value
         return value
+
+
+def _covers(obj: object, address: int) -> bool:
+    if not isinstance(obj, np.ndarray):
+        return False
+    low, high = np.lib.array_utils.byte_bounds(obj)
+    return low <= address < high
 
 
 def current() -> Capture | None:

@@ -10,6 +10,7 @@ import types
 import warnings
 from typing import Any
 
+import numpy as np
 import pytest
 import vitrify as torch
 
@@ -409,3 +410,42 @@ def test_the_state_of_a_replay_does_not_outlive_what_it_guards() -> None:
     del x, result
     gc.collect()
     assert kept() is None
+
+
+def agree(function: Any, *calls: tuple[Any, ...]) -> Any:
+    """Compiled and eager give the same over several calls."""
+    compiled = torch.compile(function)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for args in calls:
+            assert repr(compiled(*args)) == repr(function(*args))
+    return compiled
+
+
+def test_a_constant_that_is_a_result_is_made_anew() -> None:
+    compiled = torch.compile(lambda: torch.tensor([1.0, 2.0]))
+    for _ in range(3):
+        result = compiled()
+        assert result.tolist() == [1, 2]
+        result.add_(10)
+
+    def function(x):
+        t = torch.tensor([1.0, 2.0])
+        return t, t[1:], x + t
+
+    compiled = torch.compile(function)
+    for _ in range(3):
+        whole, part, total = compiled(ONE)
+        assert part.tolist() == [2] and total.tolist() == [2, 3]
+        part.add_(5)
+        assert whole.tolist() == [1, 7] and total.tolist() == [2, 3]
+
+
+def test_a_result_shares_the_memory_of_an_array() -> None:
+    array = np.ones(2, np.float32)
+    compiled = torch.compile(lambda: torch.from_numpy(array))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for i in range(3):
+            compiled().add_(1)
+            assert array.tolist() == [i + 2] * 2
