@@ -64,11 +64,16 @@ def _class_attribute(capture: Capture, cls: type, name: str) -> Any:
 
 def _super_attribute(capture: Capture, obj: Any, name: str) -> Any:
     """super().name: a property is followed; anything else follows from the classes."""
-    later = obj.__self_class__.__mro__
-    for cls in later[later.index(obj.__thisclass__) + 1 :]:
-        if isinstance(raw := cls.__dict__.get(name), property) and raw.fget is not None:
-            return calls.call(capture, raw.fget, (obj.__self__,), {})
-    return getattr(obj, name)
+    order = obj.__self_class__.__mro__
+    raw = guard_lookup(capture, order[order.index(obj.__thisclass__) + 1 :], name)
+    if isinstance(raw, property) and raw.fget is not None:
+        return calls.call(capture, raw.fget, (obj.__self__,), {})
+    if _computes(raw):
+        capture.block(f"the class {obj.__self_class__.__name__} computes its attribute {name}")
+    value = getattr(obj, name)
+    if raw is value:
+        capture.note(value)
+    return value
 
 
 def _watched_attribute(capture: Capture, obj: Any, kind: type, name: str) -> Any:
@@ -121,6 +126,19 @@ def _found_in_class(kind: type, name: str) -> tuple[type | None, Any]:
         if name in cls.__dict__:
             return cls, cls.__dict__[name]
     return None, None
+
+
+def guard_lookup(capture: Capture, classes: tuple[type, ...], name: str) -> Any:
+    """What the first of these classes that has the name holds, None without one; a replay needs the same."""
+    for cls in classes:
+        if name in cls.__dict__:
+            raw = cls.__dict__[name]
+            _guard_class(capture, cls, name, raw)
+            return raw
+        if cls.__module__ != "builtins" and not is_ours(cls.__module__):
+            absent = Expression("'" + name + "' not in {0}.__dict__", (cls,))
+            capture.guard(("class", id(cls), name), Guard(absent, f"{cls.__qualname__} has no {name}"))
+    return None
 
 
 def _guard_class(capture: Capture, cls: type, name: str, raw: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import vitrify as torch
+from vitrify import nn
 
 Case = tuple[Callable[..., Any], Callable[[], Any]]
 CASES: dict[str, Callable[[], Case]] = {}
@@ -82,6 +83,41 @@ def code() -> Case:
         return x + 5
 
     return lambda x: helper(x), lambda: setattr(helper, "__code__", other.__code__)
+
+
+def classes() -> tuple[Any, Any, Any]:
+    class Base(nn.Module):
+        gain = 2
+
+        def forward(self, x):
+            return x * 2
+
+    class Middle(Base):
+        pass
+
+    class Last(Middle):
+        def forward(self, x):
+            return super().forward(x) * super().gain
+
+    return Base, Middle, Last
+
+
+@case
+def method_of_super() -> Case:
+    base, _, last = classes()
+    return last(), lambda: setattr(base, "forward", lambda self, x: x + 5)
+
+
+@case
+def method_added_before_that_of_super() -> Case:
+    _, middle, last = classes()
+    return last(), lambda: setattr(middle, "forward", lambda self, x: x + 5)
+
+
+@case
+def attribute_of_super() -> Case:
+    base, _, last = classes()
+    return last(), lambda: setattr(base, "gain", 7)
 
 
 @pytest.mark.parametrize("name", CASES)
