@@ -88,6 +88,7 @@ class ReplayBuilder:
         if mode.grad is not signature.grad_mode:
             raise NotReplayable("the call switches grad mode for what comes after it")
         self.guards.append(value_guard(Expression("mode.grad"), mode.grad, f"grad mode is {mode.grad}"))
+        self.before: list[str] = []  # statements before the guards
         self.after: list[str] = []  # statements after the call
         self.results: list[TracedStorage] = []  # the outputs of the graph
         self.found: dict[int, Found] = {}  # by identity of the tensor
@@ -126,12 +127,18 @@ class ReplayBuilder:
             owner = self.found.get(id(seen.owner))
             if owner is None or not seen.read:
                 continue
-            read = Expression(owner.read.template + "." + seen.attribute, owner.read.constants)
+            read = self._bound(Expression(f"{owner.read.template}.{seen.attribute}", owner.read.constants))
             if seen.before is None:
                 self.guards.append(value_guard(read, None, f"{seen.attribute} is None"))
             else:
                 self.guards.append(_is_a(read, seen.before))
                 self._add(Found(seen.before, read, True))
+
+    def _bound(self, read: Expression) -> Expression:
+        """What an attribute is on entry, by a name: the replay may set the attribute before it needs it."""
+        name = f"on_entry{len(self.before)}"
+        self.before.append(f"{name} = {self.names.source(read)}")
+        return Expression(name)
 
     def _add(self, found: Found) -> None:
         self.found[id(found.tensor)] = found
@@ -348,7 +355,7 @@ class ReplayBuilder:
             call.append(f"{targets} = run({places})" if outputs else f"run({places})")
             call += self._unshared(executable)
         lines = ["def replay(args, kwargs):", "    try:"]
-        lines += [f"        {line}" for line in self.signature.unpacking()]
+        lines += [f"        {line}" for line in (*self.signature.unpacking(), *self.before)]
         guards = [*self.guards, *self.capture.guards.values()]
         lines += [f"        if not ({condition(guards, self.names)}): return MISS"]
         lines += [
