@@ -80,6 +80,8 @@ class Capture:
         if not self.proving:
             return self.note(value)
         if floats and type(value) is float:
+            key = ("float", read.template, *map(id, read.constants))
+            self.guard(key, Guard(Expression(f"type({read.template}) is float", read.constants), what))
             return self.scalar(read, value)
         key = (read.template, *map(id, read.constants))
         if key not in self.guards:

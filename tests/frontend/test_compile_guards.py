@@ -449,3 +449,54 @@ def test_a_result_shares_the_memory_of_an_array() -> None:
         for i in range(3):
             compiled().add_(1)
             assert array.tolist() == [i + 2] * 2
+
+
+@pytest.mark.parametrize("other", [3, True, torch.tensor([5.0, 6.0]), torch.tensor(2, dtype=torch.int64), 4.0])
+def test_a_float_becomes_another_type(other: Any) -> None:
+    config, items = types.SimpleNamespace(a=2.0), [2.0]
+    by_attribute = torch.compile(lambda x: (x * config.a, config.a))
+    by_item = torch.compile(lambda x: (x * items[0], items[0]))
+    for value in (2.0, 2.5, other, 2.0, other):
+        config.a = items[0] = value
+        expected = repr((ONE * value, value))
+        assert repr(by_attribute(ONE)) == expected and repr(by_item(ONE)) == expected
+
+
+def test_a_float_becomes_none() -> None:
+    config = types.SimpleNamespace(a=2.0)
+    compiled = torch.compile(lambda x: x if config.a is None else x * config.a)
+    for value in (2.0, None, 3.0):
+        config.a = value
+        assert compiled(ONE).tolist() == ([1, 1] if value is None else [value] * 2)
+
+
+def test_grad_is_taken_and_cleared() -> None:
+    w = torch.ones(2, requires_grad=True)
+
+    def function(x):
+        (w * x).sum().backward()
+        grad = w.grad
+        w.grad = None
+        return grad
+
+    compiled = torch.compile(function)
+    for i in range(4):
+        for call in (compiled, function):
+            w.grad = before = torch.full((2,), float(i)) if i != 2 else None
+            grad = call(ONE)
+            assert w.grad is None and grad.tolist() == ([1, 1] if before is None else [i + 1] * 2)
+            assert before is None or grad is before
+
+
+def test_grads_are_swapped() -> None:
+    v, w = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+
+    def function():
+        v.grad, w.grad = w.grad, v.grad
+
+    compiled = torch.compile(function)
+    one, two = torch.zeros(2), torch.ones(2)
+    for _ in range(3):
+        v.grad, w.grad = one, two
+        compiled()
+        assert v.grad is two and w.grad is one
