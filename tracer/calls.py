@@ -67,6 +67,7 @@ def call(capture: Capture, function: Any, args: Args, kwargs: Kwargs) -> Any:
             capture.watch(owner)
         return call(capture, function.__func__, (owner, *args), kwargs)
     if isinstance(function, functools.partial):
+        _guard_partial(capture, function)
         return call(capture, function.func, (*function.args, *args), {**function.keywords, **kwargs})
     if isinstance(function, type):
         return _construct(capture, function, args, kwargs)
@@ -78,6 +79,7 @@ def call(capture: Capture, function: Any, args: Args, kwargs: Kwargs) -> Any:
     if is_ours(getattr(kind.__call__, "__module__", None) or kind.__module__):
         return _trusted(capture, function, args, kwargs)
     if isinstance(kind.__call__, FunctionType):
+        _guard_method(capture, kind, "__call__")
         return _call_function(capture, kind.__call__, (function, *args), kwargs)
     return _unknown(capture, function, args, kwargs)
 
@@ -132,6 +134,25 @@ def _guard_function(capture: Capture, function: FunctionType) -> None:
     capture.guard(("function", id(function)), Guard(Expression(same, parts), what))
     if named is not None:
         capture.guard(("defaults", id(function)), contents_guard(named, what))
+
+
+def _guard_partial(capture: Capture, function: functools.partial[Any]) -> None:
+    if not capture.is_outside(function):
+        return
+    for value in (function.func, *function.args, *function.keywords.values()):
+        capture.note(value)
+    what = "the arguments of a functools.partial are unchanged"
+    same = "{0}.func is {1} and {0}.args is {2} and {0}.keywords is {3}"
+    parts = (function, function.func, function.args, function.keywords)
+    capture.guard(("partial", id(function)), Guard(Expression(same, parts), what))
+    capture.guard(("keywords", id(function)), contents_guard(function.keywords, what))
+
+
+def _guard_method(capture: Capture, kind: type, name: str) -> None:
+    """Guard which method of a class Python calls by itself."""
+    from .attributes import guard_lookup
+
+    guard_lookup(capture, kind.__mro__, name)
 
 
 def follow(function: Any) -> Any:
@@ -354,6 +375,9 @@ def _constructed(capture: Capture, cls: type, args: Args, kwargs: Kwargs) -> Any
     else:
         return _unknown(capture, cls, args, kwargs)
     capture.made(made)
+    if not known:
+        _guard_method(capture, cls, "__new__")
+        _guard_method(capture, cls, "__init__")
     if not known and init is not object.__init__:
         _call_function(capture, init, (made, *args), kwargs)
     return made
@@ -380,6 +404,7 @@ def special(capture: Capture, x: Any, names: tuple[str, ...], plain: Callable[..
     if capture.world.stateful(x):
         capture.watch(x)
     for name in names:
+        _guard_method(capture, type(x), name)
         method = getattr(type(x), name, None)
         if isinstance(method, FunctionType):
             return _call_function(capture, method, (x, *args), {})
@@ -393,7 +418,10 @@ def user_operator(
     capture: Capture, function: Callable[..., Any], name: str, operands: Args, strange: Any
 ) -> Any:
     """An operator on an instance of a user's class: its method is followed if it is the left operand's."""
-    method = getattr(type(operands[0]), f"__{name.rstrip('_')}__", None)
+    method_name = f"__{name.rstrip('_')}__"
+    for kind in map(type, operands):
+        _guard_method(capture, kind, method_name)
+    method = getattr(type(operands[0]), method_name, None)
     if strange is operands[0] and isinstance(method, FunctionType):
         result = _call_function(capture, method, operands, {})
         if result is not NotImplemented:

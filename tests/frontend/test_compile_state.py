@@ -4,6 +4,7 @@ mode."""
 from __future__ import annotations
 
 import collections
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -118,6 +119,65 @@ def method_added_before_that_of_super() -> Case:
 def attribute_of_super() -> Case:
     base, _, last = classes()
     return last(), lambda: setattr(base, "gain", 7)
+
+
+def instance(**methods: Any) -> Any:
+    return type("Thing", (), methods)()
+
+
+@case
+def call_method() -> Case:
+    thing = instance(__call__=lambda self, x: x * 2)
+    return lambda x: thing(x), lambda: setattr(type(thing), "__call__", lambda self, x: x + 5)
+
+
+@case
+def item_method() -> Case:
+    thing = instance(__getitem__=lambda self, key: 2)
+    return lambda x: x * thing[0], lambda: setattr(type(thing), "__getitem__", lambda self, key: 5)
+
+
+@case
+def length_method() -> Case:
+    thing = instance(__len__=lambda self: 2)
+    return lambda x: x * len(thing), lambda: setattr(type(thing), "__len__", lambda self: 5)
+
+
+@case
+def truth_method_added() -> Case:
+    thing = instance(__len__=lambda self: 2)
+    return lambda x: x * 2 if thing else x, lambda: setattr(type(thing), "__bool__", lambda self: False)
+
+
+@case
+def operator_method() -> Case:
+    thing = instance(__add__=lambda self, other: other * 2)
+    return lambda x: thing + x, lambda: setattr(type(thing), "__add__", lambda self, other: other * 5)
+
+
+@case
+def init_method() -> Case:
+    class Scale:
+        def __init__(self):
+            self.by = 2
+
+    def init(self):
+        self.by = 5
+
+    return lambda x: x * Scale().by, lambda: setattr(Scale, "__init__", init)
+
+
+@case
+def partial_keywords() -> Case:
+    scaled = functools.partial(lambda x, by: x * by, by=2)
+    return lambda x: scaled(x), lambda: scaled.keywords.update(by=5)
+
+
+@case
+def list_in_partial() -> Case:
+    by = [2]
+    scaled = functools.partial(lambda by, x: x * by[0], by)
+    return lambda x: scaled(x), lambda: by.append(by.pop() + 3)
 
 
 @pytest.mark.parametrize("name", CASES)
