@@ -22,7 +22,7 @@ from typing import Any
 
 from .capture import CONTAINERS, Capture, current
 from .convert import convert, is_converted
-from .guards import ATOMS, Expression, Guard, contents_guard
+from .guards import ATOMS, Expression, Guard, contents, contents_guard
 from .locate import is_ours
 from .rewrite import Unconvertible
 from .scalars import TracedScalar, compute, is_arithmetic
@@ -51,6 +51,13 @@ _CHANGING = frozenset((
     "append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse", "update", "add", "discard",
     "setdefault", "popitem", "difference_update", "intersection_update", "symmetric_difference_update",
     "appendleft", "popleft", "extendleft", "rotate", "move_to_end", "__setitem__", "__delitem__", "__iadd__",
+))  # fmt: skip
+#: Methods of builtin containers that look into their elements.
+_COMPARING = frozenset(("index", "count", "remove", "sort", *dir(object)))
+#: Builtins that look at the elements of a container, and not into them.
+_SHALLOW: frozenset[Any] = frozenset((
+    len, list, tuple, iter, next, enumerate, zip, reversed, callable, isinstance, any, all,
+    operator.getitem, operator.is_, operator.is_not,
 ))  # fmt: skip
 _GROWING = (list, dict, set, collections.deque)
 _BUILTIN_SELVES = frozenset((*ATOMS, *CONTAINERS, *_GROWING, types.MappingProxyType, collections.OrderedDict))
@@ -234,7 +241,8 @@ def _container_method(capture: Capture, function: Any, owner: Any, args: Args, k
         args, kwargs = tuple(map(capture.escape, args)), {k: capture.escape(v) for k, v in kwargs.items()}
         return function(*args, **kwargs)
     if isinstance(owner, CONTAINERS):
-        capture.read_all(owner, f"a {type(owner).__name__} holds the same")
+        deep = function.__name__ in _COMPARING
+        _read(capture, owner, f"a {type(owner).__name__} holds the same", deep=deep)
     return _pure(capture, function, args, kwargs)
 
 
@@ -249,12 +257,26 @@ def _pure(capture: Capture, function: Any, args: Args, kwargs: Kwargs) -> Any:
         return compute(function, *args)
     for x in (*args, *kwargs.values()):
         if isinstance(x, CONTAINERS):
-            capture.read_all(x, f"a container that is passed to {function.__name__} holds the same")
+            what = f"a container that is passed to {function.__name__} holds the same"
+            _read(capture, x, what, deep=function not in _SHALLOW)
         elif not isinstance(x, _CALLABLES):
             inert(capture, x, function.__name__)
     return function(
         *(_routed(capture, x) for x in args), **{k: _routed(capture, v) for k, v in kwargs.items()}
     )
+
+
+def _read(capture: Capture, container: Any, what: str, *, deep: bool) -> None:
+    """Guard the elements of a container. deep: those of the containers in it too."""
+    known: set[int] = set()
+    pending = [container]
+    while pending:
+        container = pending.pop()
+        if id(container) not in known:
+            known.add(id(container))
+            capture.read_all(container, what)
+            if deep:
+                pending += [x for x in contents(container) if isinstance(x, CONTAINERS)]
 
 
 def _routed(capture: Capture, x: Any) -> Any:

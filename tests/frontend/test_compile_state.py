@@ -180,6 +180,29 @@ def list_in_partial() -> Case:
     return lambda x: scaled(x), lambda: by.append(by.pop() + 3)
 
 
+NESTED: dict[str, Callable[[Any], Any]] = {
+    "str": lambda nested: len(str(nested)),
+    "count": lambda nested: nested.count([2]),
+    "max": lambda nested: max(nested)[0],
+    "sum": lambda nested: len(sum(nested, [])),
+    "map": lambda nested: len("".join(map(str, nested))),
+    "in a fresh list": lambda nested: len(repr([nested])),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_change_in_a_nested_list_is_seen(name: str) -> None:
+    look = NESTED[name]
+    nested = [[2], [1]]
+    function = torch.compile(lambda x: x * look(nested))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.CaptureWarning)
+        for _ in range(3):
+            assert function(torch.tensor([1.0])).tolist() == [look(nested)]
+            nested[0].append(30)
+            nested[0][0] += 1
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_changed_state_is_seen(name: str) -> None:
     records = []
