@@ -118,6 +118,7 @@ class Program:
         recorder = self._recorder(fullgraph=self.fullgraph)
         capture = Capture(self._world, recorder)
         signature = Signature(capture, args, kwargs)
+        capture.note_argument_tensors(signature.tensors)
         try:
             with _dispatch.recording(recorder):
                 result = call_captured(capture, self.function, signature.args, signature.kwargs)

@@ -63,6 +63,7 @@ class Capture:
         self._scalars: dict[object, TracedScalar] = {}
         self._outside: dict[int, object] = {}
         self._arguments: dict[int, object] = {}
+        self._argument_tensors: dict[int, tuple[object, Expression]] = {}
         self._local: dict[int, object] = {}
         self._watched: dict[int, object] = {}
         if proving:
@@ -147,6 +148,8 @@ class Capture:
             if isinstance(value, self.world.tensor):
                 tensor: Any = value
                 self.tensors.setdefault(id(value), (tensor, tensor._type, tensor.requires_grad))
+                if id(value) in self._argument_tensors:
+                    self.same_object(value, value, constant=True)
             elif self.world.stateful(value):
                 self.watch(value)
         return value
@@ -161,6 +164,35 @@ class Capture:
             if isinstance(value, CONTAINERS):
                 self.note_argument(value)
                 self.note_arguments(value.values() if isinstance(value, dict) else value)
+
+    def note_argument_tensors(self, tensors: Iterable[tuple[Any, str]]) -> None:
+        """Remember the tensors among the arguments, with the expressions that find them."""
+        for tensor, path in tensors:
+            self._argument_tensors[id(tensor)] = (tensor, Expression(path))
+            if id(tensor) in self.tensors:  # of a module that is an argument too
+                self.same_object(tensor, tensor, constant=True)
+
+    def same_object(self, x: Any, y: Any, *, constant: bool = False) -> None:
+        """Guard that two tensors still are one object, or two, as far as the arguments decide on that.
+        constant: y is not read as an argument."""
+        for seen in self.recorder.observed.values():
+            if seen.before is not None and (seen.before is x or seen.before is y):
+                self.block(f"it is asked whether a tensor is the {seen.attribute} of another")
+                return
+        known = self._argument_tensors
+        if id(x) not in known:
+            x, y = y, x
+        if id(x) not in known:
+            return
+        read = known[id(x)][1].template
+        what = f"{read} is {'the same' if x is y else 'another'} tensor"
+        sign = "is" if x is y else "is not"
+        if id(y) in known and not constant:
+            other = known[id(y)][1].template
+            if other != read:
+                self.guard(("same", read, other), Guard(Expression(f"{read} {sign} {other}"), what))
+        elif id(y) in self.tensors:
+            self.guard(("same", read, id(y)), Guard(Expression(f"{read} {sign} {{0}}", (y,)), what))
 
     def watch(self, obj: Any) -> None:
         """Guard the state of a stateful object of ours."""
@@ -189,7 +221,7 @@ class Capture:
 
     def release(self) -> None:
         """Let go of the objects that were only kept to be told apart."""
-        for known in (self._local, self._outside, self._arguments):
+        for known in (self._local, self._outside, self._arguments, self._argument_tensors):
             known.clear()
 
     def was_read(self, obj: object) -> bool:

@@ -86,6 +86,8 @@ class Hooks:
         if not capture.proving:
             value = getattr(obj, name)
             return capture.note(value) if capture.is_outside(obj) else value
+        if name == "_version" and isinstance(obj, capture.world.tensor):
+            capture.block("the version of a tensor is read, which each write to it changes")
         return read_attribute(capture, obj, name)
 
     def item(self, obj: Any, key: Any) -> Any:
@@ -185,6 +187,11 @@ class Hooks:
         return x if self.truth(x) else later()
 
     def same(self, x: Any, y: Any, positive: bool) -> bool:
+        capture = current()
+        if capture is not None and capture.proving:
+            tensor: Any = capture.world.tensor
+            if isinstance(x, tensor) and isinstance(y, tensor):
+                capture.same_object(x, y)
         return (x is y) is positive
 
     def contains(self, item: Any, container: Any) -> bool:

@@ -451,7 +451,9 @@ def test_a_result_shares_the_memory_of_an_array() -> None:
             assert array.tolist() == [i + 2] * 2
 
 
-@pytest.mark.parametrize("other", [3, True, torch.tensor([5.0, 6.0]), torch.tensor(2, dtype=torch.int64), 4.0])
+@pytest.mark.parametrize(
+    "other", [3, True, torch.tensor([5.0, 6.0]), torch.tensor(2, dtype=torch.int64), 4.0]
+)
 def test_a_float_becomes_another_type(other: Any) -> None:
     config, items = types.SimpleNamespace(a=2.0), [2.0]
     by_attribute = torch.compile(lambda x: (x * config.a, config.a))
@@ -500,3 +502,46 @@ def test_grads_are_swapped() -> None:
         v.grad, w.grad = one, two
         compiled()
         assert v.grad is two and w.grad is one
+
+
+def test_whether_an_argument_is_a_certain_tensor() -> None:
+    w, x, y = torch.ones(2) * 5, torch.ones(2) * 3, torch.ones(2) * 4
+    calls = ((w,), (x,), (y,), (w,))
+    compiled = agree(lambda x: (x * 1, x is w), *calls)
+    assert compiled.captures == 2
+    agree(lambda x: (x * 1, x is not w), *calls[1:])
+    agree(lambda x: x * w, *calls)
+    agree(lambda x: (x * 1, w), *calls)
+
+
+def test_whether_two_arguments_are_one_tensor() -> None:
+    x, y = torch.ones(2), torch.ones(2) * 2
+    calls = ((x, y), (x, x), (y, x), (y, y))
+    agree(lambda x, y: (x * y, x is y), *calls)
+    agree(lambda x, y: (x * y, x is not y), *calls[::-1])
+    agree(lambda x, many: (x * 1, many[0] is x), (x, [y]), (x, [x]), (y, [x]))
+
+
+def test_whether_a_grad_is_a_certain_tensor() -> None:
+    w, other = torch.ones(2, requires_grad=True), torch.zeros(2)
+    compiled = torch.compile(lambda: w.grad is other)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for grad in (other, torch.ones(2), None, other):
+            w.grad = grad
+            assert compiled() is (grad is other)
+
+
+def test_the_version_of_a_tensor() -> None:
+    x = torch.ones(2)
+    compiled = torch.compile(lambda x: (x * 1, x._version))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(4):
+            assert compiled(x)[1] == x._version
+            x.add_(1)
+
+
+def test_an_argument_that_is_a_parameter_of_another() -> None:
+    module, other = torch.nn.Linear(2, 2).requires_grad_(False), torch.nn.Parameter(torch.ones(2, 2), False)
+    agree(lambda m, x: x * m.weight, (module, module.weight), (module, other), (module, module.weight))
