@@ -344,9 +344,14 @@ class CompiledFunction:
         return f"<compiled {self.program.function!r}>"
 
     def ir(self, stage: str = "captured", specialization: int = -1) -> str:
-        """The program as text: captured, optimized, kernels, plan, llvm or asm. Raises ValueError."""
+        """The program as text: captured, optimized, kernels, plan, llvm or asm.
+
+        Raises ValueError for another stage, RuntimeError if there has been no call to compile for.
+        """
         if stage not in STAGES:
             raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
+        if not self.program.captures:
+            raise RuntimeError(f"{self.program.name} has not been called: a call is what it is compiled for")
         return "\n".join(graph.text(stage) for graph in self.program.graphs(specialization))
 
     @property

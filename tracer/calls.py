@@ -242,7 +242,7 @@ def _container_method(capture: Capture, function: Any, owner: Any, args: Args, k
         return function(*args, **kwargs)
     if isinstance(owner, CONTAINERS):
         deep = function.__name__ in _COMPARING
-        _read(capture, owner, f"a {type(owner).__name__} holds the same", deep=deep)
+        read_containers(capture, owner, f"a {type(owner).__name__} holds the same", deep=deep)
     return _pure(capture, function, args, kwargs)
 
 
@@ -258,7 +258,7 @@ def _pure(capture: Capture, function: Any, args: Args, kwargs: Kwargs) -> Any:
     for x in (*args, *kwargs.values()):
         if isinstance(x, CONTAINERS):
             what = f"a container that is passed to {function.__name__} holds the same"
-            _read(capture, x, what, deep=function not in _SHALLOW)
+            read_containers(capture, x, what, deep=function not in _SHALLOW)
         elif not isinstance(x, _CALLABLES):
             inert(capture, x, function.__name__)
     return function(
@@ -266,7 +266,7 @@ def _pure(capture: Capture, function: Any, args: Args, kwargs: Kwargs) -> Any:
     )
 
 
-def _read(capture: Capture, container: Any, what: str, *, deep: bool) -> None:
+def read_containers(capture: Capture, container: Any, what: str, *, deep: bool) -> None:
     """Guard the elements of a container. deep: those of the containers in it too."""
     known: set[int] = set()
     pending = [container]

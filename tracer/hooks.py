@@ -199,7 +199,8 @@ class Hooks:
         if capture is not None and capture.proving:
             calls.inert(capture, container, "in")
             if isinstance(container, CONTAINERS):
-                capture.read_all(container, "a container that is searched holds the same")
+                why = "a container that is searched holds the same"
+                calls.read_containers(capture, container, why, deep=True)
             if not isinstance(item, capture.world.tensor):
                 calls.inert(capture, item, "in")
         return item in container
@@ -270,7 +271,8 @@ def _operate(function: Callable[..., Any], name: str, *operands: Any) -> Any:
     if capture is not None and capture.proving:
         for x in operands:
             if isinstance(x, CONTAINERS):
-                capture.read_all(x, f"a container that is an operand of {name} holds the same")
+                why = f"a container that is an operand of {name} holds the same"
+                calls.read_containers(capture, x, why, deep=True)
         strange = [x for x in operands if type(x) not in _INERT and not calls.is_ours_or_plain(capture, x)]
         if strange:
             return calls.user_operator(capture, function, name, operands, strange[0])

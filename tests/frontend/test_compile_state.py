@@ -186,6 +186,9 @@ NESTED: dict[str, Callable[[Any], Any]] = {
     "max": lambda nested: max(nested)[0],
     "sum": lambda nested: len(sum(nested, [])),
     "map": lambda nested: len("".join(map(str, nested))),
+    "equal": lambda nested: 2 if nested == [[2], [1]] else 3,
+    "in": lambda nested: 2 if [2] in nested else 3,
+    "percent": lambda nested: len("%s" % nested),
     "in a fresh list": lambda nested: len(repr([nested])),
 }
 
