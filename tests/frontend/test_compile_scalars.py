@@ -72,7 +72,7 @@ PINNED: dict[str, Callable[..., Any]] = {
     "sorted": lambda x, a: x * sorted([a, 0.3])[0],
     "in": lambda x, a: x * (a in (0.25, 0.5)),
     "key": lambda x, a: {a: x}[a],
-    "texts": lambda x, a: f"{a} {a:.2f} {a!r} " + "%s" % a + str(a),  # noqa: UP031
+    "texts": lambda x, a: f"{a} {a:.2f} {a!r} " + "%s" % a + str(a),
     "truth": lambda x, a: x if a else -x,
     "chain": lambda x, a: x if 0 < a < 0.4 else -x,
     "floor": lambda x, a: x * math.floor(a * 10) + math.isnan(a),
