@@ -1,17 +1,40 @@
-"""What the machine can do at most: multiply-add throughput of one core, measured beside the workloads."""
+"""What the machine can do at most, measured beside the workloads: multiply-adds, bytes to and from memory."""
 
 from __future__ import annotations
 
 import ctypes
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 #: Independent chains of multiply-adds: enough to hide their latency on any current core.
 CHAINS = 20
 STEPS = 200_000
+#: Bytes of each array that is streamed: well past any L3.
+STREAMED = 128 << 20
+TAKES = 8
 
 
-def _program(lanes: int) -> str:
-    """LLVM IR of `void peak(i64 n)`: n rounds of CHAINS multiply-adds of so many float32 lanes."""
+@dataclass(frozen=True)
+class Limits:
+    """Per second, by as many threads as were asked for: float32 operations in multiply-adds; bytes read;
+    bytes read and written by a copy with streaming stores."""
+
+    flops: float
+    read: float
+    copy: float
+
+    def seconds(self, flops: float, bytes: float) -> float:
+        """The least time in which so much can be computed and moved; 0 if neither is known."""
+        return max(flops / self.flops, bytes / max(self.read, self.copy))
+
+    def as_json(self) -> dict[str, float]:
+        return {"flops_per_s": self.flops, "read_bytes_per_s": self.read, "copy_bytes_per_s": self.copy}
+
+
+def _multiply_adds(lanes: int) -> str:
+    """LLVM IR of `void peak(ptr, i64 n)`: n rounds of CHAINS multiply-adds of so many float32 lanes."""
     vector = f"<{lanes} x float>"
     start = [f"  %c{i} = phi {vector} [ zeroinitializer, %entry ], [ %d{i}, %loop ]" for i in range(CHAINS)]
     step = [
@@ -23,7 +46,7 @@ def _program(lanes: int) -> str:
     return "\n".join(
         [
             f"declare {vector} @llvm.fma.v{lanes}f32({vector}, {vector}, {vector})",
-            "define void @peak(i64 %n, ptr %out) {",
+            "define void @peak(ptr %out, ptr %unused, i64 %n) {",
             "entry:",
             f"  %v = load {vector}, ptr %out, align 4",
             "  br label %loop",
@@ -43,15 +66,100 @@ def _program(lanes: int) -> str:
     )
 
 
-def fma_peak(lanes: int) -> float:
-    """Operations a second of one core, with vectors of so many float32 lanes (8: AVX2, 16: AVX-512)."""
+#: Four cache lines a round: `read` adds them up, `copy` stores them past the caches.
+_STREAMS = """
+define void @read(ptr %x, ptr %y, i64 %n) {
+entry:
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %j, %loop ]
+  %s0 = phi <16 x i32> [ zeroinitializer, %entry ], [ %t0, %loop ]
+  %s1 = phi <16 x i32> [ zeroinitializer, %entry ], [ %t1, %loop ]
+  %s2 = phi <16 x i32> [ zeroinitializer, %entry ], [ %t2, %loop ]
+  %s3 = phi <16 x i32> [ zeroinitializer, %entry ], [ %t3, %loop ]
+{loads}
+  %t0 = add <16 x i32> %s0, %v0
+  %t1 = add <16 x i32> %s1, %v1
+  %t2 = add <16 x i32> %s2, %v2
+  %t3 = add <16 x i32> %s3, %v3
+  %j = add i64 %i, 256
+  %more = icmp slt i64 %j, %n
+  br i1 %more, label %loop, label %done
+done:
+  %u0 = add <16 x i32> %t0, %t1
+  %u1 = add <16 x i32> %t2, %t3
+  %u2 = add <16 x i32> %u0, %u1
+  store <16 x i32> %u2, ptr %y, align 64
+  ret void
+}
+define void @copy(ptr %x, ptr %y, i64 %n) {
+entry:
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %j, %loop ]
+{loads}
+{stores}
+  %j = add i64 %i, 256
+  %more = icmp slt i64 %j, %n
+  br i1 %more, label %loop, label %done
+done:
+  ret void
+}
+!0 = !{i32 1}
+"""
+
+
+def _streams() -> str:
+    loads, stores = [], []
+    for k in range(4):
+        loads += [f"  %o{k} = add i64 %i, {64 * k}", f"  %p{k} = getelementptr i8, ptr %x, i64 %o{k}"]
+        loads += [f"  %v{k} = load <16 x i32>, ptr %p{k}, align 64"]
+        stores += [f"  %q{k} = getelementptr i8, ptr %y, i64 %o{k}"]
+        stores += [f"  store <16 x i32> %v{k}, ptr %q{k}, align 64, !nontemporal !0"]
+    return _STREAMS.replace("{loads}", "\n".join(loads)).replace("{stores}", "\n".join(stores))
+
+
+Loop = Callable[[int, int, int], None]
+
+
+def _compiled(text: str, names: list[str]) -> list[Loop]:
     from vitrify.runtime.jit import load
 
-    peak = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_void_p)(load(_program(lanes), ["peak"])["peak"])
-    room = (ctypes.c_float * 64)()
-    best = float("inf")
-    for _ in range(10):
-        start = time.perf_counter()
-        peak(STEPS, ctypes.addressof(room))
-        best = min(best, time.perf_counter() - start)
-    return 2.0 * lanes * CHAINS * STEPS / best
+    addresses = load(text, names)
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+    return [kind(addresses[name]) for name in names]
+
+
+def _best(loop: Loop, arguments: list[tuple[int, int, int]]) -> float:
+    """The shortest time in which as many threads as there are argument tuples run the loop."""
+    times = []
+    with ThreadPoolExecutor(len(arguments)) as pool:
+        for _ in range(TAKES):
+            start = time.perf_counter()
+            list(pool.map(lambda a: loop(*a), arguments))
+            times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def fma_peak(lanes: int, threads: int = 1) -> float:
+    """Operations a second with vectors of so many float32 lanes (8: AVX2, 16: AVX-512)."""
+    (peak,) = _compiled(_multiply_adds(lanes), ["peak"])
+    rooms = [(ctypes.c_float * 64)() for _ in range(threads)]
+    best = _best(peak, [(ctypes.addressof(room), 0, STEPS) for room in rooms])
+    return 2.0 * lanes * CHAINS * STEPS * threads / best
+
+
+def measure(threads: int) -> Limits:
+    """The limits of this machine for so many threads, each on memory of its own."""
+    import numpy as np
+
+    read, copy = _compiled(_streams(), ["read", "copy"])
+    share = STREAMED // threads // 4096 * 4096
+    arrays = [np.ones(2 * share + 64, np.uint8) for _ in range(threads)]
+    starts = [-(-a.ctypes.data // 64) * 64 for a in arrays]
+    places = [(x, x + share, share) for x in starts]
+    return Limits(
+        flops=max(fma_peak(lanes, threads) for lanes in (8, 16)),
+        read=share * threads / _best(read, places),
+        copy=2 * share * threads / _best(copy, places),
+    )

@@ -16,7 +16,7 @@ Run = Callable[[], object]
 
 @dataclass
 class Timing:
-    """Samples of one contestant, seconds per call."""
+    """Samples of one contestant: seconds per call, or bytes."""
 
     samples: list[float] = field(default_factory=list)
 
@@ -31,7 +31,7 @@ class Timing:
         return (quarters[2] - quarters[0]) / self.median
 
     def as_json(self) -> dict[str, float]:
-        return {"median_s": self.median, "min_s": min(self.samples), "spread": self.spread}
+        return {"median": self.median, "min": min(self.samples), "spread": self.spread}
 
 
 def calls_per_sample(run: Run, sample_s: float) -> int:

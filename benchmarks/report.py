@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .limits import Limits
 from .measure import Timing
 
 #: The contestant that the others are compared with.
@@ -17,12 +18,24 @@ OURS = "vitrify"
 
 @dataclass
 class Result:
-    """One workload: timings by contestant, and what went wrong with those that could not run."""
+    """One workload: timings by contestant, and what went wrong with those that could not run.
+
+    flops, bytes: what a call has to compute and to move, where that is its limit. unit: of the samples,
+    `s` or `B`.
+    """
 
     name: str
     timings: Mapping[str, Timing]
     missing: Mapping[str, str]
     flops: float = 0.0
+    bytes: float = 0.0
+    unit: str = "s"
+
+    @property
+    def advantage(self) -> float | None:
+        """How many times our median the best peer takes; None without a peer."""
+        peers = [t.median for name, t in self.timings.items() if not name.startswith(OURS)]
+        return min(peers) / self.timings[OURS].median if peers and OURS in self.timings else None
 
 
 def seconds(value: float) -> str:
@@ -33,22 +46,35 @@ def seconds(value: float) -> str:
     return f"{value * 1e9:.3g} ns"
 
 
-def table(results: Sequence[Result], peak: float = 0.0) -> str:
+def amount(value: float, unit: str) -> str:
+    return f"{value / 1e6:.1f} MB" if unit == "B" else seconds(value)
+
+
+def table(results: Sequence[Result], limits: Limits | None = None) -> str:
     """One line a contestant: median, spread, how many times our median it takes, and, where the workload's
-    operations are known, their rate and its share of `peak` (operations a second)."""
+    operations or bytes are known, their rate and how much of what the machine can do that is."""
     lines = []
     for result in results:
-        lines.append(result.name)
+        advantage = result.advantage
+        lines.append(f"{result.name}   [{advantage:.2f}x the best peer]" if advantage else result.name)
         ours = result.timings.get(OURS)
         for name, timing in sorted(result.timings.items(), key=lambda item: item[1].median):
             ratio = f"{timing.median / ours.median:6.2f}x" if ours else ""
-            done = result.flops / timing.median
-            rate = f"{done / 1e9:8.1f} GFLOP/s" if done else ""
-            rate += f"{done / peak:5.0%} of the limit" if done and peak else ""
             spread = f"+-{timing.spread / 2:4.0%}"
-            lines.append(f"  {name:28s}{seconds(timing.median):>10s} {spread:>7s} {ratio:>8s}{rate}")
-        lines += [f"  {name:28s}{why:>10s}" for name, why in result.missing.items()]
+            value = amount(timing.median, result.unit)
+            lines.append(
+                f"  {name:40s}{value:>10s} {spread:>7s} {ratio:>8s}{_rate(result, timing.median, limits)}"
+            )
+        lines += [f"  {name:40s}{why}" for name, why in result.missing.items()]
     return "\n".join(lines)
+
+
+def _rate(result: Result, seconds: float, limits: Limits | None) -> str:
+    rate = f"{result.flops / seconds / 1e9:8.1f} GFLOP/s" if result.flops else ""
+    rate += f"{result.bytes / seconds / 1e9:8.1f} GB/s" if result.bytes else ""
+    if limits and rate:
+        rate += f"{limits.seconds(result.flops, result.bytes) / seconds:5.0%} of the limit"
+    return rate
 
 
 def machine() -> dict[str, object]:
@@ -68,17 +94,20 @@ def machine() -> dict[str, object]:
     }
 
 
-def save(path: Path, results: Sequence[Result], threads: int, peaks: Mapping[int, float]) -> None:
-    """Write all results as JSON. peaks: operations a second of one core by vector length."""
+def save(path: Path, results: Sequence[Result], threads: int, limits: Limits) -> None:
+    """Write all results as JSON."""
     payload = {
         "machine": machine(),
         "threads": threads,
-        "fma_peak_flops": {str(lanes): peak for lanes, peak in peaks.items()},
+        "limits": limits.as_json(),
         "workloads": {
             r.name: {
                 "timings": {name: t.as_json() for name, t in r.timings.items()},
                 "missing": dict(r.missing),
                 "flops": r.flops,
+                "bytes": r.bytes,
+                "unit": r.unit,
+                "advantage": r.advantage,
             }
             for r in results
         },

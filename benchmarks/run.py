@@ -1,12 +1,14 @@
-"""Run the benchmarks: `python benchmarks/run.py [--only NAME ...] [--threads 1] [--rounds 15] [--json FILE]`.
+"""Run the benchmarks: `python benchmarks/run.py [--only TEXT ...] [--threads 1] [--json FILE] [--plot FILE]`.
 
 Every workload is run by vitrify and by each peer that is installed (`pip install ".[peers]"`), in turns, in
-one process; the table gives medians, half the interquartile range, and each median over ours.
+one process; the table gives medians, half the interquartile range, each median over ours, and the share of
+what the machine can do at most, measured in the same run. See docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -25,7 +27,11 @@ def arguments() -> argparse.Namespace:
         "--peers", nargs="*", help="contestants whose name contains one of these (default all)"
     )
     parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--plot", type=Path, help="also draw the ratios here (needs matplotlib)")
     parser.add_argument("--list", action="store_true", help="list the workloads and stop")
+    parser.add_argument(
+        "--plain-heap", action="store_true", help="leave the C library's heap as it is (see keep_heap)"
+    )
     return parser.parse_args()
 
 
@@ -40,10 +46,25 @@ def pin(threads: int) -> None:
         os.sched_setaffinity(0, cores[-threads:])
 
 
+def keep_heap() -> None:
+    """Tell glibc never to give memory back to the kernel: the best that a user of the peers can do.
+
+    They take fresh pages for each large result otherwise, which costs them several times the work itself
+    (mallopt(3): M_MMAP_MAX 0, M_TRIM_THRESHOLD and M_TOP_PAD large).
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 64 << 20)):
+            library.mallopt(parameter, value)
+
+
 def main() -> None:
     options = arguments()
     pin(options.threads)
-    from benchmarks.limits import fma_peak
+    if not options.plain_heap:
+        keep_heap()
+    from benchmarks import limits
+    from benchmarks.plot import plot
     from benchmarks.report import save, table
     from benchmarks.workloads import WORKLOADS
 
@@ -51,15 +72,19 @@ def main() -> None:
     if options.list or not chosen:
         print("\n".join(w.name for w in WORKLOADS))
         return
-    peaks = {lanes: fma_peak(lanes) for lanes in (8, 16)}
-    for lanes, peak in peaks.items():
-        print(f"limit: {peak / 1e9:.1f} GFLOP/s a core, float32 multiply-add in vectors of {lanes}")
+    limit = limits.measure(options.threads)
+    print(
+        f"limits, {options.threads} thread(s): {limit.flops / 1e9:.1f} GFLOP/s float32 multiply-add, "
+        f"{limit.read / 1e9:.1f} GB/s read, {limit.copy / 1e9:.1f} GB/s copied"
+    )
     results = []
     for workload in chosen:
         results.append(workload.run(rounds=options.rounds, threads=options.threads, peers=options.peers))
-        print(table(results[-1:], max(peaks.values()) * options.threads), flush=True)
+        print(table(results[-1:], limit), flush=True)
     if options.json:
-        save(options.json, results, options.threads, peaks)
+        save(options.json, results, options.threads, limit)
+    if options.plot:
+        plot(options.plot, results, f"vitrify beside its best peer, {options.threads} thread(s)")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
 """The workloads, each a set of contestants doing the same work."""
 
 from .calls import CALL_OVERHEAD, EAGER_ADD
-from .startup import IMPORT, STARTUP
-from .training import CNN_64, MLP_64, MLP_512
+from .inference import INFERENCE
+from .pointwise import POINTWISE
+from .products import PRODUCTS
+from .rows import ROWS
+from .startup import STARTUP
+from .training import TRAINING
 
-WORKLOADS = (MLP_64, MLP_512, CNN_64, CALL_OVERHEAD, EAGER_ADD, *STARTUP, IMPORT)
+WORKLOADS = (*POINTWISE, *ROWS, *PRODUCTS, *TRAINING, *INFERENCE, CALL_OVERHEAD, EAGER_ADD, *STARTUP)

@@ -1,9 +1,10 @@
-"""From nothing to the first result, each time in a fresh process.
+"""From nothing to the first result, and the memory it takes, each time in a fresh process.
 
 `first call`: the clock starts when model, optimizer and data exist and stops when the first compiled
 training step has returned its loss: capture, all passes, code generation, linking and the step itself.
-`cold` has an empty cache directory, `warm` one that a process before it has filled. `import` is the whole
-life of `python -c "import ..."`.
+`cold` has an empty cache directory, `warm` one that a process before it has filled. `memory` is the largest
+resident set of a process that makes a few steps, with a filled cache: compilers' own processes don't count.
+`import` is the whole life of `python -c "import ..."`.
 """
 
 from __future__ import annotations
@@ -23,20 +24,29 @@ from ..report import OURS, Result
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAM = """
-import sys, time
+import resource, sys, time
 sys.path.insert(0, {root!r})
-from benchmarks.workloads import training
-run = {make}
+from benchmarks.workloads import WORKLOADS
+(workload,) = [w for w in WORKLOADS if w.name == {workload!r}]
+run = workload.contestants[{contestant!r}]({threads})
 start = time.perf_counter()
 run()
-print(time.perf_counter() - start)
+first = time.perf_counter() - start
+for _ in range({steps}):
+    run()
+print(first, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
-MLP = "(64, 784)"
+STEPS = {
+    "MLP": "step: MLP 784-512-256-10, Adam, batch 64",
+    "CNN": "step: CNN of the example, momentum, batch 64",
+    "LSTM": "step: LSTM",
+    "GPT": "step: GPT 4 layers, 128 wide, AdamW, batch 12 x 64",
+}
 CONTESTANTS = {
-    "vitrify": ("vitrify", f"training._vitrify(training._mlp, {MLP}, False, 1)"),
-    "torch eager": ("torch", f"training._torch(training._mlp, {MLP}, 'eager', False, 1)"),
-    "torch.compile model": ("torch", f"training._torch(training._mlp, {MLP}, 'model', True, 1)"),
-    "jax.jit": ("jax", f"training._jax_mlp({MLP}, 1)"),
+    OURS: "vitrify",
+    "torch eager, fused": "torch",
+    "torch.compile model, fused": "torch",
+    "jax.jit": "jax",
 }
 
 
@@ -62,30 +72,45 @@ def _installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
+def _wanted(name: str, peers: Sequence[str] | None) -> bool:
+    return peers is None or name == OURS or any(text in name for text in peers)
+
+
 @dataclass(frozen=True)
-class FirstCall:
-    """Time to the end of the first step, with an empty (cold) or a filled (warm) cache directory."""
+class FreshProcess:
+    """A training step by the full name of its workload, run in processes of its own. what: `first call` in
+    seconds or `memory` in bytes."""
 
     name: str
+    workload: str
+    what: str
     warm: bool
+    contestants: tuple[str, ...] = tuple(CONTESTANTS)
 
     def run(self, *, rounds: int, threads: int, peers: Sequence[str] | None = None) -> Result:
         timings, missing = {}, {}
-        for name, (package, make) in CONTESTANTS.items():
-            if peers is not None and name != OURS and not any(text in name for text in peers):
+        for name in self.contestants:
+            if not _wanted(name, peers):
                 continue
-            if not _installed(package):
-                missing[name] = f"not installed ({package})"
+            if not _installed(CONTESTANTS[name]):
+                missing[name] = f"not installed ({CONTESTANTS[name]})"
                 continue
-            timings[name] = Timing([self._sample(make) for _ in range(max(3, min(rounds, 5)))])
-        return Result(self.name, timings, missing)
+            print(f"{self.name}: {name} ...", end="\r", file=sys.stderr, flush=True)
+            samples = [self._sample(name, threads) for _ in range(3)]
+            timings[name] = Timing(samples)
+        print(" " * 99, end="\r", file=sys.stderr)
+        return Result(self.name, timings, missing, unit="B" if self.what == "memory" else "s")
 
-    def _sample(self, make: str) -> float:
-        program = PROGRAM.format(root=str(ROOT), make=make)
+    def _sample(self, contestant: str, threads: int) -> float:
+        program = PROGRAM.format(
+            root=str(ROOT), workload=self.workload, contestant=contestant, threads=threads,
+            steps=5 if self.what == "memory" else 0,
+        )  # fmt: skip
         with tempfile.TemporaryDirectory() as cache:
             if self.warm:
                 _process(program, Path(cache))
-            return float(_process(program, Path(cache))[1])
+            first, peak = _process(program, Path(cache))[1].split()
+        return float(peak if self.what == "memory" else first)
 
 
 @dataclass(frozen=True)
@@ -97,7 +122,7 @@ class Import:
     def run(self, *, rounds: int, threads: int, peers: Sequence[str] | None = None) -> Result:
         timings, missing = {}, {}
         for package in ("vitrify", "numpy", "torch", "jax"):
-            if peers is not None and package != OURS and package not in peers:
+            if not _wanted(package, peers):
                 continue
             if not _installed(package):
                 missing[package] = "not installed"
@@ -109,7 +134,11 @@ class Import:
 
 
 STARTUP = (
-    FirstCall("first call: MLP step, batch 64, cold cache", warm=False),
-    FirstCall("first call: MLP step, batch 64, warm cache", warm=True),
+    *(
+        FreshProcess(f"first call: {short} step, {state} cache", name, "first call", state == "warm")
+        for short, name in STEPS.items()
+        for state in ("cold", "warm")
+    ),
+    *(FreshProcess(f"memory: {short} step", name, "memory", True) for short, name in STEPS.items()),
+    Import("import, whole process"),
 )
-IMPORT = Import("import, whole process")

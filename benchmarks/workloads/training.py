@@ -1,188 +1,139 @@
-"""Whole training steps: forward, backward and Adam, on one fixed batch of random data.
+"""Whole training steps: forward, backward and the optimizer, on one fixed batch of random data.
 
-The models are those of examples/mnist.py. torch.compile is tried in two ways, on the model and on the whole
-step.
+Weights and data are the same for all contestants. torch.compile is tried around the model, around the whole
+step, and with the compiled optimizer; PyTorch's optimizers in their fused form too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ..measure import Run
+from .. import models
+from ..contestants import Maker, Variant, adopt, contestants, normal
+from . import jax_models
 from .workload import Workload
 
-MLP_SIZES = (784, 512, 256, 10)
-LEARNING_RATE = 1e-3
+#: An optimizer's name in `torch.optim` and its settings.
+Optimizer = tuple[str, Mapping[str, float]]
+ADAM: Optimizer = ("Adam", {"lr": 1e-3})
+ADAMW: Optimizer = ("AdamW", {"lr": 1e-3, "weight_decay": 0.01})
+MOMENTUM: Optimizer = ("SGD", {"lr": 1e-2, "momentum": 0.9})
+SGD: Optimizer = ("SGD", {"lr": 1e-2})
 
 
-def _batch(shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return rng.standard_normal(shape).astype(np.float32), rng.integers(0, 10, shape[0])
+@dataclass(frozen=True)
+class Task:
+    """What is trained: model(torch, **options), data() -> (inputs, targets), loss(torch, outputs, targets)."""
 
+    model: Callable[..., Any]
+    data: Callable[[], tuple[np.ndarray, np.ndarray]]
+    loss: Callable[[Any, Any, Any], Any]
+    optimizer: Optimizer
+    options: Mapping[str, Any] = field(default_factory=dict)
 
-def _mlp(nn: Any) -> Any:
-    a, b, c, d = MLP_SIZES
-    return nn.Sequential(nn.Linear(a, b), nn.ReLU(), nn.Linear(b, c), nn.ReLU(), nn.Linear(c, d))
-
-
-def _cnn(nn: Any) -> Any:
-    return nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(64 * 7 * 7, 128), nn.ReLU(), nn.Linear(128, 10),
-    )  # fmt: skip
-
-
-def _step(torch: Any, model: Any, **adam: bool) -> Callable[[Any, Any], Any]:
-    """The training step, the same Python for vitrify and torch."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, **adam)
-    loss_of = torch.nn.CrossEntropyLoss()
-
-    def step(x: Any, y: Any) -> Any:
-        optimizer.zero_grad()
-        loss = loss_of(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    return step
-
-
-def _vitrify(build: Callable[[Any], Any], shape: Sequence[int], eager: bool, threads: int) -> Run:
-    import vitrify
-
-    vitrify.manual_seed(0)
-    step = _step(vitrify, build(vitrify.nn))
-    if not eager:
-        step = vitrify.compile(step)
-    images, labels = map(vitrify.from_numpy, _batch(shape))
-    return lambda: step(images, labels)
-
-
-def _torch(build: Callable[[Any], Any], shape: Sequence[int], mode: str, fused: bool, threads: int) -> Run:
-    import torch
-
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    model = build(torch.nn)
-    step = _step(
-        torch, torch.compile(model) if mode == "model" else model, **({"fused": True} if fused else {})
-    )
-    if mode == "step":
-        step = torch.compile(step)
-    images, labels = map(torch.from_numpy, _batch(shape))
-    return lambda: step(images, labels)
-
-
-def _jax_mlp(shape: Sequence[int], threads: int) -> Run:
-    import jax
-    import jax.numpy as jnp
-
-    keys = jax.random.split(jax.random.PRNGKey(0), len(MLP_SIZES) - 1)
-    params = [
-        (jax.random.normal(k, (m, n)) * m**-0.5, jnp.zeros(n))
-        for k, m, n in zip(keys, MLP_SIZES[:-1], MLP_SIZES[1:], strict=True)
-    ]
-
-    def logits(params: Any, x: Any) -> Any:
-        for w, b in params[:-1]:
-            x = jax.nn.relu(x @ w + b)
-        w, b = params[-1]
-        return x @ w + b
-
-    return _jax_adam(params, logits, shape)
-
-
-def _jax_cnn(shape: Sequence[int], threads: int) -> Run:
-    import jax
-    import jax.numpy as jnp
-
-    sizes = {"c1": (32, 1, 3, 3), "c2": (64, 32, 3, 3), "f1": (64 * 7 * 7, 128), "f2": (128, 10)}
-    keys = jax.random.split(jax.random.PRNGKey(0), len(sizes))
-    params = {n: jax.random.normal(k, s) * 0.05 for k, (n, s) in zip(keys, sizes.items(), strict=True)}
-    params |= {
-        "b1": jnp.zeros((32, 1, 1)),
-        "b2": jnp.zeros((64, 1, 1)),
-        "b3": jnp.zeros(128),
-        "b4": jnp.zeros(10),
-    }
-
-    def block(x: Any, w: Any, b: Any) -> Any:
-        x = jax.nn.relu(jax.lax.conv_general_dilated(x, w, (1, 1), "SAME") + b)
-        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 1, 2, 2), (1, 1, 2, 2), "VALID")
-
-    def logits(p: Any, x: Any) -> Any:
-        x = block(block(x, p["c1"], p["b1"]), p["c2"], p["b2"]).reshape(x.shape[0], -1)
-        return jax.nn.relu(x @ p["f1"] + p["b3"]) @ p["f2"] + p["b4"]
-
-    return _jax_adam(params, logits, shape)
-
-
-def _jax_adam(params: Any, logits: Callable[[Any, Any], Any], shape: Sequence[int]) -> Run:
-    """A jitted Adam step with donated state, written out so that no optimizer library is needed."""
-    import jax
-    import jax.numpy as jnp
-
-    images, labels = map(jnp.asarray, _batch(shape))
-
-    def loss_of(params: Any, x: Any, y: Any) -> Any:
-        return -jnp.take_along_axis(jax.nn.log_softmax(logits(params, x)), y[:, None], 1).mean()
-
-    @partial(jax.jit, donate_argnums=0)
-    def step(state: Any, x: Any, y: Any) -> Any:
-        params, m, v, t = state
-        loss, grads = jax.value_and_grad(loss_of)(params, x, y)
-        t = t + 1
-        m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, grads)
-        v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, grads)
-        scale = LEARNING_RATE / (1 - 0.9**t)
-        params = jax.tree.map(
-            lambda p, m, v: p - scale * m / (jnp.sqrt(v / (1 - 0.999**t)) + 1e-8), params, m, v
+    def program(
+        self, torch: Any, *, compile_model: bool = False, fused: bool = False, channels_last: bool = False,
+        **options: Any,
+    ) -> tuple[Callable[..., Any], tuple[Any, ...]]:  # fmt: skip
+        """The training step, the same Python for vitrify and PyTorch; its result is the loss."""
+        model = adopt(torch, self.model(torch, **self.options, **options))
+        inputs, targets = map(torch.from_numpy, self.data())
+        if channels_last:
+            model, inputs = (x.to(memory_format=torch.channels_last) for x in (model, inputs))
+        name, settings = self.optimizer
+        optimizer = getattr(torch.optim, name)(
+            model.parameters(), **settings, **({"fused": True} if fused else {})
         )
-        return (params, m, v, t), loss
+        forward = torch.compile(model) if compile_model else model
 
-    state = (
-        params,
-        jax.tree.map(jnp.zeros_like, params),
-        jax.tree.map(jnp.zeros_like, params),
-        jnp.float32(0),
-    )
+        def step(inputs: Any, targets: Any) -> Any:
+            optimizer.zero_grad()
+            loss = self.loss(torch, forward(inputs), targets)
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
 
-    def run() -> object:
-        nonlocal state
-        state, loss = step(state, images, labels)
-        return loss.block_until_ready()
-
-    return run
+        return step, (inputs, targets)
 
 
-def _workload(
-    name: str, build: Callable[[Any], Any], jax_maker: Any, shape: Sequence[int], flops: float
-) -> Workload:
-    torch = partial(partial, _torch, build, shape)
-    return Workload(
-        name,
-        {
-            "vitrify": partial(_vitrify, build, shape, False),
-            "vitrify eager": partial(_vitrify, build, shape, True),
-            "torch eager": torch("eager", False),
-            "torch eager, fused Adam": torch("eager", True),
-            "torch.compile model": torch("model", True),
-            "torch.compile step": torch("step", False),
-            "jax.jit": partial(jax_maker, shape),
-        },
-        flops,
-        sample_s=0.05,
-    )
+def _cross_entropy(torch: Any, outputs: Any, targets: Any) -> Any:
+    return torch.nn.functional.cross_entropy(outputs.reshape(-1, outputs.shape[-1]), targets.reshape(-1))
+
+
+def _squared_error(torch: Any, outputs: Any, targets: Any) -> Any:
+    return torch.nn.functional.mse_loss(outputs, targets)
+
+
+def _images(*shape: int) -> tuple[np.ndarray, np.ndarray]:
+    return normal(*shape), np.random.default_rng(0).integers(0, 10, shape[0])
+
+
+def _tokens(batch: int) -> tuple[np.ndarray, np.ndarray]:
+    sizes = models.GPTSizes
+    text = np.random.default_rng(0).integers(0, sizes.vocabulary, (batch, sizes.context + 1))
+    return text[:, :-1].copy(), text[:, 1:].copy()
+
+
+def _line() -> tuple[np.ndarray, np.ndarray]:
+    x = np.array([[0.0], [1.0], [2.0], [3.0]], np.float32)
+    return x, 2 * x + 1
+
+
+def variants(*extra: str) -> dict[str, Variant]:
+    """PyTorch's variants of a training step, and `extra` options besides (channels_last, spelled_out)."""
+    made = {
+        "torch eager": Variant(),
+        "torch eager, fused": Variant({"fused": True}),
+        "torch.compile model, fused": Variant({"fused": True, "compile_model": True}),
+        "torch.compile step": Variant(compiled=True),
+    }
+    for option in extra:
+        words = option.replace("_", " ")
+        made[f"torch eager, fused, {words}"] = Variant({"fused": True, option: True})
+        made[f"torch.compile model, fused, {words}"] = Variant(
+            {"fused": True, "compile_model": True, option: True}
+        )
+    return made
+
+
+def _linear(torch: Any) -> Any:
+    return torch.nn.Linear(1, 1)
+
+
+LINREG_TASK = Task(_linear, _line, _squared_error, SGD)
+MLP_TASK = Task(models.mlp, partial(_images, 64, 784), _cross_entropy, ADAM)
+MLP_512_TASK = Task(models.mlp, partial(_images, 512, 784), _cross_entropy, ADAM)
+CNN_TASK = Task(models.cnn, partial(_images, 64, 1, 28, 28), _cross_entropy, MOMENTUM)
+GPT_TASK = Task(models.gpt, partial(_tokens, 12), _cross_entropy, ADAMW)
+
+
+def jax_step(task: Task, forward: Callable[..., Any], loss: Callable[..., Any]) -> Maker:
+    """The step in JAX, from the same weights: see `jax_models.training`."""
+
+    def make(threads: int) -> Callable[[], object]:
+        import vitrify
+
+        model = adopt(vitrify, task.model(vitrify, **task.options))
+        weights = [p.detach().numpy().copy() for p in model.parameters()]
+        return jax_models.training(weights, forward, loss, task.optimizer, task.data())
+
+    return make
+
+
+def _workload(name: str, task: Task, jax: Maker, flops: float, *extra: str) -> Workload:
+    made = contestants(task.program, variants(*extra), eager=True, jax_jit=jax)
+    return Workload(f"step: {name}", made, flops, sample_s=0.05)
 
 
 def _mlp_flops(batch: int) -> float:
     """Products of the forward pass, of both gradients, less the input's gradient of the first layer."""
-    layers = [m * n for m, n in zip(MLP_SIZES[:-1], MLP_SIZES[1:], strict=True)]
+    sizes = models.MLP_SIZES
+    layers = [m * n for m, n in zip(sizes[:-1], sizes[1:], strict=True)]
     return 2.0 * batch * (3 * sum(layers) - layers[0])
 
 
@@ -191,8 +142,30 @@ def _cnn_flops(batch: int) -> float:
     return 2.0 * batch * (2 * first + 3 * (second + 64 * 7 * 7 * 128 + 128 * 10))
 
 
-MLP_64 = _workload("step: MLP 784-512-256-10, Adam, batch 64", _mlp, _jax_mlp, (64, 784), _mlp_flops(64))
-MLP_512 = _workload("step: MLP 784-512-256-10, Adam, batch 512", _mlp, _jax_mlp, (512, 784), _mlp_flops(512))
-CNN_64 = _workload(
-    "step: CNN of the example, Adam, batch 64", _cnn, _jax_cnn, (64, 1, 28, 28), _cnn_flops(64)
+def _gpt_flops(batch: int) -> float:
+    sizes = models.GPTSizes
+    layer = 12 * sizes.width**2 + 2 * sizes.context * sizes.width
+    return 6.0 * batch * sizes.context * (sizes.layers * layer + sizes.vocabulary * sizes.width)
+
+
+_jax = jax_models
+LINREG = _workload(
+    "linear regression, 4 points, SGD", LINREG_TASK, jax_step(LINREG_TASK, _jax.mlp, _jax.squared_error), 0.0
 )
+MLP_64 = _workload(
+    "MLP 784-512-256-10, Adam, batch 64", MLP_TASK, jax_step(MLP_TASK, _jax.mlp, _jax.cross_entropy),
+    _mlp_flops(64),
+)  # fmt: skip
+MLP_512 = _workload(
+    "MLP 784-512-256-10, Adam, batch 512", MLP_512_TASK, jax_step(MLP_512_TASK, _jax.mlp, _jax.cross_entropy),
+    _mlp_flops(512),
+)  # fmt: skip
+CNN_64 = _workload(
+    "CNN of the example, momentum, batch 64", CNN_TASK, jax_step(CNN_TASK, _jax.cnn, _jax.cross_entropy),
+    _cnn_flops(64), "channels_last",
+)  # fmt: skip
+GPT_12 = _workload(
+    "GPT 4 layers, 128 wide, AdamW, batch 12 x 64", GPT_TASK,
+    jax_step(GPT_TASK, _jax.gpt, _jax.cross_entropy), _gpt_flops(12), "spelled_out",
+)  # fmt: skip
+TRAINING = (LINREG, MLP_64, MLP_512, CNN_64, GPT_12)

@@ -8,11 +8,19 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import vitrify
 
-from benchmarks.measure import Timing, calls_per_sample, race
+from benchmarks.limits import Limits, fma_peak, measure
+from benchmarks.measure import Run, Timing, calls_per_sample, race
+from benchmarks.plot import plot
 from benchmarks.report import Result, save, seconds, table
 from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads.inference import MLP_1
+from benchmarks.workloads.pointwise import POINTWISE
+from benchmarks.workloads.training import LINREG
+from benchmarks.workloads.workload import Workload, disagreement, numbers
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +44,7 @@ def test_median_and_spread() -> None:
     timing = Timing([1.0, 2.0, 3.0, 4.0, 100.0])
     assert timing.median == 3.0
     assert timing.spread > 0
-    assert timing.as_json()["min_s"] == 1.0
+    assert timing.as_json()["min"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -46,28 +54,82 @@ def test_durations(value: float, text: str) -> None:
     assert seconds(value) == text
 
 
+LIMITS = Limits(flops=40e9, read=10e9, copy=20e9)
+
+
 def test_table_and_json(tmp_path: Path) -> None:
     result = Result(
         "work", {"other": Timing([0.4, 0.4]), "vitrify": Timing([0.2, 0.2])}, {"third": "not installed"}, 2e9
     )
-    lines = table([result], peak=40e9).splitlines()
-    assert lines[0] == "work"
+    lines = table([result], LIMITS).splitlines()
+    assert lines[0] == "work   [2.00x the best peer]"
     assert lines[1].split()[:4] == ["vitrify", "200", "ms", "+-"]
     assert "1.00x" in lines[1]
     assert "10.0 GFLOP/s  25% of the limit" in lines[1]
     assert "2.00x" in lines[2]
     assert lines[3].split() == ["third", "not", "installed"]
-    save(tmp_path / "deep" / "results.json", [result], threads=1, peaks={8: 40e9})
+    save(tmp_path / "deep" / "results.json", [result], threads=1, limits=LIMITS)
     saved = json.loads((tmp_path / "deep" / "results.json").read_text())
     assert saved["threads"] == 1
-    assert saved["fma_peak_flops"] == {"8": 40e9}
-    assert saved["workloads"]["work"]["timings"]["vitrify"]["median_s"] == 0.2
+    assert saved["limits"]["flops_per_s"] == 40e9
+    assert saved["workloads"]["work"]["timings"]["vitrify"]["median"] == 0.2
+    assert saved["workloads"]["work"]["advantage"] == 2.0
 
 
-def test_the_limit_is_measured() -> None:
-    from benchmarks.limits import fma_peak
+def test_what_streams_is_compared_with_bandwidth() -> None:
+    result = Result("work", {"vitrify": Timing([0.2, 0.2])}, {}, bytes=2e9)
+    assert "10.0 GB/s  50% of the limit" in table([result], LIMITS)
+    assert result.advantage is None
 
+
+def test_memory_is_printed_in_bytes() -> None:
+    result = Result("work", {"vitrify": Timing([2e6, 2e6]), "torch": Timing([3e6, 3e6])}, {}, unit="B")
+    assert "2.0 MB" in table([result])
+
+
+def test_limits_are_measured() -> None:
     assert fma_peak(8) > 1e9  # no machine that runs this is slower
+    measured = measure(threads=2)
+    assert measured.read > 1e8 and measured.copy > 1e8
+    assert measured.seconds(measured.flops, 0.0) == pytest.approx(1.0)
+
+
+def test_results_are_compared() -> None:
+    ours = [np.array([1.0, 2.0])]
+    assert disagreement(ours, [np.array([1.0, 2.002])]) == pytest.approx(1e-3)
+    assert disagreement(ours, [np.array([[1.0, 2.0]])]) == float("inf")
+    x = vitrify.tensor([1.0], requires_grad=True)
+    assert [a.tolist() for a in numbers((x, [np.float32(2), None]))] == [[1.0], 2.0]
+
+
+def test_a_contestant_that_fails_or_disagrees_is_said_so() -> None:
+    def broken(threads: int) -> Run:
+        raise ValueError("no such thing")
+
+    makers = {
+        "vitrify": lambda _: lambda: np.ones(2),
+        "wrong": lambda _: lambda: np.zeros(2),
+        "broken": broken,
+    }
+    result = Workload("work", makers, sample_s=0.0).run(rounds=2, threads=1)
+    assert list(result.timings) == ["vitrify"]
+    assert result.missing == {
+        "wrong": "another result: off by 1.0e+00", "broken": "failed: ValueError: no such thing"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("workload", [LINREG, MLP_1, POINTWISE[0]], ids=lambda w: w.name)
+def test_vitrify_alone(workload: Workload) -> None:
+    result = workload.run(rounds=2, threads=1, peers=["vitrify eager"])
+    assert not result.missing
+    assert "vitrify" in result.timings
+
+
+def test_a_plot_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    result = Result("work", {"vitrify": Timing([0.2, 0.2]), "torch": Timing([0.3, 0.3])}, {})
+    plot(tmp_path / "plot.png", [result], "title")
+    assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_workloads_have_names_of_their_own() -> None:
@@ -94,4 +156,4 @@ def test_a_workload_from_the_command_line(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (workload,) = json.loads((tmp_path / "results.json").read_text())["workloads"].values()
     assert list(workload["timings"]) == ["vitrify"]
-    assert 0 < workload["timings"]["vitrify"]["median_s"] < 1
+    assert 0 < workload["timings"]["vitrify"]["median"] < 1
