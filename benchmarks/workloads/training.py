@@ -28,7 +28,7 @@ SGD: Optimizer = ("SGD", {"lr": 1e-2})
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained: model(torch, **options), data() -> (inputs, targets), loss(torch, outputs, targets)."""
+    """What is trained. model(torch, **options); data(): inputs, targets; loss(torch, outputs, targets)."""
 
     model: Callable[..., Any]
     data: Callable[[], tuple[np.ndarray, np.ndarray]]
@@ -36,11 +36,12 @@ class Task:
     optimizer: Optimizer
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def program(
+    def start(
         self, torch: Any, *, compile_model: bool = False, fused: bool = False, channels_last: bool = False,
         **options: Any,
-    ) -> tuple[Callable[..., Any], tuple[Any, ...]]:  # fmt: skip
-        """The training step, the same Python for vitrify and PyTorch; its result is the loss."""
+    ) -> tuple[Any, Callable[..., Any], tuple[Any, ...]]:  # fmt: skip
+        """The model, its training step, which gives the loss, and the step's arguments: the same Python for
+        vitrify and PyTorch."""
         model = adopt(torch, self.model(torch, **self.options, **options))
         inputs, targets = map(torch.from_numpy, self.data())
         if channels_last:
@@ -58,7 +59,11 @@ class Task:
             optimizer.step()
             return loss.detach()
 
-        return step, (inputs, targets)
+        return model, step, (inputs, targets)
+
+    def program(self, torch: Any, **options: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """The training step and its arguments."""
+        return self.start(torch, **options)[1:]
 
 
 def _cross_entropy(torch: Any, outputs: Any, targets: Any) -> Any:

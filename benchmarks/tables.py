@@ -1,0 +1,182 @@
+"""Generates codegen/vmath_tables.py: the piecewise polynomials of the float32 activations.
+
+    python benchmarks/tables.py > codegen/vmath_tables.py
+
+Each function is cut into 32 intervals. In one of them f(c + t) = c0 + t (c1 + t c2 + ...), where the centre c
+is a float for which f(c) and f'(c) are almost exactly floats (Gal 1986), so that c0 and c1 carry no error;
+the other coefficients are a weighted least-squares fit. Needs mpmath.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mpmath
+import numpy as np
+
+mpmath.mp.dps = 40
+COUNT = 32
+#: Degree of the polynomial through which a function is evaluated in extended precision.
+FINE = 22
+#: Share of an interval in which its centre is looked for, and how many floats are tried.
+PLAY, TRIED = 0.08, 60_000
+
+Function = Callable[[mpmath.mpf], mpmath.mpf]
+
+
+@dataclass(frozen=True)
+class Piecewise:
+    """edges: interval i is edges[i]..edges[i + 1]; slots: its place in the table. linear: what is added
+    to the first interval's polynomial, times x, in place of a centre; None if that is like the others."""
+
+    name: str
+    function: Function
+    edges: list[float]
+    slots: list[int]
+    degree: int
+    linear: float | None = None
+
+
+def _normal_tail(a: mpmath.mpf) -> mpmath.mpf:
+    return mpmath.erfc(a / mpmath.sqrt(2)) / 2
+
+
+def _logistic_tail(a: mpmath.mpf) -> mpmath.mpf:
+    return 1 / (1 + mpmath.exp(a))
+
+
+def _tanh_tail(a: mpmath.mpf) -> mpmath.mpf:
+    return _logistic_tail(2 * mpmath.sqrt(2 / mpmath.pi) * (a + mpmath.mpf("0.044715") * a**3))
+
+
+def _quarters(low: int, high: float) -> tuple[list[float], list[int]]:
+    """0..2^low, then four intervals to a power of two up to `high`; the slot is that of the bits, modulo
+    32."""
+    starts = [2.0**e * (1 + q / 4) for e in range(low, 10) for q in range(4)]
+    starts = [s for s in starts if s < high]
+    first = int(np.array([starts[0]], np.float32).view(np.int32)[0] >> 21)
+    return [0.0, *starts, high], [(first - 1 + i) % COUNT for i in range(len(starts) + 1)]
+
+
+def _even(high: float) -> tuple[list[float], list[int]]:
+    """Intervals around the multiples of high / 31."""
+    width = high / (COUNT - 1)
+    return [0.0, *(width * (i + 0.5) for i in range(COUNT - 1)), high], list(range(COUNT))
+
+
+def _squares(high: float) -> tuple[list[float], list[int]]:
+    """Even in the square: finer where the function falls faster."""
+    edges, slots = _even(high * high)
+    return [float(e) ** 0.5 for e in edges], slots
+
+
+TABLES = [
+    Piecewise("TANH", mpmath.tanh, *_quarters(-3, 9.1), degree=6, linear=1.0),
+    Piecewise("ERF", mpmath.erf, *_quarters(-3, 4.0), degree=6, linear=1.0),
+    Piecewise("SIGMOID", _logistic_tail, *_even(17.4), degree=6),
+    Piecewise("GELU", _normal_tail, *_squares(5.6), degree=6),
+    Piecewise("GELU_TANH", _tanh_tail, *_squares(5.2), degree=6),
+]
+
+
+def _fine(function: Function, low: float, high: float) -> tuple[float, np.ndarray]:
+    """(middle, coefficients) of an interpolating polynomial, in extended precision."""
+    middle, half = (low + high) / 2, (high - low) / 2 * 1.02
+    nodes = [mpmath.cos(mpmath.pi * (2 * k + 1) / (2 * FINE)) for k in range(FINE)]
+    values = mpmath.matrix([function(abs(middle + half * n)) for n in nodes])
+    powers = mpmath.matrix(FINE, FINE)
+    for i, n in enumerate(nodes):
+        for k in range(FINE):
+            powers[i, k] = n**k
+    solved = mpmath.lu_solve(powers, values)
+    return middle, np.array([_extended(solved[k] / mpmath.mpf(half) ** k) for k in range(FINE)])
+
+
+def _extended(x: mpmath.mpf) -> np.longdouble:
+    high = float(x)
+    return np.longdouble(high) + np.longdouble(float(x - high))
+
+
+def _at(coefficients: np.ndarray, t: np.ndarray) -> np.ndarray:
+    total = np.zeros_like(t) + coefficients[-1]
+    for c in coefficients[-2::-1]:
+        total = total * t + c
+    return total
+
+
+def _taylor(coefficients: np.ndarray, at: np.longdouble) -> np.ndarray:
+    """The same polynomial about another point."""
+    shifted = coefficients.copy()
+    for k in range(len(shifted)):
+        for j in range(len(shifted) - 2, k - 1, -1):
+            shifted[j] += at * shifted[j + 1]
+    return shifted
+
+
+def _centre(middle: float, fine: np.ndarray, width: float) -> np.float32:
+    """The float near the middle at which value and slope are nearest to floats."""
+    first, last = (np.float32(middle + s * PLAY * width) for s in (-0.5, 0.5))
+    ends = np.array([first, last]).view(np.int32)
+    bits = np.unique(np.linspace(ends[0], ends[1], TRIED).astype(np.int32))
+    tried = bits.view(np.float32)
+    t = tried.astype(np.longdouble) - middle
+    value = _at(fine, t)
+    slope = _at(fine[1:] * np.arange(1, len(fine)), t)
+    share = width / 2 * np.abs(slope / value)
+    cost = _off(value) + share * _off(slope)
+    return np.float32(tried[np.argmin(cost)])
+
+
+def _off(x: np.ndarray) -> np.ndarray:
+    return np.abs((x - x.astype(np.float32)) / x)
+
+
+def _fit(t: np.ndarray, wanted: np.ndarray, weight: np.ndarray, powers: list[int]) -> list[float]:
+    """Coefficients of t^p, rounded to floats from the lowest on, each time fitting those that are left."""
+    found: list[float] = []
+    rest = wanted.astype(np.longdouble)
+    for done in range(len(powers)):
+        scale = float(np.abs(t).max())
+        columns = [((t / scale) ** p * weight).astype(float) for p in powers[done:]]
+        solved, *_ = np.linalg.lstsq(np.stack(columns, 1), (rest * weight).astype(float), rcond=None)
+        found.append(float(np.float32(solved[0] / scale ** powers[done])))
+        rest = rest - np.longdouble(found[-1]) * t ** powers[done]
+    return found
+
+
+def _interval(table: Piecewise, low: float, high: float) -> list[float]:
+    """Centre and coefficients c0, c1, ... of one interval."""
+    middle, fine = _fine(table.function, low, high)
+    angles = np.cos(np.pi * (np.arange(400) + 0.5) / 400).astype(np.longdouble)
+    places = middle + (high - low) / 2 * angles
+    values = _at(fine, places - middle)
+    if low == 0 and table.linear is not None:
+        wanted = values - table.linear * places
+        return [0.0, 0.0, *_fit(places, wanted, 1 / np.abs(values), list(range(1, table.degree + 1)))]
+    centre = _centre(middle, fine, high - low)
+    about = _taylor(fine, np.longdouble(centre) - middle)
+    t = places - np.longdouble(centre)
+    c0, c1 = np.float32(about[0]), np.float32(about[1])
+    wanted = values - about[0] - np.longdouble(c1) * t
+    rest = _fit(t, wanted, 1 / np.abs(values), list(range(2, table.degree + 1)))
+    return [float(centre), float(c0), float(c1), *rest]
+
+
+def main() -> None:
+    print('"""Piecewise polynomials, written by benchmarks/tables.py: per function the centres and the')
+    print('coefficients c0, c1, ... of 32 intervals, as floats."""')
+    print("\n# fmt: off")
+    print("# ruff: noqa: E501")
+    for table in TABLES:
+        columns = np.zeros((COUNT, table.degree + 2))
+        for i, slot in enumerate(table.slots):
+            columns[slot] = _interval(table, table.edges[i], table.edges[i + 1])
+        print(f"\n{table.name} = (")
+        for column in columns.T:
+            print(f"    ({', '.join(str(np.float32(v)) for v in column)}),")
+        print(")")
+
+
+if __name__ == "__main__":
+    main()
