@@ -1,8 +1,8 @@
 """Reductions in their canonical orders (docs/numerics.md; `ir.ops.ordered` is the meaning).
 
 lanes: 16 running values over blocks of 4096, each block's joined in a fixed tree, block results in order.
-The reduction is the vector loop. rows: runs of 128 in order, run results pairwise. sequential: in order.
-These two run element after element; inside a vector loop every lane for itself.
+The reduction is the vector loop. rows: runs of 128 in order, run results pairwise. pairwise: the same with
+runs of 1. sequential: in order. These run element after element; inside a vector loop every lane for itself.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from .reducers import Reducer, State, reducer
 #: So many whole vectors are written out, without a loop: short rows stay in registers.
 STRAIGHT = 4
 
+#: So many values are joined pairwise in registers, without a loop.
+STRAIGHT_PAIRS = 32
+
 
 def emit_reduce(ctx: Context, s: Reduce) -> None:
     """Set the result of a reduction."""
@@ -29,7 +32,12 @@ def emit_reduce(ctx: Context, s: Reduce) -> None:
     if s.order == "lanes" and not vector:
         ctx.set(s.result, [_lanes(ctx, s, how)[-1]], vector=False)
         return
-    states = _rows(ctx, s, how, lanes) if _needs_runs(s, how) else _sequential(ctx, s, how, lanes)
+    if not _needs_runs(s, how):
+        states = _sequential(ctx, s, how, lanes)
+    elif s.order == "pairwise" and 0 < _known_extent(s) <= STRAIGHT_PAIRS:
+        states = _tree(ctx, s, how, lanes, 0, _known_extent(s))
+    else:
+        states = _rows(ctx, s, how, lanes, ROW_BLOCK if s.order == "rows" else 1)
     ctx.set(s.result, [state[-1] for state in states], vector)
 
 
@@ -163,9 +171,29 @@ def _plus(ctx: Context, a: Value, b: Value, sign: int = 1) -> Value:
 
 
 def _needs_runs(s: Reduce, how: Reducer) -> bool:
-    """Whether the order `rows` differs from sequential."""
+    """Whether the order `rows` or `pairwise` differs from sequential."""
+    short = {"rows": ROW_BLOCK, "pairwise": 2}.get(s.order, 0)
+    return short > 0 and not how.exact and not 0 <= _known_extent(s) <= short
+
+
+def _known_extent(s: Reduce) -> int:
+    """The number of values, -1 if it is known at run time only."""
     extent = _extent(s)
-    return s.order == "rows" and not how.exact and not (isinstance(extent, int) and extent <= ROW_BLOCK)
+    return extent if isinstance(extent, int) else -1
+
+
+def _tree(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, start: int, count: int) -> list[State]:
+    """`count` values from `start` on, joined pairwise, in straight code: the largest power of two before the
+    rest."""
+    if count == 1:
+        with ctx.scope():
+            ctx.bind(_linear(s), start, _extent(s))
+            _bind_axes(ctx, s)
+            return _step(ctx, s, how, lanes, [how.first(lanes)] * (ctx.group.parts if ctx.group else 1), 0)
+    half = 1 << (count - 1).bit_length() - 1
+    low = _tree(ctx, s, how, lanes, start, half)
+    high = _tree(ctx, s, how, lanes, start + half, count - half)
+    return [how.join(lanes, a, b) for a, b in zip(low, high, strict=True)]
 
 
 def _sequential(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes) -> list[State]:
@@ -220,24 +248,29 @@ def _step(
     return [how.join(lanes, a, (v, at)) for a, v in zip(states, values, strict=True)]
 
 
-def _rows(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes) -> list[State]:
-    """Runs of 128; a stack holds the results of 1, 2, 4, ... runs like the digits of a binary counter."""
+def _rows(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, length: int) -> list[State]:
+    """Runs of this length, a power of two; a stack holds the results of 1, 2, 4, ... runs like the digits of a binary counter."""
     parts = ctx.group.parts if ctx.group else 1
     stacks = [ctx.f.alloca(lanes.type, 64) for _ in range(parts)]
     size = ctx.indices.value(_extent(s))
 
     def run(at: Value, _: list[str]) -> Sequence[str]:
-        _push(ctx, how, lanes, stacks, _run(ctx, s, how, lanes, at, size), at)
+        before = ctx.f(f"lshr i64 {at}, {length.bit_length() - 1}") if isinstance(at, str) else "0"
+        _push(ctx, how, lanes, stacks, _run(ctx, s, how, lanes, at, size, length), before)
         return []
 
-    ctx.loop(None, 0, size, ROW_BLOCK, [], run)
-    return _unwound(ctx, how, lanes, stacks, size)
+    ctx.loop(None, 0, size, length, [], run)
+    runs = _plus(ctx, size, length - 1)
+    runs = runs // length if isinstance(runs, int) else ctx.f(f"lshr i64 {runs}, {length.bit_length() - 1}")
+    return _unwound(ctx, how, lanes, stacks, runs)
 
 
-def _run(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, at: Value, size: Value) -> list[State]:
-    """At most 128 elements from linear position `at` on, in order."""
+def _run(
+    ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, at: Value, size: Value, length: int
+) -> list[State]:
+    """At most `length` elements from linear position `at` on, in order."""
     states = [how.first(lanes)] * (ctx.group.parts if ctx.group else 1)
-    end = ctx.f.call("i64", "llvm.smin.i64", ("i64", str(_plus(ctx, at, ROW_BLOCK))), ("i64", str(size)))
+    end = ctx.f.call("i64", "llvm.smin.i64", ("i64", str(_plus(ctx, at, length))), ("i64", str(size)))
 
     def body(_: Value, values: list[str]) -> Sequence[str]:
         _bind_axes(ctx, s)
@@ -249,11 +282,10 @@ def _run(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, at: Value, size: V
 
 
 def _push(
-    ctx: Context, how: Reducer, lanes: Lanes, stacks: list[str], states: list[State], at: Value
+    ctx: Context, how: Reducer, lanes: Lanes, stacks: list[str], states: list[State], before: str
 ) -> None:
-    """Join the result of the run at `at` with those of equal length on the stack, then push it."""
+    """Join the result of the run number `before` with those of equal length on the stack, then push it."""
     f = ctx.f
-    before = f(f"lshr i64 {at}, {ROW_BLOCK.bit_length() - 1}")
     number = f(f"add i64 {before}, 1")
     height = f.call("i64", "llvm.ctpop.i64", ("i64", before))
     joins = f.call("i64", "llvm.cttz.i64", ("i64", number), ("i1", "true"))
@@ -282,10 +314,9 @@ def _popped(
     return _unflat(how, f.loop(0, count, 1, _carried(how, lanes, states), body))
 
 
-def _unwound(ctx: Context, how: Reducer, lanes: Lanes, stacks: list[str], size: Value) -> list[State]:
+def _unwound(ctx: Context, how: Reducer, lanes: Lanes, stacks: list[str], runs: Value) -> list[State]:
     """What is left on the stacks, joined from the last to the first; the identity if there is nothing."""
     f, first = ctx.f, how.first(lanes)[0]
-    runs = f(f"lshr i64 {_plus(ctx, size, ROW_BLOCK - 1)}, {ROW_BLOCK.bit_length() - 1}")
     height = f.call("i64", "llvm.ctpop.i64", ("i64", runs))
 
     def unwind() -> Sequence[str]:

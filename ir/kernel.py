@@ -32,8 +32,8 @@ How statements are read (`codegen` emits them so, `ir.kernel_verifier` checks th
   `Const`, `Index`, `Load`, `Store`, `Check` and, inside it, serial loops and non-lanes reductions may stand
   in a `vector` loop.
 * a `Reduce` with order `lanes` is itself the vector loop over its last axis (its axes taken as one index,
-  row-major); it can't stand inside another vector loop. With order `rows` or `sequential` it runs element
-  after element; inside a `vector` loop each lane reduces for itself.
+  row-major); it can't stand inside another vector loop. With order `rows`, `pairwise` or `sequential` it runs
+  element after element; inside a `vector` loop each lane reduces for itself.
 * values defined outside a vector loop are the same in all lanes.
 * a guarded load reads `otherwise` where the guard fails and never touches memory there; a guarded store does
   nothing.

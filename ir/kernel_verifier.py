@@ -46,8 +46,11 @@ from .kernel import (
     Store,
 )  # fmt: skip
 from .kernel_text import ACCESS, LOOPS, print_kernel, print_statement
-from .ops.reduction import ORDERS
+from .ops import reduction
 from .types import TensorType
+
+#: How the reductions of kernels combine; the results of blocks are kept in memory by other statements.
+ORDERS = tuple(order for order in reduction.ORDERS if order != "blocks")
 
 
 def verify_kernel(kernel: Kernel) -> None:

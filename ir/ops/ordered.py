@@ -24,12 +24,15 @@ Combine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 def _reduce(
     x: np.ndarray, axes: tuple[int, ...], order: str, combine: Combine, identity: object
 ) -> np.ndarray:
-    """Combine the elements along `axes`. The reduced axes are taken as one, row-major, put in front."""
+    """Combine the elements along `axes`. The reduced axes are taken as one, row-major, put in front; of the
+    sums of blocks there are several, along an axis in the place of the reduced ones."""
     kept = [a for a in range(x.ndim) if a not in axes]
     count = math.prod(x.shape[a] for a in axes)
     rows = np.transpose(x, (*axes, *kept)).reshape(count, *(x.shape[a] for a in kept))
     start = np.full(rows.shape[1:], identity, x.dtype)
-    by_order = {"lanes": _lanes, "rows": _rows, "sequential": _sequential}
+    if order == "blocks":
+        return np.moveaxis(_blocks(rows, combine, start), 0, axes[0])
+    by_order = {"lanes": _lanes, "rows": _rows, "pairwise": _pairwise, "sequential": _sequential}
     return by_order[order](rows, combine, start)
 
 
@@ -59,11 +62,22 @@ def _lane_block(rows: np.ndarray, combine: Combine, start: np.ndarray) -> np.nda
 
 
 def _rows(rows: np.ndarray, combine: Combine, start: np.ndarray) -> np.ndarray:
-    """Pairwise over blocks: neighbours of equal size are joined as soon as both are complete; what is left
-    at the end is joined from the last to the first."""
+    return _pairwise(_blocks(rows, combine, start), combine, start)
+
+
+def _blocks(rows: np.ndarray, combine: Combine, start: np.ndarray) -> np.ndarray:
+    """The sums of the blocks, along a new leading axis."""
+    starts = range(0, len(rows), ROW_BLOCK)
+    sums = [_sequential(rows[at : at + ROW_BLOCK], combine, start) for at in starts]
+    return np.stack(sums) if sums else rows
+
+
+def _pairwise(parts: np.ndarray, combine: Combine, start: np.ndarray) -> np.ndarray:
+    """Neighbours of equal size are joined as soon as both are complete; what is left at the end is joined
+    from the last to the first."""
     done: list[np.ndarray] = []
-    for number, at in enumerate(range(0, len(rows), ROW_BLOCK), start=1):
-        total = _sequential(rows[at : at + ROW_BLOCK], combine, start)
+    for number, part in enumerate(parts, start=1):
+        total = combine(start, part)
         while number % 2 == 0:
             total, number = combine(done.pop(), total), number // 2
         done.append(total)

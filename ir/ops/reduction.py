@@ -6,17 +6,23 @@ kept by every rewrite; the orders are defined in docs/numerics.md:
   lanes       axes are the trailing ones: 16 interleaved lanes within blocks of 4096, a fixed tree
   rows        axes are not trailing: one after the other in blocks of 128, block results pairwise
   sequential  one after the other (pooling windows)
+
+and the two halves of `rows`, which lowering takes apart to add up many rows in one pass:
+
+  blocks      the results of the blocks, along an axis in the place of the (adjacent) reduced ones
+  pairwise    what `rows` does with them: rows(x) = pairwise(blocks(x))
 """
 
 from __future__ import annotations
 
 from ..dtypes import bool_, int64
 from ..errors import IRTypeError
+from ..expr import Dim, floordiv, product
 from ..opdef import define
 from ..types import TensorType
 from . import ordered
 
-ORDERS = ("lanes", "rows", "sequential")
+ORDERS = ("lanes", "rows", "sequential", "blocks", "pairwise")
 
 
 def default_order(rank: int, axes: tuple[int, ...]) -> str:
@@ -40,9 +46,24 @@ def reduced(x: TensorType, *, axes: tuple[int, ...], order: str) -> TensorType:
         raise IRTypeError(f"axes must ascend without repetition, got {axes}")
     if order not in ORDERS:
         raise IRTypeError(f"order must be one of {', '.join(ORDERS)}, got {order!r}")
-    if order != "sequential" and axes and order != default_order(x.rank, axes):
+    if order == "blocks":
+        return _block_results(x, axes)
+    if order in ("lanes", "rows") and axes and order != default_order(x.rank, axes):
         raise IRTypeError(f"order {order} does not fit axes {axes} of {x}")
     return TensorType(x.dtype, tuple(d for a, d in enumerate(x.shape) if a not in axes))
+
+
+def _block_results(x: TensorType, axes: tuple[int, ...]) -> TensorType:
+    if not axes or axes[-1] - axes[0] != len(axes) - 1:
+        raise IRTypeError(f"blocks are of adjacent axes, got {axes}")
+    return TensorType(
+        x.dtype, (*x.shape[: axes[0]], blocks_of(product(x.shape[a] for a in axes)), *x.shape[axes[-1] + 1 :])
+    )
+
+
+def blocks_of(count: Dim) -> Dim:
+    """The number of blocks of so many rows."""
+    return floordiv(count + ordered.ROW_BLOCK - 1, ordered.ROW_BLOCK)
 
 
 def _summed(x: TensorType, *, axes: tuple[int, ...], order: str) -> TensorType:
@@ -58,6 +79,8 @@ def _nonempty(x: TensorType, *, axes: tuple[int, ...], order: str) -> TensorType
 
 
 def _indexed(x: TensorType, *, axes: tuple[int, ...], order: str) -> TensorType:
+    if order in ("blocks", "pairwise"):
+        raise IRTypeError(f"an index can't be found in order {order}")
     return _nonempty(x, axes=axes, order=order).with_dtype(int64)
 
 

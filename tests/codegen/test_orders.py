@@ -55,7 +55,7 @@ def test_lanes_with_run_time_sizes(name: str, dtype: DType) -> None:
         check_kernel(text, {"x": values(dtype, 2 * n, n), "y": y}, {"n": n})
 
 
-@pytest.mark.parametrize("order", ["lanes", "rows", "sequential"])
+@pytest.mark.parametrize("order", ["lanes", "rows", "pairwise", "sequential"])
 @pytest.mark.parametrize("length", [0, 1, 15, 17, 100, 128, 129, 385, 4096, 8200])
 def test_static_sizes(order: str, length: int) -> None:
     text = row_kernel("reduce_sum", float32, order, length)
@@ -64,12 +64,13 @@ def test_static_sizes(order: str, length: int) -> None:
 
 @pytest.mark.parametrize("name", REDUCTIONS)
 @pytest.mark.parametrize("dtype", [float32, float64, int64, uint8], ids=str)
-def test_rows_in_a_vector_loop(name: str, dtype: DType) -> None:
+@pytest.mark.parametrize("order", ["rows", "pairwise"])
+def test_rows_in_a_vector_loop(name: str, dtype: DType, order: str) -> None:
     out = result_of(name, dtype)
     text = f"""
         kernel columns(%x: {dtype}[m*n] in, %y: {out}[n] out; m, n) {{
           vector j < n {{
-            %r = {name} rows i < m : {out} {{
+            %r = {name} {order} i < m : {out} {{
               %v = load %x[i*n + j] : {dtype}
               yield %v
             }}
@@ -81,7 +82,7 @@ def test_rows_in_a_vector_loop(name: str, dtype: DType) -> None:
         check_kernel(text, {"x": x, "y": np.zeros(n, out.numpy)}, {"m": m, "n": n})
 
 
-@pytest.mark.parametrize("order", ["lanes", "rows"])
+@pytest.mark.parametrize("order", ["lanes", "rows", "pairwise"])
 @pytest.mark.parametrize("shape", [(3, 5), (4, 16), (7, 48), (2, 300), (40, 33)])
 def test_several_axes_count_as_one(order: str, shape: tuple[int, int]) -> None:
     """The middle axis of the memory stands outside, so the two reduced axes can't be collapsed."""
@@ -119,6 +120,21 @@ def test_extrema_of_nan_infinities_and_zeros(name: str, dtype: DType) -> None:
         for order in ("lanes", "sequential"):
             text = row_kernel(name, dtype, order, 37)
             check_kernel(text, {"x": x, "y": np.zeros(2, out.numpy)})
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 32, 33])
+def test_few_values_are_joined_pairwise_in_registers(count: int) -> None:
+    text = f"""
+        kernel columns(%x: f32[{count}*70] in, %y: f32[70] out) {{
+          vector j < 70 {{
+            %r = reduce_sum pairwise i < {count} : f32 {{
+              %v = load %x[70*i + j] : f32
+              yield %v
+            }}
+            store %y[j], %r
+          }}
+        }}"""
+    check_kernel(text, {"x": values(float32, count * 70), "y": np.zeros(70, np.float32)})
 
 
 def test_softmax_keeps_its_row_and_stores_inside_a_reduction() -> None:

@@ -5,8 +5,9 @@ import pytest
 from vitrify.ir import ops
 from vitrify.ir.builder import GraphBuilder, broadcast, reduce, sum_to
 from vitrify.ir.dtypes import float32
+from vitrify.ir.errors import IRTypeError
 from vitrify.ir.interpreter import evaluate, interpret
-from vitrify.ir.opdef import bind
+from vitrify.ir.opdef import OpDef, bind
 from vitrify.ir.types import TensorType
 
 from tests.support import assert_same_bits
@@ -115,3 +116,19 @@ def test_reduce_and_sum_to_split_axes():
     outputs, _ = interpret(build.finish([total, back]), [array])
     assert_same_bits(outputs[0], array.sum((0, 1, 3)))
     assert_same_bits(outputs[1], array.sum((0, 2), keepdims=True)[0])
+
+
+@pytest.mark.parametrize("n", [0, 1, 127, 128, 129, 300, 1000, 1025])
+@pytest.mark.parametrize("op", [ops.reduce_sum, ops.reduce_max], ids=lambda op: op.name)
+def test_rows_are_blocks_joined_pairwise(op: OpDef, n: int):
+    x = np.random.default_rng(n).standard_normal((2, n, 3)).astype(np.float32)
+    if n == 0 and op is ops.reduce_max:
+        return
+    blocks = run(op, x, axes=(1,), order="blocks")
+    assert blocks.shape == (2, -(-n // 128), 3)
+    assert_same_bits(run(op, blocks, axes=(1,), order="pairwise"), run(op, x, axes=(1,), order="rows"))
+
+
+def test_blocks_are_of_adjacent_axes():
+    with pytest.raises(IRTypeError, match="blocks are of adjacent axes"):
+        ops.reduce_sum.result_types(TensorType(float32, (2, 3, 4, 5)), axes=(0, 2), order="blocks")
