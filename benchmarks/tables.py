@@ -65,18 +65,22 @@ def _even(high: float) -> tuple[list[float], list[int]]:
     return [0.0, *(width * (i + 0.5) for i in range(COUNT - 1)), high], list(range(COUNT))
 
 
-def _squares(high: float) -> tuple[list[float], list[int]]:
-    """Even in the square: finer where the function falls faster."""
-    edges, slots = _even(high * high)
-    return [float(e) ** 0.5 for e in edges], slots
+def _bent(high: float, slope: float) -> tuple[list[float], list[int]]:
+    """Intervals around the multiples of 1 in a (slope + bend a), 31 at `high`: finer where the function
+    falls faster."""
+    bend = (COUNT - 1 - slope * high) / high**2
+    print(f"# index: a ({slope} + {bend} a)")
+    places = [i + 0.5 for i in range(COUNT - 1)]
+    roots = [((slope * slope + 4 * bend * p) ** 0.5 - slope) / (2 * bend) for p in places]
+    return [0.0, *roots, high], list(range(COUNT))
 
 
 TABLES = [
     Piecewise("TANH", mpmath.tanh, *_quarters(-3, 9.1), degree=6, linear=1.0),
-    Piecewise("ERF", mpmath.erf, *_quarters(-3, 4.0), degree=6, linear=1.0),
+    Piecewise("ERF", mpmath.erf, *_quarters(-3, 4.0), degree=5, linear=1.0),
     Piecewise("SIGMOID", _logistic_tail, *_even(17.4), degree=6),
-    Piecewise("GELU", _normal_tail, *_squares(5.6), degree=6),
-    Piecewise("GELU_TANH", _tanh_tail, *_squares(5.2), degree=6),
+    Piecewise("GELU", _normal_tail, *_bent(5.6, 2.5), degree=6),
+    Piecewise("GELU_TANH", _tanh_tail, *_bent(5.2, 2.5), degree=6),
 ]
 
 
@@ -84,7 +88,7 @@ def _fine(function: Function, low: float, high: float) -> tuple[float, np.ndarra
     """(middle, coefficients) of an interpolating polynomial, in extended precision."""
     middle, half = (low + high) / 2, (high - low) / 2 * 1.02
     nodes = [mpmath.cos(mpmath.pi * (2 * k + 1) / (2 * FINE)) for k in range(FINE)]
-    values = mpmath.matrix([function(abs(middle + half * n)) for n in nodes])
+    values = mpmath.matrix([function(middle + half * n) for n in nodes])
     powers = mpmath.matrix(FINE, FINE)
     for i, n in enumerate(nodes):
         for k in range(FINE):
@@ -153,7 +157,8 @@ def _interval(table: Piecewise, low: float, high: float) -> list[float]:
     values = _at(fine, places - middle)
     if low == 0 and table.linear is not None:
         wanted = values - table.linear * places
-        return [0.0, 0.0, *_fit(places, wanted, 1 / np.abs(values), list(range(1, table.degree + 1)))]
+        slope, *others = _fit(places, wanted, 1 / np.abs(values), [1, *range(3, table.degree + 1)])
+        return [0.0, 0.0, slope, 0.0, *others]
     centre = _centre(middle, fine, high - low)
     about = _taylor(fine, np.longdouble(centre) - middle)
     t = places - np.longdouble(centre)

@@ -24,9 +24,10 @@ from ..report import OURS, Result
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROGRAM = """
-import resource, sys, time
+import sys, time
 sys.path.insert(0, {root!r})
 from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads.startup import peak_memory
 (workload,) = [w for w in WORKLOADS if w.name == {workload!r}]
 run = workload.contestants[{contestant!r}]({threads})
 start = time.perf_counter()
@@ -34,12 +35,11 @@ run()
 first = time.perf_counter() - start
 for _ in range({steps}):
     run()
-print(first, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(first, peak_memory())
 """
 STEPS = {
     "MLP": "step: MLP 784-512-256-10, Adam, batch 64",
     "CNN": "step: CNN of the example, momentum, batch 64",
-    "LSTM": "step: LSTM",
     "GPT": "step: GPT 4 layers, 128 wide, AdamW, batch 12 x 64",
 }
 CONTESTANTS = {
@@ -48,6 +48,20 @@ CONTESTANTS = {
     "torch.compile model, fused": "torch",
     "jax.jit": "jax",
 }
+
+
+def peak_memory() -> int:
+    """The largest resident set of this process so far, in bytes.
+
+    Linux: VmHWM, as ru_maxrss begins with the size of the process that forked this one (getrusage(2)).
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = [x for x in status.read_text().splitlines() if x.startswith("VmHWM")]
+        return int(line.split()[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _process(program: str, cache: Path) -> tuple[float, str]:
@@ -63,8 +77,9 @@ def _process(program: str, cache: Path) -> tuple[float, str]:
         capture_output=True,
         text=True,
         timeout=300,
-        check=True,
     )
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().rpartition("\n")[2])
     return time.perf_counter() - start, done.stdout.strip().rpartition("\n")[2]
 
 
@@ -96,8 +111,10 @@ class FreshProcess:
                 missing[name] = f"not installed ({CONTESTANTS[name]})"
                 continue
             print(f"{self.name}: {name} ...", end="\r", file=sys.stderr, flush=True)
-            samples = [self._sample(name, threads) for _ in range(3)]
-            timings[name] = Timing(samples)
+            try:
+                timings[name] = Timing([self._sample(name, threads) for _ in range(3)])
+            except RuntimeError as error:
+                missing[name] = f"failed: {error}"
         print(" " * 99, end="\r", file=sys.stderr)
         return Result(self.name, timings, missing, unit="B" if self.what == "memory" else "s")
 
