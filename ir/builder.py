@@ -107,13 +107,9 @@ class GraphBuilder:
         self, opdef: OpDef, operands: Sequence[Value], attrs: Any = None, regions: tuple[Graph, ...] = (),
         location: Location | None = None,
     ) -> tuple[Value, ...]:  # fmt: skip
-        """Append an operation and give its results. The results of an op with a region are the region's
-        outputs."""
+        """Append an operation and give its results. Raises IRTypeError."""
         attrs = dict(attrs or {})
-        if regions:
-            types = tuple(v.type for v in regions[0].outputs)
-        else:
-            types = opdef.result_types(*(v.type for v in operands), **attrs)
+        types = opdef.result_types(*(v.type for v in operands), regions=regions, **attrs)
         results = tuple(Value(t) for t in types)
         self.operations.append(
             Operation(opdef, tuple(operands), attrs, results, regions, location or self.location)

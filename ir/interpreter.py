@@ -8,6 +8,7 @@ the bit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -110,22 +111,31 @@ def _run(graph: Graph, inputs: Sequence[np.ndarray], sizes: Mapping[str, int]) -
 
 
 def _results(op: Operation, arrays: Sequence[np.ndarray], sizes: Mapping[str, int]) -> list[np.ndarray]:
-    if op.opdef.meaning is None:
-        region = op.regions[0]
-        values = _run(region, arrays, sizes)
-        return [values[v] for v in region.outputs]
+    if op.regions:
+        runs = tuple(partial(_outputs, region, sizes) for region in op.regions)
+        if op.opdef.meaning is None:
+            return runs[0](arrays)
+        return list(op.opdef.meaning(*arrays, regions=runs, **_known(op.attrs, sizes)))
     result = _meaning(op.opdef, op.attrs, arrays, sizes)
     return [] if result is None else [result]
+
+
+def _outputs(region: Graph, sizes: Mapping[str, int], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    values = _run(region, arrays, sizes)
+    return [values[v] for v in region.outputs]
+
+
+def _known(attrs: Mapping[str, Attr], sizes: Mapping[str, int]) -> dict[str, Attr]:
+    return {name: static_attr(value, sizes) for name, value in attrs.items()}
 
 
 def _meaning(
     opdef: OpDef, attrs: Mapping[str, Attr], arrays: Sequence[np.ndarray], sizes: Mapping[str, int]
 ) -> np.ndarray | None:
-    if opdef.meaning is None:
+    if opdef.meaning is None or opdef.regions:
         raise IRError(f"{opdef.name} has no meaning apart from its region")
-    known = {name: static_attr(value, sizes) for name, value in attrs.items()}
     with np.errstate(all="ignore"):
-        result = opdef.meaning(*arrays, **known)
+        result = opdef.meaning(*arrays, **_known(attrs, sizes))
     return None if result is None else np.asarray(result)
 
 

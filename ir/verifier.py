@@ -5,8 +5,8 @@ region:
 * each operand is an input or the result of an earlier operation of the same graph (regions capture nothing)
 * the attributes have textual forms (`ir.opdef.Attr`) and are those that the op's type rule takes
 * the number and the types of operands fit the op, and the results have the types that its rule gives
-* `call` has one region, an op with a type rule of its own has none; the region's inputs are typed as the
-  operands, its outputs as the results, it updates nothing and its inputs are row-major
+* an op has as many regions as its kind says, which update nothing and have row-major inputs; how their
+  inputs and outputs are typed is the type rule's to say (those of a `call` as its operands and results)
 * an input's strides, if it has any, are one per axis
 * symbols in types and strides are bound by the graph's inputs: each occurs alone as a size of an input, or at
   least in some input's type or strides (then the caller gives its value)
@@ -100,7 +100,9 @@ class _Verifier:
                 print_attr(attr)
             except IRError as error:
                 raise self.broken(what, f"attribute {name}: {error}") from None
-        want = self.region_types(op, what) if op.opdef.meaning is None else self.inferred(op, what)
+        want = self.inferred(op, what)
+        for region in op.regions:
+            self.region(region, what)
         have = tuple(v.type for v in op.results)
         if have != want:
             raise self.broken(what, f"has results ({_types(have)}), expected ({_types(want)})")
@@ -116,29 +118,17 @@ class _Verifier:
         return f"{results} = {op.opdef.name}" if results else op.opdef.name
 
     def inferred(self, op: Operation, what: str) -> tuple[TensorType, ...]:
-        if op.regions:
-            raise self.broken(what, f"has {len(op.regions)} regions, expected none")
         try:
-            return op.opdef.result_types(*(v.type for v in op.operands), **op.attrs)
+            return op.opdef.result_types(*(v.type for v in op.operands), regions=op.regions, **op.attrs)
         except (IRError, TypeError, ValueError) as error:
             raise self.broken(what, str(error)) from None
 
-    def region_types(self, op: Operation, what: str) -> tuple[TensorType, ...]:
-        """Types of the results of an op with a region, once the region is verified."""
-        if len(op.regions) != 1:
-            raise self.broken(what, f"has {len(op.regions)} regions, expected 1")
-        if list(op.attrs) != ["name"] or not isinstance(op.attrs["name"], str):
-            raise self.broken(what, f"has attributes ({', '.join(op.attrs)}), expected a name")
-        region = op.regions[0]
-        have, want = tuple(v.type for v in region.inputs), tuple(v.type for v in op.operands)
-        if have != want:
-            raise self.broken(what, f"its region takes ({_types(have)}), expected ({_types(want)})")
+    def region(self, region: Graph, what: str) -> None:
         if region.updates:
             raise self.broken(what, "its region updates an input; only the whole graph can")
         if any(v.strides is not None for v in region.inputs):
             raise self.broken(what, "its region's inputs have strides; only the whole graph's can")
         _Verifier(region, tuple(self.symbols), f" in the region of {what}{self.where}").run()
-        return tuple(v.type for v in region.outputs)
 
     def updates(self) -> None:
         targets: set[Value] = set()

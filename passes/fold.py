@@ -54,7 +54,7 @@ def fold_constants(graph: Graph, *, evaluate: Evaluator | None = None) -> Graph:
 
     rules = [fold_splats, fold_literals]
     return rewrite(
-        graph, {d: rules for d in ALL.values() if d.pure and d.meaning is not None and d not in _KEPT}
+        graph, {d: rules for d in ALL.values() if d.pure and not d.regions and d not in _KEPT}
     )
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from ..ir import ops
 from ..ir.graph import Graph, Location, Operation, Value
+from .regions import within_regions
 
 
 def inline_calls(graph: Graph) -> Graph:
-    """Replace every `call` by the operations of its body, calls inside it included.
+    """Replace every `call` by the operations of its body, calls inside it and inside other regions included.
 
     Operations of the body keep their own location, or else get that of the call. Updates inside a body are
     not possible: the verifier refuses them.
     """
+    graph = within_regions(graph, inline_calls)
     if not any(op.opdef is ops.call for op in graph.operations):
         return graph
     mapped: dict[Value, Value] = {}

@@ -10,6 +10,8 @@ from .dce import eliminate_dead_code
 from .fold import Evaluator, fold_constants
 from .inline import inline_calls
 from .manager import Observer, Pass, PassManager
+from .regions import within_regions
+from .scans import tidy_scans
 from .simplify import simplify
 
 #: Rounds of the list after which to stop even if it still changes something. Two do nearly always: each rule
@@ -27,6 +29,8 @@ def optimize(
     """
     first: list[tuple[str, Pass]] = [
         ("inline", inline_calls),
+        # A region is a graph of its own. Before the rest, which moves operations out of it.
+        ("regions", partial(within_regions, change=partial(optimize, evaluate=evaluate, verify=verify))),
         # Early, so that "used once" in the rules below is not spoilt by uses that nobody needs.
         ("dce", eliminate_dead_code),
     ]
@@ -36,6 +40,7 @@ def optimize(
         ("fold", partial(fold_constants, evaluate=evaluate)),
         # After both: equal constants and equal canonical forms are found only once they exist.
         ("cse", eliminate_common_subexpressions),
+        ("scans", tidy_scans),
         # Last: the others leave the operations that they replaced behind.
         ("dce", eliminate_dead_code),
     ]

@@ -1,4 +1,4 @@
-"""Contraction, indexing, creation, checks and calls."""
+"""Contraction, indexing, creation and checks."""
 
 from __future__ import annotations
 
@@ -69,11 +69,6 @@ def _checked(ok: TensorType, *shown: TensorType, error: str, message: str) -> tu
     return ()
 
 
-def called(*types: TensorType, name: str) -> tuple[TensorType, ...]:
-    """The results of a call are those of its region; `Graph` and the verifier take them from there."""
-    raise IRTypeError(f"the type of call {name} is that of its region")
-
-
 # One FMA chain over the summed labels in superblocks of 4096: docs/numerics.md.
 contract = define("contract", 2, contracted, ordered.contract)
 # Indices -n <= i < n, a negative one counting from the end; any other raises IndexError.
@@ -88,5 +83,3 @@ constant = define("constant", 0, literal_type, lambda *, value: value.array())
 # (fine, values), of one shape, are there for the message only: its "{}" becomes the first value that is not
 # fine.
 check = define("check", None, _checked, indexed.check, pure=False, may_raise=True)
-# A named composite; its one region is the body. Passes treat it whole or inline it.
-call = define("call", None, called, None)

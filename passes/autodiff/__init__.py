@@ -6,14 +6,15 @@ tells what a tape node has to keep. `joint_graph` differentiates a whole graph a
 outcome by a minimum cut.
 """
 
-from . import contraction, elementwise, movement, reduction, structure
+from . import contraction, elementwise, movement, reduction, scan, structure
 from .derivative import Derivative, Saves, derivative, pull_back, saves
 from .joint import JointGraph, joint_graph
+from .many import MANY, ManyDerivative, Prepared, many_derivative, prepared
 from .partition import Partition, partition
 from .rules import NO_GRADIENT, VJP, Rule, no_gradient, vjp
 
 __all__ = [
-    "NO_GRADIENT", "VJP", "Derivative", "JointGraph", "Partition", "Rule", "Saves", "contraction",
-    "derivative", "elementwise", "joint_graph", "movement", "no_gradient", "partition", "pull_back",
-    "reduction", "saves", "structure", "vjp",
+    "MANY", "NO_GRADIENT", "VJP", "Derivative", "JointGraph", "ManyDerivative", "Partition", "Prepared",
+    "Rule", "Saves", "contraction", "derivative", "elementwise", "joint_graph", "many_derivative", "movement",
+    "no_gradient", "partition", "prepared", "pull_back", "reduction", "saves", "scan", "structure", "vjp",
 ]  # fmt: skip

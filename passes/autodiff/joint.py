@@ -16,7 +16,9 @@ from ...ir.errors import IRError
 from ...ir.graph import Graph, Operation, Value
 from ...ir.opdef import BoundOp, bind
 from ..inline import inline_calls
+from ..regions import renamed, replaced
 from .derivative import derivative, pull_back
+from .many import MANY, many_derivative, prepared
 from .rules import VJP
 
 
@@ -55,10 +57,10 @@ def joint_graph(
       graph; the graph's own contributions are added to it.
     Raises IRError if a position in wrt or cotangents is that of a tensor that can't have a cotangent.
     """
-    forward = inline_calls(forward)
+    forward = _prepared(inline_calls(forward), _at(forward.inputs, wrt))
     if cotangents is None:
-        cotangents = [i for i, v in enumerate(forward.outputs) if _varies(v)]
-    if bad := [v for v in _at(forward.inputs, wrt) + _at(forward.outputs, cotangents) if not _varies(v)]:
+        cotangents = [i for i, v in enumerate(forward.outputs) if varies(v)]
+    if bad := [v for v in _at(forward.inputs, wrt) + _at(forward.outputs, cotangents) if not varies(v)]:
         raise IRError(f"only floating point tensors have a cotangent, not {bad[0]}")
     sweep = _Sweep(forward, set(_at(forward.inputs, wrt)))
     names = [f"ct{i}" for i in cotangents], [f"partial{i}" for i in partials]
@@ -88,7 +90,7 @@ class _Sweep:
         self.build = GraphBuilder(forward.name)
         self.build.inputs = list(forward.inputs)
         self.build.operations = list(forward.operations)
-        self.active = _active(forward, wrt)
+        self.active = active_values(forward, wrt)
         self.cotangents: dict[Value, Value] = {}
 
     def add(self, value: Value, ct: Value) -> None:
@@ -99,7 +101,9 @@ class _Sweep:
     def run(self) -> None:
         """Take every operation backwards."""
         for op in reversed(self.forward.operations):
-            if len(op.results) == 1 and op.result in self.active and op.result in self.cotangents:
+            if op.opdef in MANY:
+                self._through_many(op)
+            elif len(op.results) == 1 and op.result in self.active and op.result in self.cotangents:
                 self._through(op, self.cotangents.pop(op.result))
 
     def _through(self, op: Operation, ct: Value) -> None:
@@ -111,21 +115,58 @@ class _Sweep:
             if contribution is not None:
                 self.add(operand, contribution)
 
+    def _through_many(self, op: Operation) -> None:
+        cts = [self.cotangents.pop(v, None) if v in self.active else None for v in op.results]
+        if all(ct is None for ct in cts):
+            return
+        wanted = tuple(v in self.active for v in op.operands)
+        types = tuple(v.type for v in op.operands)
+        bound = bind(op.opdef, op.regions, **op.attrs)
+        program = many_derivative(bound, types, wanted, tuple(ct is not None for ct in cts))
+        known = (*op.results, *op.operands)
+        given = [*(ct for ct in cts if ct is not None), *(known[i] for i in program.saved)]
+        mapped = dict(zip(program.graph.inputs, given, strict=True))
+        made = renamed(program.graph.operations, mapped)
+        for step in made:
+            step.location = op.location
+        self.build.operations += made
+        for operand, at in zip(op.operands, program.gradients, strict=True):
+            if at is not None:
+                ct = program.graph.outputs[at]
+                self.add(operand, mapped.get(ct, ct))
+
     def _apply(self, op: BoundOp, *operands: Value) -> Value:
         (result,) = self.build.emit(op.opdef, operands, op.attrs)
         return result
 
 
-def _active(graph: Graph, wrt: set[Value]) -> set[Value]:
+def active_values(graph: Graph, wrt: set[Value]) -> set[Value]:
     """The values that vary with the inputs asked for, as far as derivatives tell."""
     active = set(wrt)
     for op in graph.operations:
-        if op.opdef in VJP and _varies(op.result) and any(v in active for v in op.operands):
-            active.add(op.result)
+        if (op.opdef in VJP or op.opdef in MANY) and any(v in active for v in op.operands):
+            active.update(filter(varies, op.results))
     return active
 
 
-def _varies(value: Value) -> bool:
+def _prepared(graph: Graph, wrt: Sequence[Value]) -> Graph:
+    """The graph with what operations with several results have to give out for their derivatives."""
+    active = active_values(graph, set(wrt)) if any(op.opdef in MANY for op in graph.operations) else set()
+
+    def changed(op: Operation, operands: tuple[Value, ...]) -> tuple[list[Operation], list[Value]] | None:
+        wanted = tuple(v in active for v in op.operands)
+        if op.opdef not in MANY or not any(wanted):
+            return None
+        more = prepared(bind(op.opdef, op.regions, **op.attrs), tuple(v.type for v in operands), wanted)
+        build = GraphBuilder()
+        results = build.emit(more.op.opdef, operands, more.op.attrs, more.op.regions, op.location)
+        return build.operations, [results[i] for i in more.results]
+
+    return replaced(graph, changed)
+
+
+def varies(value: Value) -> bool:
+    """Whether a value can have a cotangent."""
     return value.type.dtype.kind in "fc"
 
 
