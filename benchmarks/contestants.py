@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def ours(program: Program, *, compiled: bool = True, inference: bool = False, **
         function, arguments = program(vitrify, **options)
         if compiled:
             function = vitrify.compile(function)
-        run = lambda: function(*arguments)  # noqa: E731
+        run = partial(function, *arguments)
         return _within(vitrify.no_grad, run) if inference else run
 
     return make
@@ -72,7 +73,7 @@ def torchs(program: Program, variant: Variant) -> Maker:
         function, arguments = program(torch, **variant.options)
         if variant.compiled:
             function = torch.compile(function, mode=variant.mode)
-        run = lambda: function(*arguments)  # noqa: E731
+        run = partial(function, *arguments)
         if not variant.inference and not variant.freeze:
             return run
         # Inductor freezes under no_grad only.
@@ -124,8 +125,7 @@ def plain(function: Callable[..., Any], arrays: Callable[[], tuple[Any, ...]]) -
     """A function of numpy arrays as it is."""
 
     def make(threads: int) -> Run:
-        arguments = arrays()
-        return lambda: function(*arguments)
+        return partial(function, *arrays())
 
     return make
 

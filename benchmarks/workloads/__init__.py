@@ -1,6 +1,6 @@
 """The workloads, each a set of contestants doing the same work."""
 
-from .calls import CALL_OVERHEAD, EAGER_ADD
+from .calls import CALLS
 from .inference import INFERENCE
 from .pointwise import POINTWISE
 from .products import PRODUCTS
@@ -8,4 +8,4 @@ from .rows import ROWS
 from .startup import STARTUP
 from .training import TRAINING
 
-WORKLOADS = (*POINTWISE, *ROWS, *PRODUCTS, *TRAINING, *INFERENCE, CALL_OVERHEAD, EAGER_ADD, *STARTUP)
+WORKLOADS = (*POINTWISE, *ROWS, *PRODUCTS, *TRAINING, *INFERENCE, *CALLS, *STARTUP)

@@ -1,87 +1,59 @@
-"""What a call costs when there is next to nothing to compute: 8 elements."""
+"""What a call costs when there is next to nothing to compute: 8 or 16 elements."""
 
 from __future__ import annotations
 
-from ..measure import Run
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from ..contestants import COMPILED, EAGER, Maker, contestants, jitted, normal, ours, plain, torchs
 from .workload import Workload
 
 SIZE = 8
 
 
-def _vitrify_compiled(threads: int) -> Run:
-    import vitrify
-
-    add_one = vitrify.compile(lambda x: x + 1)
-    x = vitrify.ones(SIZE)
-    return lambda: add_one(x)
-
-
-def _vitrify_eager(threads: int) -> Run:
-    import vitrify
-
-    x = vitrify.ones(SIZE)
-    return lambda: x + x
-
-
-def _torch_eager(threads: int) -> Run:
-    import torch
-
-    torch.set_num_threads(threads)
-    x = torch.ones(SIZE)
-    return lambda: x + x
-
-
-def _torch_eager_one(threads: int) -> Run:
-    import torch
-
-    torch.set_num_threads(threads)
-    x = torch.ones(SIZE)
-    return lambda: x + 1
-
-
-def _torch_compiled(threads: int) -> Run:
-    import torch
-
-    torch.set_num_threads(threads)
-    add_one = torch.compile(lambda x: x + 1)
-    x = torch.ones(SIZE)
-    return lambda: add_one(x)
-
-
-def _jax_jit(threads: int) -> Run:
-    import jax
-
-    add_one = jax.jit(lambda x: x + 1)
-    x = jax.numpy.ones(SIZE)
-    return lambda: add_one(x).block_until_ready()
-
-
-def _jax_add(threads: int) -> Run:
-    import jax
-
-    x = jax.numpy.ones(SIZE)
-    return lambda: (x + x).block_until_ready()
-
-
-def _numpy_add(threads: int) -> Run:
-    import numpy as np
-
-    x = np.ones(SIZE, np.float32)
-    return lambda: x + x
+def _add_one(torch: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    return lambda x: x + 1, (torch.from_numpy(normal(SIZE)),)
 
 
 CALL_OVERHEAD = Workload(
     "call: compiled x + 1, 8 elements",
-    {
-        "vitrify": _vitrify_compiled,
-        "torch eager": _torch_eager_one,
-        "torch.compile": _torch_compiled,
-        "jax.jit": _jax_jit,
-    },
+    contestants(
+        _add_one,
+        {"torch eager": EAGER, "torch.compile": COMPILED},
+        jax_jit=jitted(lambda x: x + 1, lambda: (normal(SIZE),)),
+    ),
     sample_s=0.01,
 )
-EAGER_ADD = Workload(
-    "call: eager add, 8 elements",
-    {"vitrify": _vitrify_eager, "torch eager": _torch_eager, "jax eager": _jax_add, "numpy": _numpy_add},
-    sample_s=0.01,
+
+
+def _scaled(x: Any) -> Any:
+    return x * 2.5
+
+
+def _eager(
+    name: str, function: Callable[..., Any], shape: tuple[int, ...], count: int, grad: bool = False
+) -> Workload:
+    """An op on `count` tensors, run eagerly; with grad, they require it and the tape is recorded."""
+
+    def program(torch: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return function, tuple(
+            torch.from_numpy(normal(*shape, seed=i)).requires_grad_(grad) for i in range(count)
+        )
+
+    made: dict[str, Maker] = {"vitrify": ours(program, compiled=False), "torch eager": torchs(program, EAGER)}
+    if not grad:
+        made["numpy"] = plain(function, lambda: tuple(normal(*shape, seed=i) for i in range(count)))
+    return Workload(f"eager: {name}", made, sample_s=0.01)
+
+
+EAGER_CALLS = (
+    _eager("add, 16 elements", operator.add, (16,), 2),
+    _eager("add, 16 elements, recorded", operator.add, (16,), 2, grad=True),
+    _eager("x * 2.5, 16 elements", _scaled, (16,), 1),
+    _eager("x.T, 16 x 16", operator.attrgetter("T"), (16, 16), 1),
+    _eager("x[3], 16 x 16", operator.itemgetter(3), (16, 16), 1),
+    _eager("x[2:5], 16 x 16", operator.itemgetter(slice(2, 5)), (16, 16), 1),
+    _eager("reshape, 16 x 16", operator.methodcaller("reshape", 256), (16, 16), 1),
 )
+CALLS = (CALL_OVERHEAD, *EAGER_CALLS)

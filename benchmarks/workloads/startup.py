@@ -49,6 +49,9 @@ CONTESTANTS = {
     "jax.jit": "jax",
 }
 
+#: For first calls: eager PyTorch has nothing to compile.
+COMPILERS = tuple(name for name in CONTESTANTS if "eager" not in name)
+
 
 def peak_memory() -> int:
     """The largest resident set of this process so far, in bytes.
@@ -152,7 +155,9 @@ class Import:
 
 STARTUP = (
     *(
-        FreshProcess(f"first call: {short} step, {state} cache", name, "first call", state == "warm")
+        FreshProcess(
+            f"first call: {short} step, {state} cache", name, "first call", state == "warm", COMPILERS
+        )
         for short, name in STEPS.items()
         for state in ("cold", "warm")
     ),

@@ -135,7 +135,7 @@ def test_a_plot_is_drawn(tmp_path: Path) -> None:
 def test_workloads_have_names_of_their_own() -> None:
     names = [w.name for w in WORKLOADS]
     assert len(set(names)) == len(names)
-    for needed in ("batch 64", "batch 512", "CNN", "x + 1", "eager add", "first call", "import"):
+    for needed in ("batch 64", "batch 512", "CNN", "x + 1", "eager: add", "first call", "import"):
         assert any(needed in name for name in names), needed
 
 
