@@ -41,7 +41,8 @@ def emit_contract(ctx: Context, contract: Contract) -> None:
 
 def _emit_panels(c: Contraction) -> Sequence[str]:
     """All panels; returns no values (it serves as the body of a branch)."""
-    tile, packed = c.tile, c.column != 1 or _pays_to_pack(c)
+    tile = c.tile
+    packed = not c.streamed and (c.column != 1 or _pays_to_pack(c))
     whole, rest = c.whole_steps(c.n, tile.columns)
 
     def full(at: Value, _: list[str]) -> Sequence[str]:
@@ -57,7 +58,9 @@ def _emit_panels(c: Contraction) -> Sequence[str]:
         c.ctx.when(c.f(f"icmp sgt i64 {rest}, 0"), last)
     elif rest:
         partial = rest % VECTOR != 0
-        emit_panel(c, whole, -(-rest // VECTOR), rest if partial else None, packed or partial)
+        emit_panel(
+            c, whole, -(-rest // VECTOR), rest if partial else None, packed or partial and not c.streamed
+        )
     return []
 
 

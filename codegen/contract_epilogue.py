@@ -18,6 +18,7 @@ from .indices import Value
 from .walk import nested
 
 _FEW_ROWS = VECTOR // 2
+_TOGETHER = 8  # vectors of a row whose bodies are written out
 
 
 class Epilogue:
@@ -45,7 +46,10 @@ class Epilogue:
         c = self.c
 
         def row(at: Value, places: list[str]) -> Sequence[str]:
-            self._row(at, [c.load(places[0], VECTOR * j) for j in range(self.vectors)])
+            if self.vectors > _TOGETHER:
+                self._long_row(at, places[0])
+            else:
+                self._row(at, [c.load(places[0], VECTOR * j) for j in range(self.vectors)])
             return [c.offset(places[0], [self.columns], [1])]
 
         self.ctx.loop(None, first_row, c.add(first_row, count), 1, [("ptr", sums)], row)
@@ -61,6 +65,21 @@ class Epilogue:
                 contract.body, contract.m, row, contract.n, column, contract.result, [part],
                 [mask] if mask else None,
             )  # fmt: skip
+
+    def _long_row(self, row: Value, place: str) -> None:
+        """A row of many vectors, one after the other."""
+        c, contract = self.c, self.c.contract
+        whole, rest = c.whole_steps(self.columns if self.valid is None else self.valid, VECTOR)
+
+        def vector(at: Value, mask: str | None) -> None:
+            self.ctx.epilogue(
+                contract.body, contract.m, row, contract.n, c.add(self.at, at), contract.result,
+                [c.load(place, at)], [mask] if mask else None,
+            )  # fmt: skip
+
+        c.each(0, whole, VECTOR, lambda at: vector(at, None))
+        if rest:
+            vector(whole, tail_mask(self.ctx, rest))
 
     def _mask(self, j: int) -> str | None:
         """The columns of vector j that exist; None for all."""

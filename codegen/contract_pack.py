@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from ..ir.dtypes import DType
 from ..ir.kernel import VECTOR
 from .context import Context, tail_mask
+from .contract_turn import columns_together, turning_function
 from .indices import Value, splat
 from .lanes import MEMORY, lane_mask, type_suffix, type_text
 from .target import Target
 from .text import Function, Module
-
-#: Rows beyond the last step that packing may write.
-SLACK = VECTOR
 
 
 @dataclass(frozen=True)
@@ -34,13 +32,15 @@ class PackedAxis:
 @dataclass(frozen=True)
 class Panel:
     """What to pack. source: the address of its first element. column: stride from column to column.
-    vectors: of 16 columns. valid: number of columns that exist, None if all do."""
+    vectors: of 16 columns. valid: number of columns that exist, None if all do. ahead: bytes that are
+    fetched beforehand where the sum's innermost axis is the contiguous one, 0 for none."""
 
     source: str
     column: Value
     vectors: int
     valid: Value | None
     axes: tuple[PackedAxis, ...]
+    ahead: int = 0
 
 
 def pack_panel(ctx: Context, dtype: DType, panel: Panel, destination: str) -> None:
@@ -122,22 +122,15 @@ class _Packer:
 
     def _transpose_run(self, source: str, destination: str) -> str:
         f, count, columns = self.f, self.panel.axes[-1].count, self.panel.valid
-        square = square_of(self.ctx.target)
-        name = transposing_function(f.module, self.element, self.align, square)
-
-        def turn(k: Value, places: list[str]) -> list[str]:
-            steps = self._left(count, k)
-            for first in range(0, self.width, square):
-                across = square if columns is None else self._left(columns, first)
-                offset = self._product(first if columns is None else self._within(first), self.panel.column)
-                at, to = self._step(self._step(source, k), offset), self._step(places[0], first)
-                f.do(
-                    f"call void @{name}(ptr {at}, ptr {to}, i64 {self.panel.column}, i64 {across}, "
-                    f"i64 {steps}, i64 {self.width})"
-                )
-            return [self._step(places[0], square * self.width)]
-
-        self.ctx.loop(None, 0, count, square, [("ptr", destination)], turn)
+        together = columns_together(self.align)
+        name = turning_function(f.module, self.element, self.align, self.panel.ahead)
+        for first in range(0, self.width, together):
+            exist = together if columns is None else self._left(columns, first)
+            offset = self._product(first if columns is None else self._within(first), self.panel.column)
+            f.do(
+                f"call void @{name}(ptr {self._step(source, offset)}, ptr {self._step(destination, first)}, "
+                f"i64 {self.panel.column}, i64 {exist}, i64 {count}, i64 {self.width})"
+            )
         return self._step(destination, self._product(count, self.width))
 
     def _within(self, first: int) -> Value:

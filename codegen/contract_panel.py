@@ -21,12 +21,14 @@ from dataclasses import dataclass
 from ..ir.kernel import VECTOR
 from ..ir.ops.ordered import CONTRACT_BLOCK
 from .contract_epilogue import Epilogue
-from .contract_pack import SLACK, PackedAxis, Panel, pack_panel
+from .contract_few import streamed_kernel
+from .contract_pack import PackedAxis, Panel, pack_panel
 from .contract_sum import Contraction
 from .contract_tile import Layout, Tile, micro_kernel, passed_strides
 from .indices import Value
 
 _PIECE_BYTES = 128 << 10  # a packed panel: well inside the second-level cache, and it lies on the stack
+_PIECE_BYTES_FEW = 16 << 10  # the same for few rows: in the first-level cache
 _BLOCK_ROWS = 240  # about so many rows' sums lie on the stack while a panel is packed piece by piece
 _TURNED_ROWS = 96  # the same where they are turned before the epilogue
 _LOW_TILES = (4, 1)  # heights of the tiles for the last rows, where their number is known at run time only
@@ -34,7 +36,7 @@ _LOW_TILES = (4, 1)  # heights of the tiles for the last rows, where their numbe
 
 def emit_panel(c: Contraction, at: Value, vectors: int, valid: Value | None, packed: bool) -> None:
     """Write the panel of 16 * vectors columns that begins at column `at`. valid: how many of them exist,
-    None if all do; if not None, `packed` must be true."""
+    None if all do; if not None, `packed` must be true, or the rows so few that tiles are not used."""
     emitter = _PanelEmitter(c, at, vectors, valid, packed)
     if 0 in c.extents:
         emitter.empty()
@@ -81,7 +83,8 @@ class _PanelEmitter:
     def _piece(self) -> int | None:
         """Steps of the outermost walked axis that are packed at a time; None for a superblock as it is."""
         inner = self.c.product([self.c.chunks[i] for i in self.walked[1:]])
-        rows = _PIECE_BYTES // (self.columns * self.c.dtype.itemsize)
+        room = _PIECE_BYTES_FEW if self.c.has_few_rows else _PIECE_BYTES
+        rows = room // (self.columns * self.c.dtype.itemsize)
         return max(1, rows // max(1, inner)) if isinstance(inner, int) else None
 
     @property
@@ -279,11 +282,16 @@ class _PanelEmitter:
     def _packed(self, part: _Part) -> str:
         """Pack a part of the sum; the address of the panel."""
         c = self.c
-        panel = c.scratch((self._rows_at_most() + SLACK) * self.columns)
+        panel = c.scratch(self._rows_at_most() * self.columns)
         axes = tuple(PackedAxis(part.counts[i], c.rhs_strides[i]) for i in self.walked)
         source = c.offset(self.source, part.starts, c.rhs_strides)
-        pack_panel(self.ctx, c.dtype, Panel(source, c.column, self.vectors, self.valid, axes), panel)
+        ahead = self._ahead()
+        pack_panel(self.ctx, c.dtype, Panel(source, c.column, self.vectors, self.valid, axes, ahead), panel)
         return panel
+
+    def _ahead(self) -> int:
+        """Bytes to fetch beforehand while packing: few rows leave no time to wait for memory."""
+        return self.piece * self.c.dtype.itemsize if self.c.has_few_rows and self.piece is not None else 0
 
     def _rows_at_most(self) -> int:
         """A bound for the steps that are packed at a time."""
@@ -303,7 +311,11 @@ class _PanelEmitter:
         return Layout(c.row, lhs, tuple(c.mul(steps, self.columns) for steps in inside))
 
     def _kernel(self, height: int, layout: Layout) -> str:
-        return "@" + micro_kernel(self.f.module, self.c.dtype, Tile(height, self.vectors), layout)
+        c, module, tile = self.c, self.f.module, Tile(height, self.vectors)
+        if not c.streamed:
+            return "@" + micro_kernel(module, c.dtype, tile, layout)
+        valid = self.valid if isinstance(self.valid, int) else self.columns
+        return "@" + streamed_kernel(module, c.dtype, tile, layout, valid)
 
     def _call(
         self, kernel: Callable[[Layout], str], part: _Part, row: Value, rhs: str, out: str, more: str

@@ -11,9 +11,14 @@ from ..ir.expr import Dim, coefficient, substitute
 from ..ir.kernel import VECTOR, Axis, Contract
 from ..ir.ops.ordered import CONTRACT_BLOCK
 from .context import Context
-from .contract_tile import choose_tile
+from .contract_tile import Tile, choose_tile
 from .indices import Value
 from .lanes import MEMORY, type_text
+
+_FEW_ROWS = 8
+#: The most rows for which a right operand of so many bytes or more is streamed; chains that stay in
+#: first-level cache, beside the rows that are read.
+_STREAMED_ROWS, _STREAMED_BYTES, _STREAMED_SUMS = 4, 16 << 10, 2048
 
 
 @dataclass(frozen=True)
@@ -92,9 +97,24 @@ class Contraction:
         self.lhs_strides = tuple(value(axis.lhs) for axis in self.axes)
         self.rhs_strides = tuple(value(axis.rhs) for axis in self.axes)
         self.chunks = tuple(self._chunk(i) for i in range(len(self.axes)))
-        self.tile = choose_tile(ctx.target, self.dtype, known(self.m), known(self.n), known(self.row))
+        self.has_few_rows = isinstance(self.m, int) and self.m <= _FEW_ROWS
+        self.streamed = self._streamed()
+        self.tile = self._tile()
         self.lhs = self._origin(contract.lhs, contract.lhs_index)
         self.rhs = self._origin(contract.rhs, contract.rhs_index)
+
+    def _streamed(self) -> bool:
+        """Whether the right operand is read once, as it lies, for all rows (`contract_few`)."""
+        m, n, size = self.m, self.n, self.product((self.n, *self.extents))
+        if self.column != 1 or not (isinstance(m, int) and isinstance(n, int) and isinstance(size, int)):
+            return False
+        return m <= _STREAMED_ROWS and n >= VECTOR and size * self.dtype.itemsize >= _STREAMED_BYTES
+
+    def _tile(self) -> Tile:
+        if not self.streamed:
+            return choose_tile(self.ctx.target, self.dtype, known(self.m), known(self.n), known(self.row))
+        assert isinstance(self.m, int) and isinstance(self.n, int)
+        return Tile(self.m, -(-min(self.n, _STREAMED_SUMS // self.m) // VECTOR))
 
     @property
     def one_superblock(self) -> bool:

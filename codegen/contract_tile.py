@@ -9,7 +9,7 @@ unrolling: measured, it gains nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..ir.dtypes import DType
@@ -113,18 +113,16 @@ def micro_kernel(module: Module, dtype: DType, tile: Tile, layout: Layout) -> st
     out: rows x columns sums, row-major; with `more` the chains go on from what is there, else from zero.
     Counts are at least 1.
     """
-    name = "_".join(
-        [
-            "tile",
-            dtype.short,
-            f"{tile.rows}x{tile.columns}",
-            _key(layout.row),
-            *map(_key, (*layout.lhs, *layout.rhs)),
-        ]
-    )
+    name = kernel_name("tile", dtype, tile, layout)
     if not module.defined(name):
-        module.add(_Writer(module, name, dtype, tile, layout).function())
+        module.add(TileWriter(module, name, dtype, tile, layout).function())
     return name
+
+
+def kernel_name(kind: str, dtype: DType, tile: Tile, layout: Layout) -> str:
+    """A name that differs wherever the micro-kernel does."""
+    strides = (layout.row, *layout.lhs, *layout.rhs)
+    return "_".join([kind, dtype.short, f"{tile.rows}x{tile.columns}", *map(_key, strides)])
 
 
 def passed_strides(layout: Layout) -> list[str]:
@@ -136,42 +134,38 @@ def _key(stride: Value) -> str:
     return str(stride).replace("-", "n") if isinstance(stride, int) else "x"
 
 
-class _Writer:
-    """Writes one micro-kernel."""
+class TileWriter:
+    """Writes one micro-kernel. Other ways to read the operands override `innermost` (and `start`)."""
 
-    def __init__(self, module: Module, name: str, dtype: DType, tile: Tile, layout: Layout) -> None:
+    def __init__(
+        self, module: Module, name: str, dtype: DType, tile: Tile, layout: Layout, width: int = VECTOR
+    ) -> None:
+        """width: lanes of an accumulator; there are `groups` of them to a row."""
         axes = range(len(layout.lhs))
         given = [
             ("row", layout.row),
             *((f"a{i}", layout.lhs[i]) for i in axes),
             *((f"b{i}", layout.rhs[i]) for i in axes),
         ]
-        passed = [(kind, name) for name, value in given for kind in ["i64"] if isinstance(value, str)]
-        self.f = Function(
-            module,
-            name,
-            [
-                ("ptr", "lhs"),
-                ("ptr", "rhs"),
-                ("ptr", "out"),
-                ("i1", "more"),
-                *(("i64", f"n{i}") for i in axes),
-                *passed,
-            ],
-            result="void",
-            attributes="noinline",
-        )
+        pointers = [("ptr", "lhs"), ("ptr", "rhs"), ("ptr", "out"), ("i1", "more")]
+        counts = [("i64", f"n{i}") for i in axes]
+        passed = [("i64", name) for name, value in given if isinstance(value, str)]
+        parameters = [*pointers, *counts, *passed]
+        self.f = Function(module, name, parameters, result="void", attributes="noinline")
         self.strides = {name: f"%{name}" if isinstance(value, str) else value for name, value in given}
-        self.tile, self.axes = tile, len(layout.lhs)
+        self.counts = [f"%n{i}" for i in axes]
+        self.tile, self.axes, self.width = tile, len(layout.lhs), width
+        self.groups = tile.columns // width
         self.element, self.align = MEMORY[dtype], dtype.itemsize
-        self.vector = type_text(self.element, VECTOR)
-        self.lanes = Lanes(self.f, self.element, VECTOR)
+        self.vector = type_text(self.element, width)
+        self.lanes = Lanes(self.f, self.element, width)
+        self.rows = self._row_offsets()
 
     def function(self) -> Function:
+        """The whole function."""
         f = self.f
-        self.rows = self._row_offsets()
-        sums = self._axis(0, "%lhs", "%rhs", self._start())
-        for at, value in zip(self._places(), sums, strict=True):
+        sums = self._axis(0, "%lhs", "%rhs", self.start())
+        for at, value in zip(self._places() if sums else [], sums, strict=True):
             f.do(f"store {self.vector} {value}, ptr {at}, align {self.align}")
         f.do("ret void")
         return f
@@ -184,49 +178,65 @@ class _Writer:
         return [0, *(self.f(f"mul i64 {row}, {i}") for i in range(1, self.tile.rows))]
 
     def _places(self) -> list[str]:
-        return [self._step("%out", VECTOR * i) for i in range(self.tile.rows * self.tile.vectors)]
+        return [self.step("%out", self.width * i) for i in range(self.tile.rows * self.groups)]
 
-    def _start(self) -> list[str]:
-        loaded = [("load", at) for at in self._places()]
+    def start(self) -> list[str]:
+        """The accumulators before the first step."""
+        loaded = self._places()
         zeros = [(self.vector, "zeroinitializer")] * len(loaded)
         return self.f.when(
             "%more",
-            lambda: [self.f(f"load {self.vector}, ptr {at}, align {self.align}") for _, at in loaded],
+            lambda: [self.f(f"load {self.vector}, ptr {at}, align {self.align}") for at in loaded],
             zeros,
         )
 
     def _axis(self, axis: int, lhs: str, rhs: str, sums: Sequence[str]) -> list[str]:
         """The sums after all steps of this axis and those inside it."""
-        if axis == self.axes:
-            return self._multiply_add(lhs, rhs, sums)
+        if axis == self.axes - 1:
+            return self.innermost(lhs, rhs, sums)
+        return self.each(axis, lhs, rhs, sums, lambda a, b, inner: self._axis(axis + 1, a, b, inner))
+
+    def innermost(self, lhs: str, rhs: str, sums: Sequence[str]) -> list[str]:
+        """The sums after all steps of the innermost axis."""
+        return self.each(self.axes - 1, lhs, rhs, sums, self._multiply_add)
+
+    def each(
+        self, axis: int, lhs: str, rhs: str, sums: Sequence[str],
+        body: Callable[[str, str, list[str]], list[str]],
+    ) -> list[str]:  # fmt: skip
+        """body(lhs, rhs, sums), which gives the next sums, for each step of an axis."""
 
         def turn(values: list[str]) -> tuple[str, Sequence[str]]:
             left, a, b, *inner = values
-            following = self._axis(axis + 1, a, b, inner)
+            following = body(a, b, inner)
             fewer = self.f(f"add i64 {left}, -1")
-            steps = [fewer, self._step(a, self.strides[f"a{axis}"]), self._step(b, self.strides[f"b{axis}"])]
+            steps = [fewer, self.step(a, self.strides[f"a{axis}"]), self.step(b, self.strides[f"b{axis}"])]
             return self.f(f"icmp sgt i64 {fewer}, 0"), [*steps, *following]
 
         carried = [("i64", f"%n{axis}"), ("ptr", lhs), ("ptr", rhs), *((self.vector, s) for s in sums)]
         return self.f.repeat(carried, turn)[3:]
 
-    def _multiply_add(self, lhs: str, rhs: str, sums: Sequence[str]) -> list[str]:
+    def _multiply_add(self, lhs: str, rhs: str, sums: list[str]) -> list[str]:
         f, tile = self.f, self.tile
         columns = [
-            f(f"load {self.vector}, ptr {self._step(rhs, VECTOR * j)}, align {self.align}")
+            f(f"load {self.vector}, ptr {self.step(rhs, VECTOR * j)}, align {self.align}")
             for j in range(tile.vectors)
         ]
         result = list(sums)
         for i, offset in enumerate(self.rows):
-            x = splat(
-                f, self.element, f(f"load {self.element}, ptr {self._step(lhs, offset)}, align {self.align}")
-            )
+            x = self.broadcast(self.step(lhs, offset))
             for j, column in enumerate(columns):
                 at = i * tile.vectors + j
                 result[at] = multiply_add(self.lanes, x, column, result[at])
         return result
 
-    def _step(self, pointer: str, by: Value) -> str:
+    def broadcast(self, place: str) -> str:
+        """The element at an address in every lane."""
+        x = self.f(f"load {self.element}, ptr {place}, align {self.align}")
+        return splat(self.f, self.element, x, self.width)
+
+    def step(self, pointer: str, by: Value) -> str:
+        """The address so many elements further."""
         return pointer if by == 0 else self.f(f"getelementptr {self.element}, ptr {pointer}, i64 {by}")
 
 

@@ -429,8 +429,8 @@ class Indices:
         return total
 
 
-def splat(f: Function, element: str, value: str) -> str:
-    """A <16 x element> with the value in every lane."""
-    kind = f"<{VECTOR} x {element}>"
+def splat(f: Function, element: str, value: str, width: int = VECTOR) -> str:
+    """A <16 x element>, or of another width, with the value in every lane."""
+    kind = f"<{width} x {element}>"
     first = f(f"insertelement {kind} poison, {element} {value}, i64 0")
-    return f(f"shufflevector {kind} {first}, {kind} poison, <{VECTOR} x i32> zeroinitializer")
+    return f(f"shufflevector {kind} {first}, {kind} poison, <{width} x i32> zeroinitializer")

@@ -104,6 +104,22 @@ def test_long_sums_known_at_run_time(layout: str) -> None:
     check_kernel(matmul("m", "n", "k", layout, sizes="m, n, k"), buffers, {"m": 3, "n": 20, "k": 4500})
 
 
+@pytest.mark.parametrize("layout", ["mk,kn", "mk,nk", "km,kn"])
+@pytest.mark.parametrize(
+    "shape", [(1, 70, 130), (3, 160, 131), (4, 300, 70), (1, 2100, 9), (2, 33, 4100), (8, 65, 90)], ids=str
+)
+def test_few_rows(shape: tuple[int, int, int], layout: str) -> None:
+    """The right operand streamed, or packed in small pieces; columns and steps that fill no vector."""
+    check(*shape, layout)
+
+
+@pytest.mark.parametrize("dtype", [dtypes.float64, dtypes.int32, dtypes.uint8], ids=str)
+def test_few_rows_of_other_dtypes(dtype: dtypes.DType) -> None:
+    for layout in ("mk,kn", "mk,nk"):
+        check(2, 1100, 18, layout, dtype)
+        check(1, 37, 4099, layout, dtype)
+
+
 _CONVOLUTION = """kernel conv(%x: f32[{x}] in, %w: f32[{w}] in, %y: f32[{y}] out) {{
   parallel b < {n} {{
     parallel oh < {o} {{
