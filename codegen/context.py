@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ..ir.dtypes import DType
 from ..ir.expr import Dim, Expr
-from ..ir.kernel import VECTOR, Axis, Kernel, Scalar, Statement
+from ..ir.kernel import VECTOR, Axis, Kernel, Local, Scalar, Statement
 from .combs import combs_of
 from .indices import Indices, Value, splat
 from .known import Known
@@ -93,9 +93,14 @@ class Context:
         self.status: str | None = None
         self._emit = emit
         self._values: dict[Scalar, Reg] = {}
+        self._bounds: dict[str, tuple[Value, Value]] = {}
         self._indexing = {name for name in index_symbols(kernel) if name.startswith("%")}
         for name in kernel.sizes:
             self.indices.bind(name, f"%s.{name}")
+
+    def beside(self, f: Function, kernel: Kernel) -> Context:
+        """For a part of the kernel in a function of its own, to which everything has yet to be made known."""
+        return Context(f, kernel, self.target, self._emit)
 
     # Values.
 
@@ -109,6 +114,10 @@ class Context:
         self._values[scalar] = reg
         if f"%{scalar.name}" in self._indexing:
             self._bind_integer(f"%{scalar.name}", reg)
+
+    def scalars(self) -> list[Scalar]:
+        """All that have been given registers or are constants so far."""
+        return list(self._values)
 
     def _bind_integer(self, name: str, reg: Reg) -> None:
         if not reg.parts[0].startswith(("%", "splat", "zero", "<")):
@@ -141,6 +150,11 @@ class Context:
     def lanes(self, dtype: DType, vector: bool) -> Lanes:
         """Arithmetic on registers of this dtype."""
         return Lanes(self.f, REGISTER[dtype], VECTOR if vector else 1, not dtype.is_signed)
+
+    def scratch(self, local: Local) -> None:
+        """Room on the stack for scratch memory; each turn of the loops around uses it anew."""
+        pointer = self.f.alloca(MEMORY[local.dtype], max(local.size, 1))
+        self.buffers[local.name] = Memory(pointer, local.dtype)
 
     # Structure.
 
@@ -193,6 +207,20 @@ class Context:
         """A branch; see Function.when."""
         with self.indices.scope(self.f.place()), self.known.stretch():
             return self.f.when(condition, then, otherwise)
+
+    @contextmanager
+    def cut(self, axis: Axis, start: Value, stop: Value) -> Iterator[None]:
+        """The loop over this axis runs from `start` to `stop` only. start: a multiple of a vector loop's
+        vectors; stop: one too, or the axis's end.
+        """
+        self._bounds[axis.name] = (start, stop)
+        yield
+        del self._bounds[axis.name]
+
+    def bounds(self, axis: Axis) -> tuple[Value, Value]:
+        """Where the loop over an axis starts and stops."""
+        found = self._bounds.get(axis.name)
+        return found if found is not None else (0, self.indices.value(axis.extent))
 
     @contextmanager
     def vectors(self, group: Group) -> Iterator[None]:

@@ -17,6 +17,7 @@ from ..ir.kernel import (
     Index,
     Kernel,
     Load,
+    Local,
     Loop,
     Reduce,
     Statement,
@@ -25,8 +26,10 @@ from ..ir.kernel import (
 from .context import Context, Group, tail_mask
 from .contract import emit_contract
 from .elementwise import EMIT
+from .indices import Value
 from .lanes import literal_text
 from .memory import emit_check, emit_load, emit_store
+from .parallel import emit_in_parallel
 from .reduce import STRAIGHT, emit_reduce
 from .target import Target
 from .text import Function, Module
@@ -46,7 +49,9 @@ def emit_kernel(module: Module, kernel: Kernel, target: Target, name: str) -> No
     if checked:
         ctx.status = f.alloca("i64", align=8)
         f.do(f"store i64 0, ptr {ctx.status}, align 8")
-    ctx.body(kernel.body)
+    for statement in kernel.body:
+        if not emit_in_parallel(ctx, kernel, statement):
+            emit_statement(ctx, statement)
     f.prefix = "v"
     f.do(f"ret i64 {f(f'load i64, ptr {ctx.status}, align 8') if checked else 0}")
     module.add(f)
@@ -70,6 +75,8 @@ def emit_statement(ctx: Context, statement: Statement) -> None:
             _index(ctx, statement)
         case Check():
             emit_check(ctx, statement)
+        case Local():
+            ctx.scratch(statement)
         case Loop(kind="vector"):
             _vector_loop(ctx, statement)
         case Loop():
@@ -125,9 +132,7 @@ def _loop(ctx: Context, loop: Loop) -> None:
         regs = [ctx.get(y) for y in loop.yields]
         return [p for r in regs for p in (ctx.spread(r) if vector else r.parts)]
 
-    last = ctx.loop(
-        loop.axis.name, 0, ctx.indices.value(loop.axis.extent), 1, carried, body, extent=loop.axis.extent
-    )
+    last = ctx.loop(loop.axis.name, *ctx.bounds(loop.axis), 1, carried, body, extent=loop.axis.extent)
     for number, final in enumerate(loop.finals):
         ctx.set(final, last[number * width : (number + 1) * width], vector)
 
@@ -135,41 +140,40 @@ def _loop(ctx: Context, loop: Loop) -> None:
 def _vector_loop(ctx: Context, loop: Loop) -> None:
     """Whole groups of vectors, then whole vectors, then a masked rest."""
     extent = loop.axis.extent
-    whole = extent // VECTOR if isinstance(extent, int) else STRAIGHT + 1
-    done: int | str = 0
+    done, stop = ctx.bounds(loop.axis)
+    whole = stop // VECTOR if isinstance(stop, int) else STRAIGHT + 1
     if whole <= STRAIGHT:
-        done = _whole_vectors(ctx, loop, done, max(whole, 1))
+        done = _whole_vectors(ctx, loop, done, stop, max(whole, 1))
     else:
         if any(isinstance(s, Loop | Reduce) for s in nested(loop.body)):
-            done = _whole_vectors(ctx, loop, done, _JOINT)
-        done = _whole_vectors(ctx, loop, done, 1)
-    if isinstance(extent, int):
-        if extent % VECTOR:
-            _masked(ctx, loop, done, extent % VECTOR)
+            done = _whole_vectors(ctx, loop, done, stop, _JOINT)
+        done = _whole_vectors(ctx, loop, done, stop, 1)
+    if isinstance(stop, int):
+        if stop % VECTOR:
+            _masked(ctx, loop, done, stop % VECTOR)
         return
-    left = ctx.f(f"sub i64 {ctx.index(extent)}, {done}")
+    if isinstance(extent, int) and extent % VECTOR == 0:
+        return
+    left = ctx.f(f"sub i64 {stop}, {done}")
     some = ctx.f(f"icmp sgt i64 {left}, 0")
     ctx.when(some, lambda: _masked(ctx, loop, done, left))
 
 
-def _whole_vectors(ctx: Context, loop: Loop, start: int | str, parts: int) -> int | str:
-    """The groups of `parts` vectors that fit from `start` on; returns where they end."""
+def _whole_vectors(ctx: Context, loop: Loop, start: Value, stop: Value, parts: int) -> Value:
+    """The groups of `parts` vectors that fit between `start` and `stop`; returns where they end."""
     step = parts * VECTOR
-    extent = loop.axis.extent
-    stop = (
-        extent // step * step if isinstance(extent, int) else ctx.f(f"and i64 {ctx.index(extent)}, {-step}")
-    )
+    end = stop // step * step if isinstance(stop, int) else ctx.f(f"and i64 {stop}, {-step}")
 
     def body(_: object, __: list[str]) -> list[str]:
         with ctx.vectors(Group(parts)):
             ctx.body(loop.body)
         return []
 
-    ctx.loop(loop.axis.name, start, stop, step, [], body, extent=extent, lanes=True)
-    return stop
+    ctx.loop(loop.axis.name, start, end, step, [], body, extent=loop.axis.extent, lanes=True)
+    return end
 
 
-def _masked(ctx: Context, loop: Loop, start: int | str, count: int | str) -> list[str]:
+def _masked(ctx: Context, loop: Loop, start: Value, count: Value) -> list[str]:
     with ctx.scope(), ctx.vectors(Group(1, (tail_mask(ctx, count),))):
         ctx.bind(loop.axis.name, start, loop.axis.extent, lanes=True)
         ctx.body(loop.body)

@@ -45,7 +45,8 @@ def emit_transposing_copy(ctx: Context, loop: Loop, body: Body) -> None:
     assert copy is not None
     inner, load, store = copy
     side = _side(load.result.dtype)
-    rows, columns = (_whole(ctx, axis.extent, side) for axis in (loop.axis, inner.axis))
+    first, last = ctx.bounds(loop.axis)
+    rows, columns = _whole(ctx, last, side), _whole(ctx, ctx.indices.value(inner.axis.extent), side)
 
     def tile_row(_: Value, __: list[str]) -> Sequence[str]:
         def tile(___: Value, ____: list[str]) -> Sequence[str]:
@@ -55,16 +56,10 @@ def emit_transposing_copy(ctx: Context, loop: Loop, body: Body) -> None:
         ctx.loop(inner.axis.name, 0, columns, side, [], tile, extent=inner.axis.extent)
         return []
 
-    ctx.loop(loop.axis.name, 0, rows, side, [], tile_row, extent=loop.axis.extent)
-    _plain(ctx, loop, inner, body, (0, rows), (columns, ctx.indices.value(inner.axis.extent)))
-    _plain(
-        ctx,
-        loop,
-        inner,
-        body,
-        (rows, ctx.indices.value(loop.axis.extent)),
-        (0, ctx.indices.value(inner.axis.extent)),
-    )
+    end = ctx.indices.value(inner.axis.extent)
+    ctx.loop(loop.axis.name, first, rows, side, [], tile_row, extent=loop.axis.extent)
+    _plain(ctx, loop, inner, body, (first, rows), (columns, end))
+    _plain(ctx, loop, inner, body, (rows, last), (0, end))
 
 
 def _copy(loop: Loop) -> tuple[Loop, Load, Store] | None:
@@ -87,10 +82,8 @@ def _side(dtype: DType) -> int:
     return VECTOR * 4 // dtype.itemsize
 
 
-def _whole(ctx: Context, extent: Dim, side: int) -> Value:
-    return (
-        extent // side * side if isinstance(extent, int) else ctx.f(f"and i64 {ctx.index(extent)}, {-side}")
-    )
+def _whole(ctx: Context, size: Value, side: int) -> Value:
+    return size // side * side if isinstance(size, int) else ctx.f(f"and i64 {size}, {-side}")
 
 
 def _plain(

@@ -5,7 +5,7 @@ VITRIFY_VERIFY=1          verify graphs between passes, and let LLVM verify its 
 VITRIFY_CACHE_DIR=folder  where object code is kept between processes; empty: nowhere
 VITRIFY_TARGET=name       generate code for this x86-64 level instead of the host
 VITRIFY_NATIVE=0          storages and calls in plain Python instead of native builtins
-VITRIFY_NUM_THREADS=n     what `get_num_threads` gives at first
+VITRIFY_NUM_THREADS=n     how many threads native code may use at first, instead of one per CPU
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitrify.runtime import pool
 from vitrify.runtime.options import USER_CACHE, configure
 
 if TYPE_CHECKING:
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 @dataclass
 class Config:
     """dump: folder for the stages of everything compiled. verify: between passes. num_threads: for native
-    code.
+    code; None for one per CPU that the process may use.
     """
 
     dump: Path | None = None
     verify: bool = False
-    num_threads: int = 1
+    num_threads: int | None = None
 
 
 def read(environment: Mapping[str, str]) -> tuple[Config, dict[str, Any]]:
@@ -88,13 +89,29 @@ if config.dump is not None:
     dump_to(config.dump)
 
 
+if config.num_threads is not None:
+    pool.set_threads(config.num_threads)
+
+
 def get_num_threads() -> int:
-    """Number of threads that native code may use."""
-    return config.num_threads
+    """Number of threads that native code may use. At first it is the number of CPUs that the process may use,
+    or what VITRIFY_NUM_THREADS says.
+    """
+    return pool.threads()
 
 
 def set_num_threads(num: int) -> None:
-    """Set the number of threads that native code may use. Raises RuntimeError unless it is positive."""
+    """Set the number of threads that native code may use. The results are the same for any number.
+
+    Raises RuntimeError unless it is positive.
+
+    >>> import vitrify
+    >>> before = vitrify.get_num_threads()
+    >>> vitrify.set_num_threads(2)
+    >>> vitrify.get_num_threads()
+    2
+    >>> vitrify.set_num_threads(before)
+    """
     if num <= 0:
         raise RuntimeError("set_num_threads expects a positive integer")
-    config.num_threads = int(num)
+    pool.set_threads(int(num))

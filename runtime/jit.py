@@ -22,6 +22,7 @@ from ..codegen.target import Target
 from .cache import ObjectCache, content_key
 from .host import host_target
 from .options import cache_directory, options
+from .pool_ir import PARALLEL
 
 _lock = threading.RLock()
 _names = itertools.count()
@@ -36,17 +37,27 @@ def load(
 ) -> dict[str, int]:
     """Compile a module, or find it compiled, and give the addresses of the `exports`.
 
-    imports: addresses of symbols that the text declares; other symbols come from the process (libc, CPython).
+    imports: addresses of symbols that the text declares; `vitrify_parallel` is ours (`runtime.pool`), other
+    symbols come from the process (libc, CPython).
     target: what the text was emitted for; the host's if None.
     Raises RuntimeError if LLVM can't parse or link the text. Safe to call from any thread.
     """
     chosen = target or host_target()
     names = tuple(exports)
-    key = (content_key(text, chosen.key), names, *sorted((imports or {}).items()))
+    imports = {**(imports or {}), **_of_the_runtime(text)}
+    key = (content_key(text, chosen.key), names, *sorted(imports.items()))
     with _lock:
         if key not in _loaded:
-            _loaded[key] = _link(_object_code(text, chosen), names, imports or {})
+            _loaded[key] = _link(_object_code(text, chosen), names, imports)
         return _loaded[key]
+
+
+def _of_the_runtime(text: str) -> dict[str, int]:
+    if f"@{PARALLEL}(" not in text:
+        return {}
+    from .pool import parallel_address  # the pool's code is loaded from here, too
+
+    return {PARALLEL: parallel_address()}
 
 
 def assembly(text: str, target: Target | None = None) -> str:

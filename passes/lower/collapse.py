@@ -7,11 +7,12 @@ joined likewise. So a kernel over dense tensors of any rank ends up with one fla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ...ir.expr import Dim, coefficient, substitute
-from ...ir.kernel import Axis, Contract, Guard, Index, Kernel, Load, Loop, Reduce, Statement, Store
+from ...ir.kernel import Axis, Contract, Index, Kernel, Load, Loop, Reduce, Statement, Store
+from ...ir.kernel_substitute import substituted
 
 
 def collapse_loops(kernel: Kernel) -> Kernel:
@@ -47,12 +48,12 @@ def _nest(loop: Loop) -> Statement:
         body = _body(core.body)
         axes, dims = [a.axis for a in around], set(_dims(body))
         gone, axes = _joined(axes, len(axes) - 1, dims)
-        return _wrapped(around[0], axes, _substituted(body, gone))
+        return _wrapped(around[0], axes, substituted(body, gone))
     own = list(_tile(core))
     axes = [a.axis for a in around] + own
     gone, axes = _joined(axes, len(around), set(_dims([core])))
     inner = _with_tile(_collapsed(core), axes[len(axes) - len(own) :])
-    return _wrapped(around[0], axes[: len(axes) - len(own)], _substituted((inner,), gone))
+    return _wrapped(around[0], axes[: len(axes) - len(own)], substituted((inner,), gone))
 
 
 def _wrapped(loop: Loop, axes: Sequence[Axis], body: tuple[Statement, ...]) -> Statement:
@@ -82,7 +83,7 @@ def _with_tile(statement: Statement, axes: Sequence[Axis]) -> Statement:
 
 def _reduction(reduce: Reduce) -> Statement:
     gone, axes = _joined(list(reduce.axes), len(reduce.axes) - 1, set(_dims(reduce.body)), adjacent=True)
-    return replace(reduce, axes=tuple(axes), body=_substituted(reduce.body, gone)) if gone else reduce
+    return replace(reduce, axes=tuple(axes), body=substituted(reduce.body, gone)) if gone else reduce
 
 
 def _joined(
@@ -131,37 +132,3 @@ def _dims(statements: Sequence[Statement]) -> Iterator[Dim]:
                 yield from (s.lhs_index, s.rhs_index)
         if isinstance(s, Loop | Reduce | Contract):
             yield from _dims(s.body)
-
-
-def _substituted(statements: tuple[Statement, ...], values: dict[str, Dim]) -> tuple[Statement, ...]:
-    """The statements with these symbols replaced."""
-    if not values:
-        return statements
-    memo: dict[Dim, Dim] = {}
-
-    def new(dim: Dim) -> Dim:
-        if dim not in memo:
-            memo[dim] = substitute(dim, values)
-        return memo[dim]
-
-    return tuple(_renewed(s, new) for s in statements)
-
-
-def _renewed(s: Statement, new: Callable[[Dim], Dim]) -> Statement:
-    match s:
-        case Index():
-            return Index(s.result, new(s.expr))
-        case Load():
-            return Load(s.result, s.buffer, new(s.index), _guards(s.guards, new), s.otherwise)
-        case Store():
-            return Store(s.buffer, new(s.index), s.value, _guards(s.guards, new))
-        case Contract():
-            body = tuple(_renewed(b, new) for b in s.body)
-            return replace(s, lhs_index=new(s.lhs_index), rhs_index=new(s.rhs_index), body=body)
-        case Loop() | Reduce():
-            return replace(s, body=tuple(_renewed(b, new) for b in s.body))
-    return s
-
-
-def _guards(guards: tuple[Guard, ...], new: Callable[[Dim], Dim]) -> tuple[Guard, ...]:
-    return tuple(Guard(new(g.expr), new(g.low), new(g.high)) for g in guards)

@@ -1,0 +1,62 @@
+"""How much work statements are: enough to tell what is worth dividing between threads, or worth dropping the
+interpreter's lock for.
+
+The unit is a quarter of a nanosecond, on a core of 3 to 4 GHz with 64-byte vectors: 16 lanes of arithmetic.
+Estimates are index expressions over the kernel's sizes, numbers where sizes are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from ..ir import ops
+from ..ir.expr import Dim, floordiv, product, symbols_of
+from ..ir.kernel import VECTOR, Axis, Compute, Contract, Load, Loop, Reduce, Statement, Store
+
+UNITS_PER_NS = 4
+_ACCESS, _SIMPLE, _DIVISION, _FUNCTION = 4, 1, 8, 20
+#: What moves memory alone is worth as much as a contraction of so few rows.
+_LEAST_ROWS = 4
+_DIVISIONS = {ops.div, ops.sqrt, ops.floor_div, ops.rem}
+
+
+def work(statements: Sequence[Statement], sizes: Collection[str]) -> Dim:
+    """The work of running these once. sizes: the kernel's."""
+    total: Dim = 0
+    for statement in statements:
+        total = total + _of(statement, sizes)
+    return total
+
+
+def _of(s: Statement, sizes: Collection[str]) -> Dim:
+    match s:
+        case Loop():
+            return turns(s.axis, sizes, s.kind == "vector") * work(s.body, sizes)
+        case Reduce():
+            outer = product(_extent(a, sizes) for a in s.axes[:-1])
+            inner = turns(s.axes[-1], sizes, s.order == "lanes")
+            return outer * inner * (_SIMPLE + work(s.body, sizes))
+        case Contract():
+            columns, depth = turns(s.n, sizes, True), product(_extent(a, sizes) for a in s.over)
+            rows = _extent(s.m, sizes)
+            if isinstance(rows, int):
+                rows = max(rows, _LEAST_ROWS)
+            return rows * columns * (depth + work(s.body, sizes))
+        case Load() | Store():
+            return _ACCESS
+        case Compute():
+            if s.opdef in _DIVISIONS:
+                return _DIVISION
+            return _SIMPLE if s.opdef.exact else _FUNCTION
+    return _SIMPLE
+
+
+def turns(axis: Axis, sizes: Collection[str], vector: bool) -> Dim:
+    """How often the body of a loop over the axis runs."""
+    extent = _extent(axis, sizes)
+    return floordiv(extent + (VECTOR - 1), VECTOR) if vector else extent
+
+
+def _extent(axis: Axis, sizes: Collection[str]) -> Dim:
+    """The size of an axis; where it depends on an outer axis, a middling guess is enough."""
+    return axis.extent if symbols_of(axis.extent) <= set(sizes) else VECTOR
