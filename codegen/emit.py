@@ -4,14 +4,15 @@
 
 buffers: the addresses of the plan's external buffers, in their order; sizes: the run-time sizes (i64);
 arena: scratch memory. The status is 0, or the code of the first check that failed; kernels after it have
-not run then.
+not run then. What a plan repeats is a function of the same kind, called once in every turn.
 """
 
 from __future__ import annotations
 
+from ..ir.dtypes import DType
 from ..ir.expr import Dim
 from ..ir.kernel import Check, Kernel
-from ..ir.plan import Call, Plan, PlanBuffer
+from ..ir.plan import Call, Copy, Passed, Plan, PlanBuffer, Repeat
 from .indices import Indices
 from .kernels import emit_kernel
 from .target import Target
@@ -21,28 +22,39 @@ from .text import Function, Module
 def emit_plan(plan: Plan, target: Target) -> str:
     """The module's text. A pure function of its arguments."""
     module = Module(target)
-    kernels = {kernel.name: kernel for kernel in plan.kernels}
-    for kernel in plan.kernels:
-        emit_kernel(module, kernel, target, _name(kernel.name))
-    _emit_run(module, plan, kernels)
+    _emit_run(module, plan, target, "run", "")
     return module.text()
 
 
-def _name(kernel: str) -> str:
-    return f'"k.{kernel}"'
+def _name(kernel: str, run: str) -> str:
+    """The function of a kernel of the plan whose function is `run`."""
+    return f'"k.{kernel}"' if run == "run" else f'"{run}.k.{kernel}"'
 
 
-def _emit_run(module: Module, plan: Plan, kernels: dict[str, Kernel]) -> None:
-    f = Function(module, "run", [("ptr", "buffers"), ("ptr", "sizes"), ("ptr", "arena")], linkage="")
+def _emit_run(module: Module, plan: Plan, target: Target, name: str, linkage: str) -> None:
+    kernels = {kernel.name: kernel for kernel in plan.kernels}
+    for kernel in plan.kernels:
+        emit_kernel(module, kernel, target, _name(kernel.name, name))
+    repeats = [step for step in plan.calls if isinstance(step, Repeat)]
+    runs = {id(step): f"{name}.{number}" for number, step in enumerate(repeats)}
+    for repeat in repeats:
+        _emit_run(module, repeat.body, target, runs[id(repeat)], "internal")
+    f = Function(module, name, [("ptr", "buffers"), ("ptr", "sizes"), ("ptr", "arena")], linkage=linkage)
     indices = Indices(f)
-    for number, name in enumerate(plan.sizes):
+    for number, size in enumerate(plan.sizes):
         pointer = f(f"getelementptr i64, ptr %sizes, i64 {number}")
-        indices.bind(name, f(f"load i64, ptr {pointer}, align 8"))
+        indices.bind(size, f(f"load i64, ptr {pointer}, align 8"))
     addresses = _addresses(f, indices, plan)
-    for call in plan.calls:
-        status = _emit_call(f, indices, call, addresses)
-        if any(isinstance(s, Check) for s in kernels[call.kernel].statements()):
-            _return_if_failed(f, status)
+    dtypes = {b.name: b.dtype for b in plan.buffers}
+    for step in plan.calls:
+        if isinstance(step, Call):
+            status = _emit_call(f, indices, step, addresses, name)
+            if _checks(kernels[step.kernel]):
+                _return_if_failed(f, status)
+        elif isinstance(step, Copy):
+            _emit_copy(f, indices, step, addresses, dtypes)
+        else:
+            _emit_repeat(f, indices, step, addresses, dtypes, runs[id(step)])
     f.do("ret i64 0")
     module.add(f)
 
@@ -63,10 +75,63 @@ def _in_arena(f: Function, indices: Indices, buffer: PlanBuffer) -> str:
     return f(f"getelementptr i8, ptr %arena, i64 {indices.text(buffer.offset)}")
 
 
-def _emit_call(f: Function, indices: Indices, call: Call, addresses: dict[str, str]) -> str:
+def _emit_call(f: Function, indices: Indices, call: Call, addresses: dict[str, str], run: str) -> str:
     arguments = [f"ptr {addresses[name]}" for name in call.buffers]
     arguments += [f"i64 {_size(indices, size)}" for size in call.sizes]
-    return f(f"call i64 @{_name(call.kernel)}({', '.join(arguments)})")
+    return f(f"call i64 @{_name(call.kernel, run)}({', '.join(arguments)})")
+
+
+def _checks(kernel: Kernel) -> bool:
+    return any(isinstance(s, Check) for s in kernel.statements())
+
+
+def _address(
+    f: Function, indices: Indices, passed: Passed, addresses: dict[str, str], dtypes: dict[str, DType]
+) -> str:
+    """Where what is passed begins, the first and last turn apart."""
+    if passed.offset == 0:
+        return addresses[passed.buffer]
+    start = indices.text(passed.offset * dtypes[passed.buffer].itemsize)
+    return f(f"getelementptr i8, ptr {addresses[passed.buffer]}, i64 {start}")
+
+
+def _emit_copy(
+    f: Function, indices: Indices, copy: Copy, addresses: dict[str, str], dtypes: dict[str, DType]
+) -> None:
+    source, target = (_address(f, indices, p, addresses, dtypes) for p in (copy.source, copy.target))
+    count = indices.text(copy.size * dtypes[copy.source.buffer].itemsize)
+    f.module.declare("llvm.memcpy.p0.p0.i64", "void", ["ptr", "ptr", "i64", "i1"])
+    f.do(f"call void @llvm.memcpy.p0.p0.i64(ptr {target}, ptr {source}, i64 {count}, i1 false)")
+
+
+def _emit_repeat(
+    f: Function, indices: Indices, step: Repeat, addresses: dict[str, str], dtypes: dict[str, DType], run: str
+) -> None:
+    """A loop that sets the table of addresses for each turn and runs the body on it."""
+    table = f.alloca("ptr", max(1, len(step.buffers)))
+    arena = addresses[step.arena] if step.arena is not None else "null"
+    last = f(f"sub i64 {indices.text(step.extent)}, 1")
+    checks = any(map(_checks, step.body.all_kernels()))
+
+    before = f.place()
+
+    def turn(number: str, _: list[str]) -> list[str]:
+        with indices.scope(before):
+            indices.bind(step.axis, number, step.extent)
+            for slot, passed in enumerate(step.buffers):
+                address = _address(f, indices, passed, addresses, dtypes)
+                for edge, at in ((passed.first, "0"), (passed.last, last)):
+                    if edge is not None:
+                        there = f(f"icmp eq i64 {number}, {at}")
+                        address = f(f"select i1 {there}, ptr {addresses[edge]}, ptr {address}")
+                place = f(f"getelementptr ptr, ptr {table}, i64 {slot}")
+                f.do(f"store ptr {address}, ptr {place}, align 8")
+        status = f(f"call i64 @{run}(ptr {table}, ptr %sizes, ptr {arena})")
+        if checks:
+            _return_if_failed(f, status)
+        return []
+
+    f.loop(0, indices.value(step.extent), 1, [], turn)
 
 
 def _size(indices: Indices, size: Dim) -> str:

@@ -14,6 +14,7 @@ from .contraction import ContractSpec
 from .dtypes import DType
 from .errors import IRTypeError
 from .expr import Expr
+from .narrow import in_float32
 from .types import Literal, TensorType
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class OpDef:
     pure: has no effect besides its result.
     may_raise: can stop with an error depending on the data.
     exact: the numpy meaning has the very bits that every kernel gives.
+    wide: on bfloat16 and float16 it computes in float32 and rounds its result once; `meaning` does so too.
     """
 
     name: str
@@ -54,13 +56,14 @@ class OpDef:
     pure: bool = True
     may_raise: bool = False
     exact: bool = True
+    wide: bool = False
 
     def __repr__(self) -> str:
         return f"ops.{self.name}"
 
     def result_types(self, *types: TensorType, regions: Any = (), **attrs: Attr) -> tuple[TensorType, ...]:
-        """Types of the results. regions: graphs. Raises IRTypeError for a wrong number of operands or regions, or
-        a bad type."""
+        """Types of the results. regions: graphs. Raises IRTypeError for wrong numbers of operands or regions,
+        or a bad type."""
         if self.arity is not None and len(types) != self.arity:
             raise IRTypeError(f"{self.name} takes {self.arity} operands, got {len(types)}")
         if len(regions) != self.regions:
@@ -85,6 +88,8 @@ def define(
     """Declare an op kind. Raises ValueError if the name is taken."""
     if name in ALL:
         raise ValueError(f"op {name} is declared twice")
+    if traits.get("wide") and meaning is not None:
+        meaning = in_float32(meaning)
     ALL[name] = OpDef(name, arity, infer, meaning, regions, **traits)
     return ALL[name]
 

@@ -8,7 +8,9 @@ the order of `Plan.external`), `sizes` to the run-time sizes (in the order of `P
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Union
 
 from .dtypes import DType
 from .expr import Dim
@@ -45,6 +47,54 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Passed:
+    """A buffer from the element `offset` on, which may name the axis of the loop around. first, last: another
+    buffer that is passed in the first and the last turn of the loop, from its start."""
+
+    buffer: str
+    offset: Dim = 0
+    first: str | None = None
+    last: str | None = None
+
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        """All that it may be."""
+        return tuple(b for b in (self.buffer, self.first, self.last) if b is not None)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """`size` elements from one place to another, which do not overlap."""
+
+    source: Passed
+    target: Passed
+    size: Dim
+    location: Location | None = None
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A plan of its own run for axis = 0, 1, ..., extent - 1.
+
+    buffers: what is passed as each external buffer of the body, in order: its inputs, which it reads, and
+    its outputs, which it writes. arena: the bytes that are the body's arena, if it has one. The body has the
+    sizes of the plan around it, no constants, and no check points of its own: the status codes are those of
+    the whole plan.
+    """
+
+    axis: str
+    extent: Dim
+    body: Plan
+    buffers: tuple[Passed, ...]
+    arena: str | None = None
+    location: Location | None = None
+
+
+#: What a plan does, one after the other.
+Step = Union[Call, Copy, Repeat]
+
+
+@dataclass(frozen=True)
 class CheckPoint:
     """What a status code stands for: the Python error, its message, and the user's line."""
 
@@ -67,7 +117,7 @@ class Plan:
     name: str
     kernels: tuple[Kernel, ...]
     buffers: tuple[PlanBuffer, ...]
-    calls: tuple[Call, ...]
+    calls: tuple[Step, ...]
     outputs: tuple[tuple[str, TensorType], ...]
     updated: tuple[int, ...]
     sizes: tuple[str, ...]
@@ -79,3 +129,10 @@ class Plan:
         """The buffers whose addresses the caller passes: inputs, outputs, constants, in the order of
         `buffers`."""
         return tuple(b for b in self.buffers if b.kind != "arena")
+
+    def all_kernels(self) -> Iterator[Kernel]:
+        """The kernels, and those of the plans that it repeats."""
+        yield from self.kernels
+        for step in self.calls:
+            if isinstance(step, Repeat):
+                yield from step.body.all_kernels()

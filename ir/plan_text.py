@@ -10,7 +10,7 @@ from .expr import Dim
 from .kernel import Kernel
 from .kernel_text import print_kernel, scan_kernel
 from .parser import parse_location
-from .plan import Call, CheckPoint, Plan, PlanBuffer
+from .plan import Call, CheckPoint, Copy, Passed, Plan, PlanBuffer, Repeat, Step
 from .printer import print_location
 from .scanner import Scanner, print_name
 from .types import TensorType
@@ -18,24 +18,49 @@ from .types import TensorType
 
 def print_plan(plan: Plan) -> str:
     """The text of a plan, ending in a newline."""
-    head = f"plan {print_name(plan.name)}({', '.join(plan.sizes)}) arena {plan.arena_bytes} {{\n"
-    kernels = "".join(print_kernel(k, "  ") for k in plan.kernels)
-    return head + kernels + "".join(f"  {line}\n" for line in _lines(plan)) + "}\n"
+    return _text(plan, "")
 
 
-def _lines(plan: Plan) -> Iterator[str]:
+def _text(plan: Plan, indent: str) -> str:
+    head = f"{indent}plan {print_name(plan.name)}({', '.join(plan.sizes)}) arena {plan.arena_bytes} {{\n"
+    kernels = "".join(print_kernel(k, indent + "  ") for k in plan.kernels)
+    lines = "".join(f"{indent}  {line}\n" for line in _lines(plan, indent + "  "))
+    return f"{head}{kernels}{lines}{indent}}}\n"
+
+
+def _lines(plan: Plan, indent: str) -> Iterator[str]:
     for buffer in plan.buffers:
         yield f"buffer %{buffer.name}: {buffer.dtype}[{buffer.size}] {_place(buffer)}"
     for check in plan.checks:
         message = json.dumps(check.message, ensure_ascii=False)
         yield f"check {check.code} {check.error} {message}{print_location(check.location)}"
-    for call in plan.calls:
-        names = ", ".join(f"%{b}" for b in call.buffers)
-        sizes = f"; {', '.join(map(str, call.sizes))}" if call.sizes else ""
-        yield f"call {print_name(call.kernel)}({names}{sizes}){print_location(call.location)}"
+    for step in plan.calls:
+        yield f"{_step(step, indent)}{print_location(step.location)}"
     if plan.updated:
         yield f"update {', '.join(map(str, plan.updated))}"
     yield f"return {', '.join(f'%{name}: {type_}' for name, type_ in plan.outputs)}".rstrip()
+
+
+def _step(step: Step, indent: str) -> str:
+    match step:
+        case Call():
+            names = ", ".join(f"%{b}" for b in step.buffers)
+            sizes = f"; {', '.join(map(str, step.sizes))}" if step.sizes else ""
+            return f"call {print_name(step.kernel)}({names}{sizes})"
+        case Copy():
+            return f"copy {step.size} from {_passed(step.source)} to {_passed(step.target)}"
+        case Repeat():
+            arena = f" arena %{step.arena}" if step.arena is not None else ""
+            passed = ", ".join(map(_passed, step.buffers))
+            body = _text(step.body, indent + "  ")
+            return f"repeat {step.axis} < {step.extent} ({passed}){arena} {{\n{body}{indent}}}"
+
+
+def _passed(passed: Passed) -> str:
+    at = f" at {passed.offset}" if passed.offset != 0 else ""
+    first = f" first %{passed.first}" if passed.first is not None else ""
+    last = f" last %{passed.last}" if passed.last is not None else ""
+    return f"%{passed.buffer}{at}{first}{last}"
 
 
 def _place(buffer: PlanBuffer) -> str:
@@ -62,7 +87,7 @@ class _Reader:
         self.kernels: list[Kernel] = []
         self.buffers: list[PlanBuffer] = []
         self.checks: list[CheckPoint] = []
-        self.calls: list[Call] = []
+        self.calls: list[Step] = []
         self.updated: list[int] = []
 
     def plan(self) -> Plan:
@@ -91,13 +116,19 @@ class _Reader:
             self.checks.append(self.check())
         elif self.scanner.accept("call"):
             self.calls.append(self.call())
+        elif self.scanner.accept("copy"):
+            self.calls.append(self.copy())
+        elif self.scanner.accept("repeat"):
+            self.calls.append(self.repeat())
         elif self.scanner.accept("update"):
             self.updated.append(self.scanner.integer())
             while self.scanner.accept(","):
                 self.updated.append(self.scanner.integer())
         else:
             found = self.scanner.found()
-            self.scanner.fail(f"expected kernel, buffer, check, call, update or return, found {found}")
+            self.scanner.fail(
+                f"expected kernel, buffer, check, call, copy, repeat, update or return, found {found}"
+            )
 
     def buffer(self) -> PlanBuffer:
         name = self.scanner.value()
@@ -136,6 +167,37 @@ class _Reader:
         else:
             self.scanner.expect(")")
         return Call(kernel, tuple(buffers), sizes, parse_location(self.scanner))
+
+    def copy(self) -> Copy:
+        size = self.scanner.expression()
+        self.scanner.expect("from")
+        source = self.passed()
+        self.scanner.expect("to")
+        return Copy(source, self.passed(), size, parse_location(self.scanner))
+
+    def repeat(self) -> Repeat:
+        axis = self.scanner.name()
+        self.scanner.expect("<")
+        extent = self.scanner.expression()
+        self.scanner.expect("(")
+        passed: list[Passed] = []
+        while self.scanner.peek("%"):
+            passed.append(self.passed())
+            if not self.scanner.accept(","):
+                break
+        self.scanner.expect(")")
+        arena = self.scanner.value() if self.scanner.accept("arena") else None
+        self.scanner.expect("{")
+        body = _Reader(self.scanner).plan()
+        self.scanner.expect("}")
+        return Repeat(axis, extent, body, tuple(passed), arena, parse_location(self.scanner))
+
+    def passed(self) -> Passed:
+        buffer = self.scanner.value()
+        offset = self.scanner.expression() if self.scanner.accept("at") else 0
+        first = self.scanner.value() if self.scanner.accept("first") else None
+        last = self.scanner.value() if self.scanner.accept("last") else None
+        return Passed(buffer, offset, first, last)
 
     def outputs(self) -> tuple[tuple[str, TensorType], ...]:
         outputs: list[tuple[str, TensorType]] = []

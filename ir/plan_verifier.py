@@ -10,6 +10,8 @@
   at the same time (the call that last reads one may first write the other if both start at one place)
 * an arena or output buffer is written before it is read; each output is an input or a buffer of its dtype
 * checks have distinct positive codes, and every code that a kernel can give has its check
+* what is copied, and what is passed to a plan that is repeated, lies within its buffer in every turn and is
+  of one dtype; such a plan is valid itself, has the sizes of the plan around it and no constants
 
 A message is followed by the text of the plan.
 """
@@ -19,11 +21,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .errors import VerifyError
-from .expr import Dim, substitute, symbols_of
+from .expr import Dim, evaluate, substitute, symbols_of
 from .kernel import Check, Kernel
 from .kernel_verifier import verify_kernel
 from .ops.structure import CHECK_ERRORS
-from .plan import Call, Plan, PlanBuffer
+from .plan import Call, Copy, Passed, Plan, PlanBuffer, Repeat, Step
 from .plan_text import print_plan
 
 KINDS = ("input", "output", "constant", "arena")
@@ -31,14 +33,14 @@ KINDS = ("input", "output", "constant", "arena")
 
 def verify_plan(plan: Plan) -> None:
     """Raise VerifyError if the plan breaks an invariant of this module's list."""
-    for kernel in plan.kernels:
+    for kernel in plan.all_kernels():
         verify_kernel(kernel)
-    problem = next(_problems(plan), None)
+    problem = next(_problems(plan, {c.code for c in plan.checks}), None)
     if problem is not None:
         raise VerifyError(f"plan {plan.name}: {problem}\n{print_plan(plan)}")
 
 
-def _problems(plan: Plan) -> Iterator[str]:
+def _problems(plan: Plan, codes: set[int]) -> Iterator[str]:
     yield from _repeated("kernel", [k.name for k in plan.kernels])
     yield from _repeated("buffer", [b.name for b in plan.buffers])
     yield from _repeated("check", [str(c.code) for c in plan.checks])
@@ -46,16 +48,20 @@ def _problems(plan: Plan) -> Iterator[str]:
         yield from _buffer(buffer, plan)
     kernels = {k.name: k for k in plan.kernels}
     buffers = {b.name: b for b in plan.buffers}
-    for call in plan.calls:
-        if call.kernel not in kernels:
-            yield f"call of {call.kernel}, which is no kernel of the plan"
-        elif missing := [b for b in call.buffers if b not in buffers]:
-            yield f"call of {call.kernel} passes %{missing[0]}, which is no buffer of the plan"
+    for step in plan.calls:
+        if isinstance(step, Call) and step.kernel not in kernels:
+            yield f"call of {step.kernel}, which is no kernel of the plan"
+        elif missing := [b for b in _named(step) if b not in buffers]:
+            yield f"{_described(step)} passes %{missing[0]}, which is no buffer of the plan"
+        elif isinstance(step, Call):
+            yield from _call(step, kernels[step.kernel], [buffers[b] for b in step.buffers], plan)
+        elif isinstance(step, Copy):
+            yield from _copy(step, buffers, plan)
         else:
-            yield from _call(call, kernels[call.kernel], [buffers[b] for b in call.buffers], plan)
+            yield from _repeat(step, buffers, plan, codes)
     yield from _uses(plan, kernels, buffers)
     yield from _outputs(plan, buffers)
-    yield from _codes(plan)
+    yield from _codes(plan, codes)
 
 
 def _repeated(what: str, names: list[str]) -> Iterator[str]:
@@ -112,6 +118,108 @@ def _call(call: Call, kernel: Kernel, buffers: list[PlanBuffer], plan: Plan) -> 
             yield f"{name} writes %{have.name}, the {have.kind} {have.index}, which is not updated"
 
 
+def _named(step: Step) -> list[str]:
+    """The buffers that a step uses."""
+    match step:
+        case Call():
+            return list(step.buffers)
+        case Copy():
+            return [*step.source.buffers, *step.target.buffers]
+    arena = [step.arena] if step.arena is not None else []
+    return [*(b for passed in step.buffers for b in passed.buffers), *arena]
+
+
+def _described(step: Step) -> str:
+    match step:
+        case Call():
+            return f"call of {step.kernel}"
+        case Copy():
+            return "copy"
+    return f"repeat of {step.body.name}"
+
+
+def _accesses(step: Step, kernels: dict[str, Kernel]) -> list[tuple[str, str]]:
+    """(buffer, how it is used). Of what is passed to a repeated plan, reading what an earlier turn has
+    written counts as writing."""
+    match step:
+        case Call():
+            kernel = kernels.get(step.kernel)
+            if kernel is None or len(step.buffers) != len(kernel.buffers):
+                return []
+            return [(name, b.access) for name, b in zip(step.buffers, kernel.buffers, strict=True)]
+        case Copy():
+            return [(step.source.buffer, "in"), (step.target.buffer, "out")]
+    pairs = list(zip(step.buffers, step.body.external, strict=False))
+    written = {n for passed, b in pairs if b.kind == "output" for n in passed.buffers}
+    found = [
+        (n, "out" if n in written else "in")
+        for passed, b in pairs
+        if b.kind != "output"
+        for n in passed.buffers
+    ]
+    return [*found, *((n, "out") for n in sorted(written)), *([(step.arena, "out")] if step.arena else [])]
+
+
+def _copy(copy: Copy, buffers: dict[str, PlanBuffer], plan: Plan) -> Iterator[str]:
+    source, target = buffers[copy.source.buffer], buffers[copy.target.buffer]
+    if source.dtype is not target.dtype:
+        yield f"copy of {source.dtype} to %{target.name}: {target.dtype}"
+    if not _writable(target, plan):
+        yield f"copy writes %{target.name}, the {target.kind} {target.index}, which is not updated"
+    for passed in (copy.source, copy.target):
+        yield from _within("copy", passed, buffers, copy.size, {}, plan)
+
+
+def _repeat(step: Repeat, buffers: dict[str, PlanBuffer], plan: Plan, codes: set[int]) -> Iterator[str]:
+    name, body = _described(step), step.body
+    if step.axis in plan.sizes:
+        yield f"{name}: its axis {step.axis} is also a size of the plan"
+    if body.sizes != plan.sizes or body.checks or body.updated:
+        yield f"{name}: its body needs the sizes of the plan, no checks and no updates"
+    if len(step.buffers) != len(body.external):
+        yield f"{name} passes {len(step.buffers)} buffers, expected {len(body.external)}"
+        return
+    if body.arena_bytes != 0:
+        room = buffers[step.arena].size if step.arena is not None else 0
+        if isinstance(room, int) and isinstance(body.arena_bytes, int) and room < body.arena_bytes:
+            yield f"{name} has {room} bytes of arena, expected {body.arena_bytes}"
+    for passed, want in zip(step.buffers, body.external, strict=True):
+        if want.kind == "constant":
+            yield f"{name}: its body has the constant %{want.name}"
+        for have in (buffers[b] for b in passed.buffers):
+            if have.dtype is not want.dtype:
+                yield f"{name} passes %{have.name}: {have.dtype} as %{want.name}: {want.dtype}"
+            if want.kind == "output" and not _writable(have, plan):
+                yield f"{name} writes %{have.name}, the {have.kind} {have.index}, which is not updated"
+        yield from _within(name, passed, buffers, want.size, {step.axis: step.extent}, plan)
+    yield from (f"{name}: {problem}" for problem in _problems(body, codes))
+
+
+def _within(
+    name: str, passed: Passed, buffers: dict[str, PlanBuffer], size: Dim, axes: dict[str, Dim], plan: Plan
+) -> Iterator[str]:
+    """That `size` elements of what is passed lie within the buffer, as far as sizes are known."""
+    buffer = buffers[passed.buffer]
+    if loose := sorted(symbols_of(passed.offset) - {*plan.sizes, *axes}):
+        yield f"{name} uses {loose[0]}, which is no size of the plan"
+        return
+    for edge in passed.buffers[1:]:
+        have = buffers[edge].size
+        if isinstance(have, int) and isinstance(size, int) and have < size:
+            yield f"{name} passes %{edge}, {have} elements, where {size} are used"
+    turns, room = next(iter(axes.values()), 1), buffer.size
+    known = not symbols_of(passed.offset) - set(axes)
+    if not (known and isinstance(size, int) and isinstance(room, int) and isinstance(turns, int)):
+        return
+    first = 0 if passed.first is None else 1
+    last = turns if passed.last is None else turns - 1
+    for turn in range(first, last):
+        start = evaluate(passed.offset, dict.fromkeys(axes, turn))
+        if start < 0 or start + size > room:
+            yield f"{name} passes %{buffer.name} from {start} to {start + size}, beyond its {room}"
+            return
+
+
 def _writable(buffer: PlanBuffer, plan: Plan) -> bool:
     return buffer.kind in ("arena", "output") or (buffer.kind == "input" and buffer.index in plan.updated)
 
@@ -120,13 +228,11 @@ def _uses(plan: Plan, kernels: dict[str, Kernel], buffers: dict[str, PlanBuffer]
     """Order of writes and reads, and overlap in the arena."""
     first: dict[str, int] = {}
     last: dict[str, int] = {}
-    for at, call in enumerate(plan.calls):
-        if call.kernel not in kernels or len(call.buffers) != len(kernels[call.kernel].buffers):
-            continue
-        for name, parameter in zip(call.buffers, kernels[call.kernel].buffers, strict=True):
+    for at, step in enumerate(plan.calls):
+        for name, access in _accesses(step, kernels):
             kind = buffers[name].kind if name in buffers else "input"
-            if kind in ("arena", "output") and name not in first and parameter.access in ("in", "inout"):
-                yield f"call {at} of {call.kernel} reads %{name} before anything is written there"
+            if kind in ("arena", "output") and name not in first and access in ("in", "inout"):
+                yield f"step {at}, {_described(step)}, reads %{name} before anything is written there"
             first.setdefault(name, at)
             last[name] = at
     for name, type_ in plan.outputs:
@@ -171,8 +277,7 @@ def _outputs(plan: Plan, buffers: dict[str, PlanBuffer]) -> Iterator[str]:
             yield f"the output %{name}: {type_} uses {loose[0]}, which is no size of the plan"
 
 
-def _codes(plan: Plan) -> Iterator[str]:
-    known = {c.code for c in plan.checks}
+def _codes(plan: Plan, known: set[int]) -> Iterator[str]:
     for check in plan.checks:
         if check.code <= 0:
             yield f"the check {check.code} needs a positive code"

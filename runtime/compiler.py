@@ -68,7 +68,7 @@ class CompiledGraph(Executable):
     def _text_kernels(self) -> str:
         from ..ir.kernel_text import print_kernel
 
-        return "\n".join(map(print_kernel, self.plan.kernels))
+        return "\n".join(map(print_kernel, self.plan.all_kernels()))
 
     def _text_plan(self) -> str:
         from ..ir.plan_text import print_plan

@@ -7,17 +7,20 @@ from collections.abc import Iterable
 
 from ..ir.expr import evaluate
 from ..ir.kernel import VECTOR, Contract, Loop, Reduce, Statement
-from ..ir.plan import Plan
+from ..ir.plan import Call, Plan, Repeat
 
 
 def estimated_ns(plan: Plan, sizes: dict[str, int]) -> int:
     """Roughly how many nanoseconds a run takes: statements executed, a vector of elements counting as two."""
     kernels = {kernel.name: kernel for kernel in plan.kernels}
     total = 0
-    for call in plan.calls:
-        kernel = kernels[call.kernel]
-        given = (evaluate(size, sizes) for size in call.sizes)
-        total += _steps(kernel.body, dict(zip(kernel.sizes, given, strict=True)))
+    for step in plan.calls:
+        if isinstance(step, Call):
+            kernel = kernels[step.kernel]
+            given = (evaluate(size, sizes) for size in step.sizes)
+            total += _steps(kernel.body, dict(zip(kernel.sizes, given, strict=True)))
+        elif isinstance(step, Repeat):
+            total += evaluate(step.extent, sizes) * estimated_ns(step.body, sizes)
     return total
 
 

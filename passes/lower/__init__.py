@@ -6,6 +6,8 @@ is a module of that name; `index`, `writer` and `values` are what kernels are wr
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...ir.graph import Graph
 from ...ir.plan import Plan
 from .assemble import assemble
@@ -24,12 +26,29 @@ def lower(graph: Graph) -> Plan:
 
     Every output has memory of its own, in row-major order. Inputs are updated after all checks have passed.
     """
+    return _lowered(graph, graph.symbols(), Checks())
+
+
+def _lowered(graph: Graph, sizes: tuple[str, ...], checks: Checks) -> Plan:
+    """sizes: of the whole plan. checks: its check points, which are numbered through."""
+
+    def lower_body(body: Graph) -> Plan:
+        return replace(_lowered(body, sizes, checks), sizes=sizes, checks=())
+
+    return _lowered(graph, graph.symbols(), Checks())
+
+
+def _lowered(graph: Graph, sizes: tuple[str, ...], checks: Checks) -> Plan:
+    """sizes: of the whole plan. checks: its check points, which are numbered through."""
+
+    def lower_body(body: Graph) -> Plan:
+        return replace(_lowered(body, sizes, checks), sizes=sizes, checks=())
+
     legal = legalize(graph)
     groups = fuse(legal.graph, legal.kept)
     stores = choose_stored(legal.graph, groups, legal.kept)
     bundles = together(groups, stores)
-    checks = Checks()
-    kernels = [build_kernel(bundle, stores, checks) for bundle in bundles]
+    kernels = [build_kernel(bundle, stores, checks, lower_body) for bundle in bundles]
     positions = {op: at for at, op in enumerate(legal.graph.operations)}
     order = schedule(
         kernels,

@@ -9,10 +9,11 @@ from ...ir import ops
 from ...ir.expr import Dim
 from ...ir.graph import Graph, Value
 from ...ir.kernel import Kernel
-from ...ir.plan import Call, Plan, PlanBuffer
+from ...ir.plan import Call, Plan, PlanBuffer, Step
 from ...ir.types import Literal
 from .aliasing import is_copy
 from .attributes import literal_of
+from .build_scan import renamed_step
 from .collapse import collapse_loops
 from .distinct import distinct_kernels
 from .index import linear, reshaped
@@ -116,14 +117,20 @@ class _Blocks:
         return total
 
 
-def _calls(kernels: Sequence[Built], blocks: _Blocks) -> tuple[list[Call], list[Kernel]]:
+def _calls(kernels: Sequence[Built], blocks: _Blocks) -> tuple[list[Step], list[Kernel]]:
     """The calls in order, and the distinct kernels. A copy of a block onto itself is left out."""
     made = [built for built in kernels if not _is_idle(built, blocks)]
-    called = distinct_kernels([built.kernel for built in made])
-    calls = [
-        Call(kernel.name, tuple(map(blocks.name, built.memory)), sizes, built.location)
-        for built, (kernel, sizes) in zip(made, called, strict=True)
-    ]
+    called = distinct_kernels([built.kernel for built in made if not built.steps])
+    left = iter(called)
+    calls: list[Step] = []
+    for built in made:
+        names = tuple(map(blocks.name, built.memory))
+        if built.steps:
+            named = {b.name: name for b, name in zip(built.kernel.buffers, names, strict=True)}
+            calls += [renamed_step(step, named) for step in built.steps]
+        else:
+            kernel, sizes = next(left)
+            calls.append(Call(kernel.name, names, sizes, built.location))
     return calls, list({kernel.name: kernel for kernel, _ in called}.values())
 
 

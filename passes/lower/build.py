@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ...ir import ops
 from ...ir.expr import Dim
-from ...ir.graph import Operation
+from ...ir.graph import Graph, Operation
+from ...ir.plan import Plan
 from .build_contract import build_contract
 from .build_parts import build_parts
 from .build_pointwise import build_pointwise, needed
 from .build_rows import build_rows
+from .build_scan import build_scan
 from .collapse import collapse_loops
 from .groups import CONTRACT, PARTS, ROWS, Group, is_free
 from .stores import Stores, cost
@@ -21,8 +23,15 @@ from .writer import Built, Checks, KernelWriter
 NAMED = 3
 
 
-def build_kernel(groups: Sequence[Group], stores: Stores, checks: Checks) -> Built:
-    """One kernel of these groups, one loop nest after the other. They must not depend on each other."""
+def build_kernel(
+    groups: Sequence[Group], stores: Stores, checks: Checks, lower_body: Callable[[Graph], Plan]
+) -> Built:
+    """One kernel of these groups, one loop nest after the other. They must not depend on each other.
+
+    lower_body: gives the plan of a region.
+    """
+    if groups[0].members[0].opdef is ops.scan:
+        return build_scan(groups[0].members[0], lower_body)
     own = {v for g in groups for op in g.members for v in op.results}
     writer = KernelWriter(lambda v: v not in own and stores.in_memory(v), checks)
     for group in groups:

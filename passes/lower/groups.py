@@ -36,6 +36,7 @@ _PARTS = (
     ops.cumsum,
     ops.concat,
     ops.check,
+    ops.scan,
 )
 
 

@@ -19,6 +19,7 @@ from ...ir.expr import Dim
 from ...ir.graph import Graph, Operation, Value
 from ...ir.opdef import OpDef
 from ..inline import inline_calls
+from ..scans import tidy_scans
 from .attributes import spec_of
 from .contraction import choose_layout, cut, packed_order, side_of
 from .groups import divides, is_free
@@ -41,7 +42,7 @@ class Legal:
 
 def legalize(graph: Graph) -> Legal:
     """Rewrite a graph for fusion. The argument is left unchanged."""
-    return _Legalizer(inline_calls(graph)).run()
+    return _Legalizer(tidy_scans(inline_calls(graph))).run()
 
 
 class _Legalizer:
@@ -128,6 +129,18 @@ class _Legalizer:
         self.taken_over[result] = base
         return (result,)
 
+    def scan(self, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
+        """A scan, its operands in row-major order in memory."""
+        placed = []
+        for x in operands:
+            source = unreshaped(x)
+            fits = self.in_memory(source) and source.strides is None
+            placed.append(x if fits else self.copy(x))
+            self.kept.add(unreshaped(placed[-1]))
+        results = self.build.emit(op.opdef, placed, op.attrs, op.regions, op.location)
+        self.kept.update(results)
+        return results
+
     def contract(self, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
         spec = spec_of(op)
         sizes = spec.label_extents(operands[0].type.shape, operands[1].type.shape)
@@ -196,6 +209,7 @@ def _positive(dim: Dim) -> Dim:
 
 RULES: dict[OpDef, Callable[[_Legalizer, Operation, tuple[Value, ...]], tuple[Value, ...]]] = {
     ops.contract: _Legalizer.contract,
+    ops.scan: _Legalizer.scan,
     **dict.fromkeys(IN_PLACE, _Legalizer.overwrite),
     **dict.fromkeys((op for op in ops.ALL.values() if op.reduction), _Legalizer.reduce),
 }

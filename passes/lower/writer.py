@@ -36,7 +36,7 @@ from ...ir.kernel import (
     Store,
 )  # fmt: skip
 from ...ir.opdef import Attr, OpDef
-from ...ir.plan import CheckPoint
+from ...ir.plan import CheckPoint, Step
 from ...ir.types import Literal, TensorType, row_major_strides
 from .aliasing import Access, accesses
 from .index import Index as Place
@@ -74,12 +74,16 @@ Memory = Value | Scratch
 
 @dataclass
 class Built:
-    """A kernel and what its buffers stand for, in order. checks: whether it has checks."""
+    """A kernel and what its buffers stand for, in order. checks: whether it has checks.
+
+    steps: what is done in its place, on its buffers, if it is no kernel (then it has no statements).
+    """
 
     kernel: Kernel
     memory: tuple[Memory, ...]
     checks: bool
     location: Location | None = None
+    steps: tuple[Step, ...] = ()
 
     @cached_property
     def accesses(self) -> list[Access]:

@@ -146,7 +146,7 @@ def test_kernel_errors(body, message):
         ("kernel k() {} k", "expected the end of the text"),
         (
             "plan p() arena 0 { buffers }",
-            "expected kernel, buffer, check, call, update or return, found 'buffers'",
+            "expected kernel, buffer, check, call, copy, repeat, update or return, found 'buffers'",
         ),
         (
             "plan p() arena 0 { buffer %x: f32[4] output2 0 return }",
