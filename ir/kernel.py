@@ -35,6 +35,7 @@ How statements are read (`codegen` emits them so, `ir.kernel_verifier` checks th
   row-major); it can't stand inside another vector loop. With order `rows`, `pairwise` or `sequential` it runs
   element after element; inside a `vector` loop each lane reduces for itself.
 * values defined outside a vector loop are the same in all lanes.
+* a `Local` makes scratch memory for one turn of the loops around it: parallel turns share none.
 * a guarded load reads `otherwise` where the guard fails and never touches memory there; a guarded store does
   nothing.
 """
@@ -197,7 +198,17 @@ class Contract:
     body: tuple[Statement, ...]
 
 
-Statement = Union[Compute, Const, Index, Load, Store, Check, Loop, Reduce, Contract]
+@dataclass(frozen=True)
+class Local:
+    """Scratch memory of the body that it stands in, from here on: each turn of the loops around has its own,
+    whose contents are undefined at first. size: elements, a constant."""
+
+    name: str
+    dtype: DType
+    size: int
+
+
+Statement = Union[Compute, Const, Index, Load, Store, Check, Local, Loop, Reduce, Contract]
 
 
 @dataclass(frozen=True)

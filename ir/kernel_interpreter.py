@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
 import numpy as np
 
+from .dtypes import DType
 from .errors import IRError
 from .expr import Dim, evaluate
 from .kernel import (
@@ -24,6 +25,7 @@ from .kernel import (
     Index,
     Kernel,
     Load,
+    Local,
     Loop,
     Reduce,
     Scalar,
@@ -111,6 +113,8 @@ class _Run:
             case Check(ok, code):
                 if not self.status and not np.all(self.values[ok]):
                     self.status = code
+            case Local(name, dtype, size):
+                self.buffers[name] = undefined(dtype, size)
             case Loop():
                 self.loop(statement)
             case Reduce():
@@ -175,7 +179,8 @@ class _Run:
         extents = [self.size(a.extent) for a in reduce.axes]
         meaning = reduce.opdef.meaning
         assert meaning is not None
-        rows = self.lanes_of(reduce, extents) if reduce.order == "lanes" else self.rows_of(reduce, extents)
+        alone = reduce.order == "lanes" and self.lanes is None
+        rows = self.lanes_of(reduce, extents) if alone else self.rows_of(reduce, extents)
         self.define(reduce.result, meaning(rows, axes=(0,), order=reduce.order))
 
     def lanes_of(self, reduce: Reduce, extents: Sequence[int]) -> np.ndarray:
@@ -243,6 +248,11 @@ class _Vector:
 
     def __exit__(self, *_: object) -> None:
         self.run.lanes = None
+
+
+def undefined(dtype: DType, size: int) -> np.ndarray:
+    """Contents that show if they are used: NaNs, or large numbers."""
+    return np.full(size, np.nan if dtype.is_floating_point else 85, dtype.numpy)
 
 
 def _unraveled(extents: Sequence[int]) -> list[np.ndarray]:

@@ -23,6 +23,7 @@ from .kernel import (
     Index,
     Kernel,
     Load,
+    Local,
     Loop,
     Reduce,
     Scalar,
@@ -83,6 +84,8 @@ def _line(statement: Statement) -> str:
             return f"store %{buffer}[{index}], %{value.name}{_guards(guards)}"
         case Check(ok, code):
             return f"check %{ok.name} code {code}"
+        case Local(name, dtype, size):
+            return f"local %{name}: {dtype}[{size}]"
     raise TypeError(f"{type(statement).__name__} is not a statement")
 
 
@@ -223,6 +226,8 @@ class _Reader:
             return self.store()
         if kind == "check":
             return self.check()
+        if kind == "local":
+            return self.local()
         if len(targets) != 1:
             scanner.fail(f"{kind} has one result, got {len(targets)}", at)
         return self.with_result(kind, at, *targets[0])
@@ -293,6 +298,15 @@ class _Reader:
         ok = self.use()
         self.scanner.expect("code")
         return Check(ok, self.scanner.integer())
+
+    def local(self) -> Local:
+        name = self.scanner.value()
+        self.scanner.expect(":")
+        dtype = parse_dtype(self.scanner)
+        self.scanner.expect("[")
+        size = self.scanner.integer()
+        self.scanner.expect("]")
+        return Local(name, dtype, size)
 
     def axis(self) -> Axis:
         name = self.scanner.word("an axis")

@@ -3,6 +3,7 @@
 * buffers have distinct names, a known access and sizes over the kernel's sizes; sizes have distinct names
 * a scalar is defined once in the kernel, and before it is used, in the same block or one around it; what a
   body defines is not seen outside it, except by what the body yields
+* scratch memory bears no name of a buffer, has a size that is not negative, and is not seen outside its body
 * an axis bears no name of a size or of an axis around it; extents use the kernel's sizes only
 * index expressions and guards use sizes, the axes around them, and integer scalars in scope (`%3`)
 * a load gives its buffer's dtype; it says what it reads otherwise (a rank-0 literal of that dtype) if and
@@ -16,7 +17,7 @@
   value
 * a contraction's operands and result have one dtype; lhs does not depend on n, rhs not on m
 * in the body of a vector loop, of a `lanes` reduction and of a contraction stand only computations,
-  constants, indices, loads, stores, checks, serial loops and reductions in another order than `lanes`
+  constants, indices, loads, stores, checks, serial loops and reductions
 
 A message shows the statement, what it has and what was expected; the text of the kernel follows.
 """
@@ -39,6 +40,7 @@ from .kernel import (
     Index,
     Kernel,
     Load,
+    Local,
     Loop,
     Reduce,
     Scalar,
@@ -121,14 +123,14 @@ class _Verifier:
         self, body: Iterable[Statement], yields: Iterable[Scalar], parameters: Iterable[Scalar] = ()
     ) -> None:
         """Check a body, and that what it yields is defined at its end; then forget what it defined."""
-        scope, names = set(self.scope), set(self.names)
+        scope, names, buffers = set(self.scope), set(self.names), dict(self.buffers)
         for parameter in parameters:
             self.define(parameter)
         for statement in body:
             self.statement(statement)
         for value in yields:
             self.use(value, "yield")
-        self.scope, self.names = scope, names
+        self.scope, self.names, self.buffers = scope, names, buffers
 
     def define(self, scalar: Scalar) -> None:
         _require(scalar.name not in self.defined, f"%{scalar.name} is defined twice")
@@ -175,6 +177,8 @@ class _Verifier:
                 self.use(ok, _head(statement))
                 _require(ok.dtype is bool_, f"{_head(statement)}: %{ok.name} is {ok.dtype}, expected bool")
                 _require(code > 0, f"{_head(statement)}: the code is {code}, expected a positive one")
+            case Local():
+                self.local(statement)
             case Loop():
                 self.loop(statement)
             case Reduce():
@@ -229,6 +233,13 @@ class _Verifier:
         _require(have is buffer.dtype, f"{head}: the value is {have}, expected {buffer.dtype}")
         _require(buffer.access != "in", f"{head}: %{buffer.name} is only read")
 
+    def local(self, local: Local) -> None:
+        head = _head(local)
+        _require(local.name not in self.buffers, f"{head}: there is a buffer %{local.name} already")
+        _require(local.size >= 0, f"{head}: the size is negative")
+        _require(not self.vector, f"{head}: can't stand inside a vector body")
+        self.buffers[local.name] = Buffer(local.name, local.dtype, local.size, "temp")
+
     def loop(self, loop: Loop) -> None:
         head = _head(loop)
         _require(loop.kind in LOOPS, f"{head}: the kind is {loop.kind}, expected one of {', '.join(LOOPS)}")
@@ -262,7 +273,6 @@ class _Verifier:
             f"{head}: the order is {reduce.order}, expected one of {', '.join(ORDERS)}",
         )
         lanes = reduce.order == "lanes"
-        _require(not (lanes and self.vector), f"{head}: a lanes reduction can't stand inside a vector body")
         outer, self.vector = self.vector, self.vector or lanes
         names = self.axes(reduce.axes, reduce)
         self.block(reduce.body, [reduce.value])
