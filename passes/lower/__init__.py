@@ -35,15 +35,6 @@ def _lowered(graph: Graph, sizes: tuple[str, ...], checks: Checks) -> Plan:
     def lower_body(body: Graph) -> Plan:
         return replace(_lowered(body, sizes, checks), sizes=sizes, checks=())
 
-    return _lowered(graph, graph.symbols(), Checks())
-
-
-def _lowered(graph: Graph, sizes: tuple[str, ...], checks: Checks) -> Plan:
-    """sizes: of the whole plan. checks: its check points, which are numbered through."""
-
-    def lower_body(body: Graph) -> Plan:
-        return replace(_lowered(body, sizes, checks), sizes=sizes, checks=())
-
     legal = legalize(graph)
     groups = fuse(legal.graph, legal.kept)
     stores = choose_stored(legal.graph, groups, legal.kept)
