@@ -175,6 +175,12 @@ class FrontendWorld:
             return f"{name}() is called, which has effects besides those on tensors"
         return None
 
+    def python_of(self, function: Any) -> Callable[..., Any] | None:
+        from ._native_methods import python_of
+
+        owner = getattr(function, "__self__", None)
+        return python_of.get(function.__name__) if isinstance(owner, Tensor) else None
+
     def shares(self, function: Callable[..., Any], argument: object) -> bool:
         return isinstance(argument, np.ndarray) and getattr(function, "__name__", "") in (
             "from_numpy",

@@ -2,8 +2,9 @@
 
 One dictionary maps (op, operand types by identity) to an entry with all that follows from them. A hit is a
 lookup, the kernel and the new tensor; a miss is where rules and errors live (`runtime.eager.signature`, then
-the entry is made). `build` is the eager implementation of the `Builder` protocol; `assign` is the only way in
-which elements change.
+the entry is made). Hits are served by native code where there is any (`native`); the functions here are its
+specification, and what runs without it. `build` is the eager implementation of the `Builder` protocol;
+`assign` is the only way in which elements change.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ from vitrify.runtime import eager
 from vitrify.runtime import storage as memory
 from vitrify.tracer.recorder import Recorder, activate, active
 
-from ._tape import Edge, Leaf, Node, mode
+from ._tape import Edge, Leaf, Node, mode, mode_listeners, numbers
 from ._tensor import Tensor, alias, edge_of, track, version_of, view_node
 
 
@@ -39,7 +40,7 @@ class Entry:
     derivative at all. programs: for each choice of operands that require grad, what a node of the tape holds.
     """
 
-    __slots__ = ("op", "types", "result", "offset", "run", "taped", "programs")
+    __slots__ = ("op", "types", "result", "offset", "run", "taped", "programs", "records")
 
     def __init__(self, op: BoundOp, types: tuple[StridedType, ...]) -> None:
         self.op, self.types = op, types
@@ -47,13 +48,40 @@ class Entry:
         self.run: Callable[..., Any] | None = None
         self.taped = self.result.dtype.is_floating_point and op.opdef in VJP
         self.programs: dict[tuple[bool, ...], tuple[Derivative, tuple[int, ...]]] = {}
+        self.records: list[Any] = []
 
     def program(self, wanted: tuple[bool, ...]) -> tuple[Derivative, tuple[int, ...]]:
         """The derivative, and which of (*operands, result) it reads."""
         made = derivative(self.op, tuple([t.ir for t in self.types]), wanted)
         kept = sorted(made.saves.operands) + [len(self.types)] * made.saves.result
         self.programs[wanted] = made, tuple(kept)
+        for record in self.records:
+            record.add_program(_mask(wanted), *self.programs[wanted])
         return self.programs[wanted]
+
+    def add_row(self, called: object, keys: Sequence[object], **more: Any) -> bool:
+        """Let native dispatch serve `called` on operands with these keys as it does this op; False if it
+        can't. more: further facts of a `Record`."""
+        spec = None
+        if self.offset is None:
+            spec = eager.call_spec(self.op, self.types) if self.types else None
+            if spec is None or not dispatch_native.fits(spec):
+                return False
+        record = dispatch_native.Record(
+            self.op, self.result, len(self.types), spec, self.offset or 0, taped=self.taped, **more
+        )
+        for wanted, (program, kept) in self.programs.items():
+            record.add_program(_mask(wanted), program, kept)
+        with _LOCK:
+            if len(native) >= 2 * MOST_ENTRIES:
+                _forget()
+            self.records.append(record)
+            native.add(called, keys, record)
+        return True
+
+
+def _mask(wanted: tuple[bool, ...]) -> int:
+    return sum(1 << i for i, w in enumerate(wanted) if w)
 
 
 _ENTRIES: dict[tuple[Any, ...], Entry] = {}
@@ -71,15 +99,20 @@ _LOCK = threading.Lock()
 @contextmanager
 def recording(recorder: Recorder) -> Iterator[None]:
     """While inside, this thread's ops are recorded instead of run."""
-    global captures
-    with _LOCK:
-        captures += 1
+    _count_capture(1)
     try:
         with activate(recorder):
             yield
     finally:
-        with _LOCK:
-            captures -= 1
+        _count_capture(-1)
+
+
+def _count_capture(change: int) -> None:
+    global captures
+    with _LOCK:
+        captures += change
+        if native is not None:
+            native.pause(captures > 0)
 
 
 def apply(op: BoundOp, *operands: Tensor) -> Tensor:
@@ -130,7 +163,10 @@ def _general(op: BoundOp, operands: tuple[Tensor, ...]) -> Tensor:
         values = [recorder.operand(x._storage, x._type, x) for x in operands]
         storage = recorder.record(entry.op, values, entry.result, entry.offset)
     else:
-        run = entry.run or _compiled(entry)
+        if (run := entry.run) is None:
+            run = _compiled(entry)
+            if native is not None:
+                entry.add_row(op, entry.types)
         storage = run(*[x._storage for x in operands])
     result = Tensor(storage, entry.result)
     if captures:
@@ -204,6 +240,15 @@ def _miss(op: BoundOp, operands: tuple[Tensor, ...]) -> Entry:
         return _ENTRIES.setdefault((op, *types), entry)
 
 
+def entry_of(op: BoundOp, types: tuple[StridedType, ...]) -> Entry:
+    """The entry of an op on operands of these types, which fit."""
+    found = _ENTRIES.get((op, *types))
+    if found is None:
+        with _LOCK:
+            found = _ENTRIES.setdefault((op, *types), Entry(op, types))
+    return found
+
+
 def _compiled(entry: Entry) -> Callable[..., Any]:
     if entry.op.opdef is ops.constant:
         storage = _storage_of(entry.op.attrs["value"])  # type: ignore[arg-type]
@@ -238,11 +283,34 @@ def _forget() -> None:
     _ENTRIES.clear()
     _LITERALS.clear()
     _CONSTANTS.clear()
+    if native is not None:
+        native.clear()
+        for forget in when_forgotten:
+            forget()
+
+
+#: Called when all rows of native dispatch are gone.
+when_forgotten: list[Callable[[], None]] = []
 
 
 def is_shared(x: Tensor) -> bool:
     """Whether the tensor lies in the memory of a constant."""
     return not captures and memory.base(x._storage) in _CONSTANTS
+
+
+def _missed(op: BoundOp, *operands: Tensor) -> Tensor:
+    """What native code has no row for."""
+    return _general(op, operands)
+
+
+#: Native dispatch; None where storages are not native either.
+native: Any = None
+if memory.is_native:
+    from vitrify.runtime import dispatch_native
+
+    native = dispatch_native.NativeDispatch(Tensor, Node, _missed, numbers)
+    mode_listeners.append(native.set_recording)
+    apply = apply1 = apply2 = native.apply
 
 
 class EagerBuilder:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from vitrify.ir import ops
-from vitrify.ir.opdef import BoundOp, bind
+from vitrify.ir.opdef import ALL, BoundOp, bind
 
 from . import _autograd
-from ._dispatch import apply2, assign, assign_checked, check_writable
+from ._dispatch import apply2, assign, assign_checked, check_writable, native
 from ._functions import (
     casting,
     compare,
@@ -347,6 +347,10 @@ _DIRECT = {
     "eq": (ops.eq, "fiub"), "ne": (ops.ne, "fiub"), "lt": (ops.lt, "fiub"), "le": (ops.le, "fiub"),
     "gt": (ops.gt, "fiub"), "ge": (ops.ge, "fiub"),
 }  # fmt: skip
+#: Methods without arguments that are one op for floating point dtypes.
+_ONE_OP = {
+    name: ALL[name] for name in "neg abs exp log sin cos tanh erf sqrt rsqrt sigmoid floor ceil trunc".split()
+}
 _COMPARISONS = {name: getattr(compare, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
 
 
@@ -372,6 +376,32 @@ def bind_methods() -> None:
         setattr(Tensor, name + "_", _changing_view(getattr(movement, name)))
     _bind_operators()
     _bind_properties()
+    if native is not None:
+        _bind_native()
+
+
+def _bind_native() -> None:
+    """Native code in front of the methods that are one op for many types."""
+    from . import _native_methods as fast
+
+    for name, (opdef, kinds) in _DIRECT.items():
+        fast.install(f"__{name}__", "binary", vars(Tensor)[f"__{name}__"], fast.binary(opdef, kinds))
+        if f"__r{name}__" in vars(Tensor):
+            function = vars(Tensor)[f"__r{name}__"]
+            fast.install(f"__r{name}__", "reflected", function, fast.reflected(opdef, kinds))
+    for name, opdef in _ONE_OP.items():
+        for method in (name, f"__{name}__"):
+            if method in vars(Tensor):
+                kinds = "fi" if name in ("neg", "abs") else "f"
+                fast.install(method, "nullary", vars(Tensor)[method], fast.unary(opdef, kinds))
+    fast.install("t", "nullary", movement.t, fast.moving(fast.transposed))
+    for name, kind, resolve in (
+        ("reshape", "sizes", fast.reshaped), ("permute", "sizes", fast.permuted),
+        ("transpose", "ints", fast.swapped), ("unsqueeze", "ints", fast.unsqueezed),
+        ("squeeze", "ints", fast.squeezed), ("view", "sizes", fast.viewed),
+    ):  # fmt: skip
+        fast.install(name, kind, vars(Tensor)[name], fast.moving(resolve))
+    fast.install("__getitem__", "item", indexing.getitem, fast.learn_index)
 
 
 def _bind_operators() -> None:

@@ -26,7 +26,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: Numbers of nodes, ascending in order of recording. Leaves count downwards, so that they come last in a
 #: backward.
-next_number = itertools.count(1).__next__
+numbers = itertools.count(1)
+next_number = numbers.__next__
 _next_leaf = itertools.count(-1, -1).__next__
 
 
@@ -202,8 +203,17 @@ class _Mode(threading.local):
     inference = False
 
 
-#: Per thread: whether ops are recorded.
+#: Per thread: whether ops are recorded. Changed by `set_recording` only.
 mode = _Mode()
+#: Told of each change in this thread; native dispatch keeps a mode of its own.
+mode_listeners: list[Callable[[bool], None]] = []
+
+
+def set_recording(on: bool) -> None:
+    """Have this thread's ops recorded, or not."""
+    mode.grad = on
+    for tell in mode_listeners:
+        tell(on)
 
 
 def is_grad_enabled() -> bool:
@@ -225,19 +235,20 @@ class _GradMode:
 
     def __enter__(self) -> None:
         self._before.append(mode.grad)
-        mode.grad = self._enabled
+        set_recording(self._enabled)
 
     def __exit__(self, *_: object) -> None:
-        mode.grad = self._before.pop()
+        set_recording(self._before.pop())
 
     def __call__(self, function: F) -> F:
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            before, mode.grad = mode.grad, self._enabled
+            before = mode.grad
+            set_recording(self._enabled)
             try:
                 return follow(function)(*args, **kwargs)
             finally:
-                mode.grad = before
+                set_recording(before)
 
         return wrapped  # type: ignore[return-value]
 
@@ -274,13 +285,13 @@ class set_grad_enabled(_GradMode):
     def __init__(self, mode: bool) -> None:
         super().__init__(bool(mode))
         self._at_call = globals()["mode"].grad
-        globals()["mode"].grad = self._enabled
+        set_recording(self._enabled)
 
     def __enter__(self) -> None:
         self._before.append(self._at_call)
 
     def __call__(self, function: F) -> F:
-        mode.grad = self._at_call
+        set_recording(self._at_call)
         return super().__call__(function)
 
 

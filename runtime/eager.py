@@ -22,6 +22,7 @@ from ..ir.opdef import BoundOp, OpDef, bind
 from ..ir.ops.structure import CHECK_ERRORS
 from ..ir.strided import StridedType, strided_type
 from . import storage
+from .call import CallSpec
 from .executable import CheckFailed, Executable
 from .layout import Space, space
 from .views import view_of
@@ -61,7 +62,7 @@ def kernel(op: BoundOp, types: Types) -> Kernel:
     if op.opdef is ops.check:  # its meaning is one look at a bool
         return lambda *storages: _meaning_of(op, types, storages)
     if not op.result_types(*[t.ir for t in types]):
-        return _raising(op, types, _static_sizes(op, types))
+        return _raising(op, types, _compiled(op, types)[0].bind())
     result = signature(op, types).result
     if result.numel == 0:
         return lambda *_: storage.allocate(0)
@@ -70,12 +71,22 @@ def kernel(op: BoundOp, types: Types) -> Kernel:
     if any(t.dtype not in dtypes.WITH_KERNELS for t in (*types, result)):
         _warn_of_reference(op, types)
         return _reference(op, types, result)
-    if op.opdef is ops.reshape:  # a copy, as strides don't allow a view
-        op = bind(ops.cast, dtype=result.dtype)
-    run = (
-        _run_time_sizes(op, types) if op.opdef.elementwise or op.opdef.reduction else _static_sizes(op, types)
-    )
+    executable, sizes = _compiled(op, types)
+    run = executable.bind(sizes)
     return _raising(op, types, run) if op.opdef.may_raise else run
+
+
+def call_spec(op: BoundOp, types: Types) -> CallSpec | None:
+    """How native code calls the kernel of an op that is no view: one new row-major result, no updates. None
+    where `kernel` does not give such a call alone (no kernel, nothing to compute, no result)."""
+    results = op.result_types(*[t.ir for t in types])
+    if op.opdef is ops.check or op.opdef is ops.iota or len(results) != 1 or results[0].numel == 0:
+        return None
+    if any(d not in dtypes.WITH_KERNELS for d in (results[0].dtype, *(t.dtype for t in types))):
+        return None
+    executable, sizes = _compiled(op, types)
+    spec = executable.call_spec(sizes)
+    return spec if spec.results == (0,) and len(spec.outputs) == 1 and not spec.updates else None
 
 
 #: Executables are dropped together when there are more: ops with static shapes make one for every shape.
@@ -98,11 +109,20 @@ def _executable(key: Hashable, graph: Callable[[], Graph]) -> Executable:
     return found
 
 
-def _run_time_sizes(op: BoundOp, types: Types) -> Kernel:
+def _compiled(op: BoundOp, types: Types) -> tuple[Executable, list[int]]:
+    """The executable of an op, and the run-time sizes to call it with."""
+    if op.opdef is ops.reshape:  # a copy, as strides don't allow a view
+        op = bind(ops.cast, dtype=types[0].dtype)
+    if op.opdef.elementwise or op.opdef.reduction:
+        return _run_time_sizes(op, types)
+    return _executable((op, types), lambda: _graph_of(op, types)), []
+
+
+def _run_time_sizes(op: BoundOp, types: Types) -> tuple[Executable, list[int]]:
     axes: tuple[int, ...] = op.attrs.get("axes", ())  # type: ignore[assignment]
     seen = space(types, axes, keep_last=op.attrs.get("order") == "rows")
     executable = _executable((op.opdef, _without_axes(op), seen.layout), lambda: _graph_over(op, seen))
-    return executable.bind([seen.sizes[name] for name in executable.plan.sizes])
+    return executable, [seen.sizes[name] for name in executable.plan.sizes]
 
 
 def _without_axes(op: BoundOp) -> Hashable:
@@ -116,10 +136,6 @@ def _graph_over(op: BoundOp, seen: Space) -> Graph:
     if "axes" in attrs:
         attrs["axes"] = tuple(a for a, reduced in enumerate(seen.layout.reduced) if reduced)
     return build.finish([build(op.opdef, *values, **attrs)])
-
-
-def _static_sizes(op: BoundOp, types: Types) -> Kernel:
-    return _executable((op, types), lambda: _graph_of(op, types)).bind()
 
 
 def _graph_of(op: BoundOp, types: Types) -> Graph:

@@ -65,10 +65,11 @@ class Executable:
             with self._lock:
                 if len(self._bound) >= _MAX_BOUND:
                     self._bound.clear()
-                found = self._bound[key] = storage.make_call(self._spec(key))
+                found = self._bound[key] = storage.make_call(self.call_spec(key))
         return found
 
-    def _spec(self, sizes: tuple[int, ...]) -> CallSpec:
+    def call_spec(self, sizes: Sequence[int] = ()) -> CallSpec:
+        """What a call for these run-time sizes needs to know. Raises TypeError for a wrong number of them."""
         from .work import estimated_ns  # kernels and plans: not needed while nothing is compiled
 
         plan, external = self.plan, self.plan.external
@@ -82,7 +83,7 @@ class Executable:
         return CallSpec(
             run=self._run_address,
             fail=partial(_raise_check, self._checks),
-            sizes=sizes,
+            sizes=tuple(sizes),
             template=tuple(
                 storage.address(self._constants[b.name]) if b.kind == "constant" else 0 for b in external
             ),

@@ -221,7 +221,10 @@ drop:
 done:
   ret ptr %capsule
 }}
+"""
 
+#: What any module that is linked with this one may include: reads storages, given `@name`.
+READING = f"""
 define internal i1 @is_ours(ptr %object) {{
 {field("%type", "%object", HEAD - 8, "ptr")}  %is.capsule = icmp eq ptr %type, @PyCapsule_Type
   br i1 %is.capsule, label %capsule, label %no
@@ -435,8 +438,8 @@ _MESSAGES = {
 }
 
 
-def _text(name: str, value: bytes) -> str:
-    return f'@{name} = internal constant [{len(value) + 1} x i8] c"{value.decode()}\\00"\n'
+def _text(name: str, value: bytes, linkage: str = "internal ") -> str:
+    return f'@{name} = {linkage}constant [{len(value) + 1} x i8] c"{value.decode()}\\00"\n'
 
 
 def module(call: str, limit_bytes: int) -> str:
@@ -448,9 +451,9 @@ def module(call: str, limit_bytes: int) -> str:
         + "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)\n"
         + "".join(f"@{name} = external global i8\n" for name in OBJECTS)
         + "".join(f"@{name} = external global ptr\n" for name in EXCEPTIONS)
-        + _text("name", NAME)
+        + _text("name", NAME, "")  # exported: other modules tell our capsules by its address
         + "".join(_text(name, message.encode()) for name, message in _MESSAGES.items())
         + f"@pool = internal global [{_CLASSES} x ptr] zeroinitializer\n@kept = global i64 0\n"
         + f"@limit = internal global i64 {limit_bytes}\n"
-        + _POOL + _CAPSULES + _READERS + _MAKERS + call
+        + _POOL + _CAPSULES + READING + _READERS + _MAKERS + call
     )  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from . import call_ir, storage_ir
@@ -38,30 +38,44 @@ class _MethodDef(ctypes.Structure):
     ]
 
 
-def _imports() -> dict[str, int]:
+def api_addresses(functions: Iterable[str], objects: Iterable[str]) -> dict[str, int]:
+    """Where CPython's functions and objects are, by name."""
     api = ctypes.pythonapi
-    found = {
-        name: ctypes.cast(getattr(api, name), ctypes.c_void_p).value or 0 for name in storage_ir.FUNCTIONS
-    }
-    for name in (*storage_ir.OBJECTS, *storage_ir.EXCEPTIONS):
-        found[name] = ctypes.addressof(ctypes.c_char.in_dll(api, name))
-    return found
+    found = {name: ctypes.cast(getattr(api, name), ctypes.c_void_p).value or 0 for name in functions}
+    return found | {name: ctypes.addressof(ctypes.c_char.in_dll(api, name)) for name in objects}
+
+
+def _imports() -> dict[str, int]:
+    return api_addresses(storage_ir.FUNCTIONS, (*storage_ir.OBJECTS, *storage_ir.EXCEPTIONS))
 
 
 _new_builtin = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)(
     ("PyCFunction_NewEx", ctypes.pythonapi)
 )
+_new_descriptor = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.c_void_p)(
+    ("PyDescr_NewMethod", ctypes.pythonapi)
+)
 _definitions: list[_MethodDef] = []  # CPython keeps pointers to these for ever
 
 
-def _definition(name: str, flags: int) -> int:
-    _definitions.append(_MethodDef(name.encode(), _code[name], flags, None))
+def _definition(name: str, address: int, flags: int, doc: str = "") -> int:
+    _definitions.append(_MethodDef(name.encode(), address, flags, doc.encode() or None))
     return ctypes.addressof(_definitions[-1])
 
 
-def _builtin(name: str) -> Callable[..., Any]:
-    made: Callable[..., Any] = _new_builtin(_definition(name, _BUILTINS[name]), None, None)
+def new_builtin(name: str, address: int, flags: int) -> Callable[..., Any]:
+    """A builtin function on native code. flags: CPython's calling convention."""
+    made: Callable[..., Any] = _new_builtin(_definition(name, address, flags), None, None)
     return made
+
+
+def new_method(cls: type, name: str, address: int, flags: int, doc: str = "") -> Any:
+    """A method of a class on native code, to be set on it."""
+    return _new_descriptor(cls, _definition(name, address, flags, doc))
+
+
+def _builtin(name: str) -> Callable[..., Any]:
+    return new_builtin(name, _code[name], _BUILTINS[name])
 
 
 def _supported() -> str:
@@ -77,10 +91,10 @@ if _unsupported := _supported():
 #: Addresses of native code that other native code may call (`take`, `give`, `new_storage`).
 _code = load(
     storage_ir.module(call_ir.CALL, POOL_LIMIT_BYTES),
-    (*_BUILTINS, "call", "take", "give", "trim", "kept", "new_storage"),
+    (*_BUILTINS, "call", "take", "give", "trim", "kept", "new_storage", "name", "release_view"),
     _imports(),
 )
-_call_definition = _definition("call", _FASTCALL)
+_call_definition = _definition("call", _code["call"], _FASTCALL)
 _trim = ctypes.PYFUNCTYPE(None)(_code["trim"])
 
 allocate: Callable[[int], Storage] = _builtin("allocate")

@@ -31,6 +31,11 @@ class World(Protocol):
         """True for modules and optimizers: objects whose code is ours and whose state is `watch`ed."""
         ...
 
+    def python_of(self, function: Any) -> Callable[..., Any] | None:
+        """The function of ours that a bound builtin stands for, to be called with its owner first; None if it
+        stands for none."""
+        ...
+
     def shares(self, function: Callable[..., Any], argument: object) -> bool:
         """Whether a function of ours gives a tensor on the memory of an argument, instead of reading it."""
         ...

@@ -1,0 +1,203 @@
+"""Methods of `Tensor` that native dispatch serves: where the types of the operands alone decide that a method
+is one op (and which), a row is written for it, and from then on the method's Python does not run.
+
+`Resolver`s say when that is so. The Python function stays the meaning of the method: it runs whenever there
+is no row, so for every mixture of types, every error, and while a call is captured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+from vitrify.ir.opdef import BoundOp, OpDef, bind
+from vitrify.ir.strided import StridedType
+
+from . import _dispatch
+from ._dispatch import native
+from ._functions import indexing, movement
+from ._promotion import Recipe, broadcast_shapes, number_beside
+from ._tape import mode
+from ._tensor import Tensor
+
+if native is not None:
+    from vitrify.runtime.dispatch_native import AXIS, LENGTH, NUMBERS, Record, packed
+
+#: (called, keys) -> written, or refused for good.
+_RowKey = tuple[Hashable, ...]
+_known: set[_RowKey] = set()
+_dispatch.when_forgotten.append(_known.clear)
+
+#: Of each native method, by name: the Python that it stands for.
+python_of: dict[str, Callable[..., Any]] = {}
+
+
+def _new(key: _RowKey) -> bool:
+    """Whether nothing has been decided about this key yet."""
+    if key in _known or _dispatch.captures:
+        return False
+    if len(_known) >= 4 * _dispatch.MOST_ENTRIES:
+        _known.clear()
+    _known.add(key)
+    return True
+
+
+def install(name: str, kind: str, function: Callable[..., Any], learn: Callable[..., None]) -> None:
+    """Set a method on `Tensor`: native code in front of `function`. learn: (called, operands, result) writes
+    a row, if the operands' types allow it."""
+
+    def called(*operands: Any, **options: Any) -> Any:
+        result = function(*operands, **options)
+        if result is not NotImplemented and not options:
+            learn(called, operands, result)
+        return result
+
+    called.__name__ = name
+    python_of[name] = function
+    setattr(Tensor, name, native.method(Tensor, kind, name, called, function.__doc__ or ""))
+
+
+# One operand.
+
+
+def unary(opdef: OpDef, kinds: str) -> Callable[..., None]:
+    """The method is this op for dtypes of these kinds."""
+    op = bind(opdef)
+
+    def learn(called: Any, operands: Sequence[Any], result: Any) -> None:
+        (x,) = operands
+        if x._type.dtype.kind in kinds and _new((called, x._type)):
+            _dispatch.entry_of(op, (x._type,)).add_row(called, (x._type,))
+
+    return learn
+
+
+def moving(resolve: Callable[..., BoundOp | None]) -> Callable[..., None]:
+    """The method is the op that resolve(type, *ints) gives."""
+
+    def learn(called: Any, operands: Sequence[Any], result: Any) -> None:
+        x, *numbers = operands
+        if len(numbers) == 1 and type(numbers[0]) is tuple:
+            numbers = list(numbers[0])
+        words = packed(tuple(numbers)) if all(type(n) is int for n in numbers) else None
+        if words is None or not _new((called, x._type, words)):
+            return
+        op = resolve(x._type, *numbers)
+        if op is not None:
+            _dispatch.entry_of(op, (x._type,)).add_row(called, (x._type, *(words if numbers else (0, 0))))
+
+    return learn
+
+
+def reshaped(type: StridedType, *shape: int) -> BoundOp:
+    return movement._reshaping(movement._filled_in(type.numel, shape))
+
+
+def viewed(type: StridedType, *shape: int) -> BoundOp | None:
+    """Only where no copy is needed: elsewhere `view` raises."""
+    op = reshaped(type, *shape)
+    return op if _dispatch.entry_of(op, (type,)).offset is not None else None
+
+
+def transposed(type: StridedType) -> BoundOp | None:
+    return movement._transposition(type, 0, 1) if len(type.shape) == 2 else None
+
+
+def swapped(type: StridedType, *dims: int) -> BoundOp | None:
+    return movement._transposition(type, *dims) if len(dims) == 2 else None
+
+
+def permuted(type: StridedType, *dims: int) -> BoundOp:
+    return movement._permutation(type, dims)
+
+
+def unsqueezed(type: StridedType, *dims: int) -> BoundOp | None:
+    return movement._unsqueezing(type, *dims) if len(dims) == 1 else None
+
+
+def squeezed(type: StridedType, *dims: int) -> BoundOp | None:
+    return movement._squeezing(type, dims[0] if dims else None) if len(dims) <= 1 else None
+
+
+# Two operands.
+
+
+def binary(opdef: OpDef, kinds: str) -> Callable[..., None]:
+    """The operator is this op for two tensors of one dtype of these kinds, or one and a number beside it."""
+    op = bind(opdef)
+
+    def learn(called: Any, operands: Sequence[Any], result: Any) -> None:
+        keys = tuple([x._type if isinstance(x, Tensor) else x.__class__ for x in operands])
+        if not _new((called, *keys)):
+            return
+        if isinstance(operands[0], Tensor) and isinstance(operands[1], Tensor):
+            _learn_pair(op, kinds, called, keys)
+        else:
+            _learn_number(op, kinds, called, keys)
+
+    return learn
+
+
+def _learn_pair(op: BoundOp, kinds: str, called: Any, keys: tuple[Any, ...]) -> None:
+    dtype = keys[0].dtype
+    if keys[1].dtype is not dtype or dtype.kind not in kinds:
+        return
+    shape = broadcast_shapes(*(t.shape for t in keys))
+    recipes = [Recipe(t, dtype, shape) for t in keys]
+    types = tuple([r.view for r in recipes])
+    if None not in types:
+        bare = sum(1 << i for i, r in enumerate(recipes) if r.steps)
+        meant = tuple([r.view if r.steps else None for r in recipes])
+        _dispatch.entry_of(op, types).add_row(called, keys, bare=bare, meant=meant)  # type: ignore[arg-type]
+
+
+def _learn_number(op: BoundOp, kinds: str, called: Any, keys: tuple[Any, ...]) -> None:
+    at = next(i for i, k in enumerate(keys) if isinstance(k, StridedType))
+    type, kind = keys[at], keys[1 - at]
+    dtype = type.dtype
+    if dtype.kind not in kinds or dtype.name not in NUMBERS or kind not in (int, float):
+        return
+    beside = number_beside(type, kind(1))
+    if beside is not None:
+        number = beside._type
+        types, meant = ((type, number), (None, number)) if at == 0 else ((number, type), (number, None))
+        _dispatch.entry_of(op, types).add_row(called, keys, number=dtype.name, meant=meant)
+
+
+def reflected(opdef: OpDef, kinds: str) -> Callable[..., None]:
+    """As `binary`, for the method of the right operand."""
+    forward = binary(opdef, kinds)
+    return lambda called, operands, result: forward(called, operands[::-1], result)
+
+
+# Indices.
+
+
+def learn_index(called: Any, operands: Sequence[Any], result: Any) -> None:
+    """Rows for x[int] and for slices of this length, where the result needs no node."""
+    x, index = operands
+    type = x._type
+    if (
+        not type.shape
+        or not isinstance(result, Tensor)
+        or result._view is None
+        or (result._node and mode.grad)
+    ):
+        return
+    size, stride = type.shape[0], type.strides[0] * type.dtype.itemsize
+    axis = (called, type, 0, AXIS)
+    if index.__class__ is int:
+        if _new(axis):
+            step = stride if result._type.numel else 0
+            native.add(called, axis[1:], Record(None, result._type, size, shift=step))
+    elif index.__class__ is slice and _plain(index):
+        length = result._type.shape[0]
+        if length and _new((called, type, length, LENGTH)):
+            if axis not in _known:
+                learn_index(called, (x, 0), indexing.getitem(x, 0))
+            native.add(called, (type, length, LENGTH), Record(None, result._type, size))
+
+
+def _plain(index: slice) -> bool:
+    bounds = (index.start, index.stop)
+    return all(b is None or b.__class__ is int for b in bounds) and index.step in (None, 1)
