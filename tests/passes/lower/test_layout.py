@@ -1,0 +1,153 @@
+"""Regions of convolutions lie channels-last, and no bit depends on it."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+from vitrify.ir.expr import Dim
+from vitrify.ir.graph import Graph
+from vitrify.ir.parser import parse_graph
+from vitrify.passes.lower.layout import channels_of, choose_layouts, strides_of
+
+from .lowering import check_lowered
+
+#: Two 3x3 convolutions with a bias and relu in between.
+TWO = """
+    graph g(%x: f32[2, 3, 6, 5], %w: f32[8, 3, 3, 3], %b: f32[8], %v: f32[4, 8, 3, 3]) {
+      %0 = contract %x, %w {spec=CONV(6, 5)} : f32[2, 8, 6, 5]
+      %1 = reshape %b {shape=(1, 8, 1, 1)} : f32[1, 8, 1, 1]
+      %2 = expand %1 {shape=(2, 8, 6, 5)} : f32[2, 8, 6, 5]
+      %3 = add %0, %2 : f32[2, 8, 6, 5]
+      %4 = contract %3, %v {spec=CONV(6, 5)} : f32[2, 4, 6, 5]
+      return %4
+    }"""
+
+
+def written(text: str) -> str:
+    """The text with CONV(h, w) replaced by the spec of a 3 x 3 convolution that gives h x w pixels."""
+    spec = r"<[n, ci, h + p - 1, w + q - 1] * [co, ci, p, q] -> [n, co, h, w] over p, q, ci where h = \1, w = \2>"
+    return textwrap.dedent(re.sub(r"CONV\((\d+), (\d+)\)", spec, text))
+
+
+def graph_of(text: str) -> Graph:
+    return parse_graph(written(text))
+
+
+def laid_out(text: str) -> dict[str, tuple[int, ...]]:
+    """The last axes of each value that is not row-major, by the name of the op that makes it."""
+    found = choose_layouts(graph_of(text))
+    return {value.operation.opdef.name: axes for value, axes in found.items() if value.operation}
+
+
+def test_what_lies_between_convolutions_is_channels_last() -> None:
+    layouts = choose_layouts(graph_of(TWO))
+    by_name = {v.operation.opdef.name: axes for v, axes in layouts.items() if v.operation}
+    assert by_name["add"] == (1,)
+    check_lowered(written(TWO))
+
+
+def test_a_convolution_alone_writes_its_result_as_it_is_wanted() -> None:
+    text = """
+        graph g(%x: f32[2, 8, 6, 5], %w: f32[8, 8, 3, 3]) {
+          %0 = contract %x, %w {spec=CONV(6, 5)} : f32[2, 8, 6, 5]
+          return %0
+        }"""
+    assert laid_out(text) == {}
+    check_lowered(written(text))
+
+
+def test_a_product_of_matrices_has_no_images() -> None:
+    graph = graph_of("""
+        graph g(%x: f32[4, 8], %w: f32[6, 8]) {
+          %0 = contract %x, %w {spec=<[m, k] * [n, k] -> [m, n] over k>} : f32[4, 6]
+          return %0
+        }""")
+    assert channels_of(graph.operations[0]) == {}
+
+
+def test_groups_keep_their_channels_together() -> None:
+    text = """
+        graph g(%x: f32[2, 8, 1, 1], %w: f32[2, 4, 4, 3], %v: f32[4, 8, 3]) {
+          %6 = expand %x {shape=(2, 8, 6, 5)} : f32[2, 8, 6, 5]
+          %0 = exp %6 : f32[2, 8, 6, 5]
+          %1 = reshape %0 {shape=(2, 2, 4, 6, 5)} : f32[2, 2, 4, 6, 5]
+          %2 = contract %1, %w {spec=<[n, g, ci, h, w + q - 1] * [g, co, ci, q] -> [n, g, co, h, w] over q, ci where w = 5>} : f32[2, 2, 4, 6, 5]
+          %3 = reshape %2 {shape=(2, 8, 6, 5)} : f32[2, 8, 6, 5]
+          %4 = neg %3 : f32[2, 8, 6, 5]
+          %5 = contract %4, %v {spec=<[n, ci, h, w + q - 1] * [co, ci, q] -> [n, co, h, w] over q, ci where w = 5>} : f32[2, 4, 6, 5]
+          return %5
+        }"""
+    layouts = choose_layouts(graph_of(text))
+    shapes = {value.type.shape: axes for value, axes in layouts.items()}
+    assert shapes[(2, 2, 4, 6, 5)] == (1, 2)
+    assert shapes[(2, 8, 6, 5)] == (1,)
+    check_lowered(written(text))
+
+
+def test_sums_over_the_pixels_of_each_channel() -> None:
+    """The canonical order `lanes` of a sum whose elements are not neighbours in memory; and a value of the
+    region that leaves it flattened, one that is returned, one that is read twice."""
+    check_lowered(
+        written("""
+        graph g(%x: f32[2, 3, 9, 7], %w: f32[19, 3, 3, 3], %v: f32[4, 19, 3, 3]) {
+          %0 = contract %x, %w {spec=CONV(9, 7)} : f32[2, 19, 9, 7]
+          %1 = exp %0 : f32[2, 19, 9, 7]
+          %2 = contract %1, %v {spec=CONV(9, 7)} : f32[2, 4, 9, 7]
+          %3 = reduce_sum %1 {axes=(2, 3), order="lanes"} : f32[2, 19]
+          %4 = reduce_sum %3 {axes=(0,), order="rows"} : f32[19]
+          %5 = reshape %3 {shape=(2, 19, 1, 1)} : f32[2, 19, 1, 1]
+          %6 = expand %5 {shape=(2, 19, 9, 7)} : f32[2, 19, 9, 7]
+          %7 = div %1, %6 : f32[2, 19, 9, 7]
+          %8 = reshape %7 {shape=(2, 1197)} : f32[2, 1197]
+          %9 = reduce_max %7 {axes=(1, 2, 3), order="lanes"} : f32[2]
+          return %2, %4, %8, %9
+        }""")
+    )
+
+
+def test_pooling_and_its_gradient() -> None:
+    check_lowered(
+        written("""
+        graph g(%x: f32[2, 3, 8, 6], %w: f32[8, 3, 3, 3], %v: f32[4, 8, 1, 1], %z: f32[]) {
+          %0 = contract %x, %w {spec=CONV(8, 6)} : f32[2, 8, 8, 6]
+          %1 = slice %0 {starts=(0, 0, 0, 1), steps=(1, 1, 1, 2), stops=(2, 8, 8, 6)} : f32[2, 8, 8, 3]
+          %2 = slice %0 {starts=(0, 0, 0, 0), steps=(1, 1, 1, 2), stops=(2, 8, 8, 5)} : f32[2, 8, 8, 3]
+          %3 = maximum %1, %2 : f32[2, 8, 8, 3]
+          %4 = window %3 {axes=(2,), dilations=(1,), sizes=(2,), strides=(2,)} : f32[2, 8, 4, 3, 2]
+          %5 = reduce_sum %4 {axes=(4,), order="sequential"} : f32[2, 8, 4, 3]
+          %6 = contract %5, %v {spec=<[n, ci, h, w] * [co, ci, 0, 0] -> [n, co, h, w] over ci>} : f32[2, 4, 4, 3]
+          %7 = pad %3, %z {hi=(0, 0, 0, 1), interior=(0, 0, 0, 1), lo=(0, 0, 0, 0)} : f32[2, 8, 8, 6]
+          %8 = add %7, %0 : f32[2, 8, 8, 6]
+          %9 = contract %8, %x {spec=<[n, co, h, w] * [n, ci, h + p - 1, w + q - 1] -> [co, ci, p, q] over n, h, w where p = 3, q = 3>} : f32[8, 3, 3, 3]
+          return %6, %9
+        }""")
+    )
+
+
+def test_a_batch_known_at_run_time() -> None:
+    text = TWO.replace("[2, ", "[s0, ").replace("(2, 8", "(s0, 8")
+    assert laid_out(text)["add"] == (1,)
+    check_lowered(written(text), sizes={"s0": 2})
+
+
+def test_updates_and_outputs_are_row_major() -> None:
+    check_lowered(
+        written("""
+        graph g(%x: f32[2, 8, 6, 5], %w: f32[8, 8, 3, 3], %s: f32[2, 8, 6, 5]) {
+          %0 = contract %x, %w {spec=CONV(6, 5)} : f32[2, 8, 6, 5]
+          %1 = contract %0, %w {spec=CONV(6, 5)} : f32[2, 8, 6, 5]
+          %2 = contract %1, %w {spec=CONV(6, 5)} : f32[2, 8, 6, 5]
+          %3 = add %s, %1 : f32[2, 8, 6, 5]
+          update %s = %3
+          return %1, %2
+        }""")
+    )
+
+
+def test_strides() -> None:
+    shape: tuple[Dim, ...] = (2, 8, 4, 3)
+    assert strides_of(shape, (1,)) == (96, 1, 24, 8)
+    assert strides_of((2, 1, 4, 3), (1,)) is None
+    assert strides_of((2, 8, 1, 1), (1,)) is None
+    assert strides_of((2, 8, 4), (2,)) is None
