@@ -3,7 +3,8 @@
     python benchmarks/tables.py > codegen/vmath_tables.py
 
 Each function is cut into 32 intervals. In one of them f(c + t) = c0 + t (c1 + t c2 + ...), where the centre c
-is a float for which f(c) and f'(c) are almost exactly floats (Gal 1986), so that c0 and c1 carry no error;
+is a float for which f(c) and f'(c) are almost exactly floats (Gal 1986), so that c0 and c1 carry no error (0,
+where an interval begins there, so that subnormals are rounded once);
 the other coefficients are a weighted least-squares fit. Needs mpmath.
 """
 
@@ -69,7 +70,6 @@ def _bent(high: float, slope: float) -> tuple[list[float], list[int]]:
     """Intervals around the multiples of 1 in a (slope + bend a), 31 at `high`: finer where the function
     falls faster."""
     bend = (COUNT - 1 - slope * high) / high**2
-    print(f"# index: a ({slope} + {bend} a)")
     places = [i + 0.5 for i in range(COUNT - 1)]
     roots = [((slope * slope + 4 * bend * p) ** 0.5 - slope) / (2 * bend) for p in places]
     return [0.0, *roots, high], list(range(COUNT))
@@ -77,7 +77,7 @@ def _bent(high: float, slope: float) -> tuple[list[float], list[int]]:
 
 TABLES = [
     Piecewise("TANH", mpmath.tanh, *_quarters(-3, 9.1), degree=6, linear=1.0),
-    Piecewise("ERF", mpmath.erf, *_quarters(-3, 4.0), degree=5, linear=1.0),
+    Piecewise("ERF", mpmath.erf, *_quarters(-3, 4.0), degree=6, linear=1.0),
     Piecewise("SIGMOID", _logistic_tail, *_even(17.4), degree=6),
     Piecewise("GELU", _normal_tail, *_bent(5.6, 2.5), degree=6),
     Piecewise("GELU_TANH", _tanh_tail, *_bent(5.2, 2.5), degree=6),
@@ -159,7 +159,7 @@ def _interval(table: Piecewise, low: float, high: float) -> list[float]:
         wanted = values - table.linear * places
         slope, *others = _fit(places, wanted, 1 / np.abs(values), [1, *range(3, table.degree + 1)])
         return [0.0, 0.0, slope, 0.0, *others]
-    centre = _centre(middle, fine, high - low)
+    centre = np.float32(0) if low == 0 else _centre(middle, fine, high - low)
     about = _taylor(fine, np.longdouble(centre) - middle)
     t = places - np.longdouble(centre)
     c0, c1 = np.float32(about[0]), np.float32(about[1])

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from ..ir import ops
 from ..ir.dtypes import DType, bool_
 from ..ir.opdef import OpDef
-from . import integers, vmath_erf, vmath_exp, vmath_log, vmath_trig
+from . import integers, vmath_erf, vmath_exp, vmath_log, vmath_logistic, vmath_trig
 from .lanes import REGISTER, Lanes
 from .reals import Real
 from .text import Function
@@ -203,15 +203,15 @@ EMIT: dict[OpDef, Rule] = {
     ops.log: _elementary("log", vmath_log.log),
     ops.sin: _elementary("sin", vmath_trig.sin),
     ops.cos: _elementary("cos", vmath_trig.cos),
-    ops.tanh: _elementary("tanh", vmath_exp.tanh),
+    ops.tanh: _elementary("tanh", vmath_logistic.tanh),
     ops.erf: _elementary("erf", vmath_erf.erf),
     ops.sqrt: _intrinsic("sqrt"),
     ops.rsqrt: _elementary("rsqrt", vmath_log.rsqrt),
-    ops.sigmoid: _elementary("sigmoid", vmath_exp.sigmoid),
-    ops.softplus: _elementary("softplus", vmath_exp.softplus),
-    ops.silu: _elementary("silu", vmath_exp.silu),
+    ops.sigmoid: _elementary("sigmoid", vmath_logistic.sigmoid),
+    ops.softplus: _elementary("softplus", vmath_logistic.softplus),
+    ops.silu: _elementary("silu", vmath_logistic.silu),
     ops.gelu: _elementary("gelu", vmath_erf.gelu),
-    ops.gelu_tanh: _elementary("gelu_tanh", vmath_exp.gelu_tanh),
+    ops.gelu_tanh: _elementary("gelu_tanh", vmath_logistic.gelu_tanh),
     ops.eq: _comparison("oeq", "eq"),
     ops.ne: _comparison("une", "ne"),
     ops.lt: _comparison("olt", "lt"),

@@ -6,6 +6,9 @@ The same code serves both widths, so a scalar tail and a vector body have the sa
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..ir.dtypes import DType, bool_, float32, float64, int32, int64, uint8
@@ -138,6 +141,61 @@ class Lanes:
     def any(self, mask: str) -> str:
         """An i1: whether any lane of a mask is set."""
         if self.width == 1:
+    def lookup(self, values: Sequence[float], index: str) -> str:
+        """values[index % 32], for 32 floats and an index per lane (i32): data are moved, nothing is computed.
+        In registers where the target permutes vectors, else from memory."""
+        width = self.f.module.target.vector_bytes if self.f.module.target is not None else 0
+        if self.width == VECTOR and width == 64:
+            low, high = (self._vector(values[at : at + 16]) for at in (0, 16))
+            kinds = (self.type, self.integers.type, self.type)
+            name = "llvm.x86.avx512.vpermi2var.ps.512"
+            return self.f.call(self.type, name, *zip(kinds, (low, index, high), strict=True))
+        if self.width == VECTOR and width == 32:
+            return self._lookup_in_eights(values, index)
+        return self._lookup_in_memory(values, index)
+
+    def _vector(self, values: Sequence[float]) -> str:
+        """A constant with a value per lane."""
+        return "<" + ", ".join(f"{self.element} {scalar_text(v, self.element)}" for v in values) + ">"
+
+    def _lookup_in_eights(self, values: Sequence[float], index: str) -> str:
+        """With permutations of 8 lanes: all four eights, then a choice by bits 3 and 4 of the index."""
+        f, eight, whole = self.f, self.narrowed(8), self.integers
+        found = []
+        for half in (0, 8):
+            places = ", ".join(f"i32 {half + lane}" for lane in range(8))
+            part = f(f"shufflevector {whole.type} {index}, {whole.type} poison, <8 x i32> <{places}>")
+            level = []
+            for at in range(0, 32, 8):
+                table = eight._vector(values[at : at + 8])
+                arguments = ((eight.type, table), (eight.integers.type, part))
+                level.append(f.call(eight.type, "llvm.x86.avx2.permps", *arguments))
+            for bit in (3, 4):
+                shifted = eight.integers("shl", part, eight.integers.const(31 - bit))
+                upper = eight.integers.compare("slt", shifted, eight.integers.const(0))
+                level = [eight.select(upper, b, a) for a, b in zip(level[::2], level[1::2], strict=True)]
+            found.append(level[0])
+        places = ", ".join(f"i32 {lane}" for lane in range(VECTOR))
+        return f(f"shufflevector {eight.type} {found[0]}, {eight.type} {found[1]}, <16 x i32> <{places}>")
+
+    def _lookup_in_memory(self, values: Sequence[float], index: str) -> str:
+        """One load per lane."""
+        text = f"[{len(values)} x {self.element}] [{self._vector(values)[1:-1]}]"
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        table = self.f.module.table(f"vitrify.table.{digest}", text)
+        whole = self.integers
+        inside = whole("and", index, whole.const(len(values) - 1))
+        pointers = type_text("ptr", self.width)
+        address = self.f(f"getelementptr {self.element}, ptr {table}, {whole.type} {inside}")
+        if self.width == 1:
+            return self.f(f"load {self.element}, ptr {address}, align 4")
+        name = f"llvm.masked.gather.{self.suffix}.v{self.width}p0"
+        arguments = (
+            (pointers, address), ("i32", "4"), (self.mask, constant_text("true", "i1", self.width)),
+            (self.type, "poison"),
+        )  # fmt: skip
+        return self.f.call(self.type, name, *arguments)
+
             return mask
         whole = self.f(f"bitcast {self.mask} {mask} to i{self.width}")
         return self.f(f"icmp ne i{self.width} {whole}, 0")

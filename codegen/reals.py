@@ -121,3 +121,11 @@ def polynomial(x: Real, coefficients: Sequence[float]) -> Real:
         result = x.fma(result, c)
     assert isinstance(result, Real)
     return result
+
+
+def horner(x: Real, coefficients: Sequence[Real]) -> Real:
+    """c[0] + c[1] x + c[2] x^2 + ... with a coefficient per lane, by Horner's rule with fused steps."""
+    *lower, result = coefficients
+    for c in reversed(lower):
+        result = result.fma(x, c)
+    return result

@@ -7,21 +7,12 @@ keeps twofold numbers to the last rounding.
 
 from __future__ import annotations
 
+from . import vmath_pieces
 from .lanes import Lanes
 from .reals import Real, polynomial, rounded, widened
 from .twofold import Twofold, constant, fast_two_sum, single, two_product, two_sum
-from .vmath_exp import exp_short, exp_sum, exp_twofold, power_of_two, scaled
+from .vmath_exp import exp_of, exp_sum, exp_twofold, power_of_two, scaled
 
-# erf(x) / x in x^2, |x| < 3.93, to 2^-30.
-_ERF_SHORT = (
-    1.1283791659388882, -0.37612634509631826, 0.11283763094646723, -0.026865417041569237,
-    0.005222909551436308,
-    -0.0008538959414773248, 0.00012000046016909607, -1.4693704829444351e-05, 1.5743514739165758e-06,
-    -1.4675247787359672e-07, 1.1721264549416994e-08, -7.8410706178658e-10, 4.268844227793339e-11,
-    -1.8260713831823677e-12, 5.86339057574624e-14, -1.3212259739229872e-15, 1.8552739245611238e-17,
-    -1.217896606183304e-19,
-)  # fmt: skip
-_ERF_LIMIT = 3.93
 # (erf(x) / x - 2 / sqrt(pi)) / x^2 in x^2, |x| < 1, to 2^-68.
 _ERF_SMALL = (
     -0.37612638903183754, 0.1128379167095512, -0.026866170645129778, 0.005223977625422071,
@@ -56,22 +47,22 @@ _FULL_PIVOT, _FULL_LIMIT, _FLATTENING = 5.0, 39.0, 0.8
 
 def erf(lanes: Lanes, x: str) -> str:
     """2 / sqrt(pi) times the integral of e^-t^2 from 0 to x."""
-    if lanes.element == "double":
-        return _erf_double(Real(lanes, x)).text
-    wide = widened(lanes, x).at_most(_ERF_LIMIT).at_least(-_ERF_LIMIT)
-    return rounded(wide * polynomial(wide * wide, _ERF_SHORT))
+    real = Real(lanes, x)
+    return (vmath_pieces.erf(real) if lanes.element == "float" else _erf_double(real)).text
 
 
 def gelu(lanes: Lanes, x: str) -> str:
     """x Phi(x); -0 at minus infinity. Source: Hendrycks and Gimpel 2016."""
-    if lanes.element == "double":
-        return _gelu_double(Real(lanes, x)).text
-    wide = widened(lanes, x).at_least(-_SHORT_LIMIT)
-    a = abs(wide).at_most(_SHORT_LIMIT)
-    s, q = exp_short(a * a * -0.5)
+    real = Real(lanes, x)
+    return (vmath_pieces.gelu(real, _gelu_far) if lanes.element == "float" else _gelu_double(real)).text
+
+
+def _gelu_far(x: Real) -> Real:
+    """In doubles, for floats x < -5."""
+    a = -widened(x.lanes, x.at_least(-_SHORT_LIMIT).text)
     t = (a - _SHORT_PIVOT) / (a + _SHORT_PIVOT)
-    tail = s.fma(q, s) * polynomial(t, _TAIL_SHORT)
-    return rounded(wide * tail.where(wide.compare("olt", 0.0), 1.0 - tail))
+    tail = exp_of(a * a * -0.5) * polynomial(t, _TAIL_SHORT)
+    return Real(x.lanes, rounded(-a * tail))
 
 
 def _erf_double(x: Real) -> Real:
