@@ -1,7 +1,7 @@
 """Lowering: from an optimised graph to a plan.
 
-legalize -> fuse -> choose what is stored -> write kernels -> order them -> place their buffers. Each step
-is a module of that name; `index`, `writer` and `values` are what kernels are written with.
+legalize -> fuse -> choose what is stored -> write kernels -> join them in panels -> order them -> place their
+buffers. Each step is a module of that name; `index`, `writer` and `values` are what kernels are written with.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from .fuse import fuse
 from .groups import Group
 from .legalize import legalize
 from .order import schedule
+from .panels import fuse_panels, in_running_order
 from .stores import choose_stored
 from .together import together
 from .writer import Checks
@@ -39,14 +40,16 @@ def _lowered(graph: Graph, sizes: tuple[str, ...], checks: Checks) -> Plan:
     groups = fuse(legal.graph, legal.kept)
     stores = choose_stored(legal.graph, groups, legal.kept)
     bundles = together(groups, stores)
-    kernels = [build_kernel(bundle, stores, checks, lower_body) for bundle in bundles]
-    positions = {op: at for at, op in enumerate(legal.graph.operations)}
-    order = schedule(
-        kernels,
-        legal.graph.updates,
-        legal.taken_over,
-        [max(positions[op] for g in b for op in g.members) for b in bundles],
+    at = {op: number for number, op in enumerate(legal.graph.operations)}
+    tasks = in_running_order(
+        [build_kernel(bundle, stores, checks, lower_body) for bundle in bundles],
+        [max(at[op] for g in bundle for op in g.members) for bundle in bundles],
     )
+    fixed = {*legal.graph.roots(), *legal.taken_over, *legal.taken_over.values()}
+    tasks = fuse_panels(tasks, fixed)
+    kernels = [replace(task.built, kernel=task.collapsed) for task in tasks]
+    places = [task.position for task in tasks]
+    order = schedule(kernels, legal.graph.updates, legal.taken_over, places)
     return assemble(graph, legal, order, checks)
 
 

@@ -14,7 +14,6 @@ from .build_parts import build_parts
 from .build_pointwise import build_pointwise, needed
 from .build_rows import build_rows
 from .build_scan import build_scan
-from .collapse import collapse_loops
 from .groups import CONTRACT, PARTS, ROWS, Group, is_free
 from .stores import Stores, cost
 from .writer import Built, Checks, KernelWriter
@@ -45,7 +44,7 @@ def build_kernel(
             build_pointwise(writer, group, stores)
     built = writer.finish(kernel_name(groups, stores))
     location = next((op.location for g in groups for op in g.members if op.location), None)
-    return replace(built, kernel=collapse_loops(built.kernel), location=location)
+    return replace(built, location=location)
 
 
 def kernel_name(groups: Sequence[Group], stores: Stores) -> str:

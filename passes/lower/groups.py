@@ -187,7 +187,7 @@ class Dependences:
         return not any(
             self.depends(between, first)
             for first, last in ((one, other), (other, one))
-            for between in map(self._find, self._direct[last])
+            for between in map(self.find, self._direct[last])
             if between not in (first, last)
         )
 
@@ -195,14 +195,15 @@ class Dependences:
         """Make two groups one, called `into`."""
         both = 1 << gone | 1 << into
         self._into[gone] = into
-        self._direct[into] = {self._find(g) for g in self._direct[into] | self._direct[gone]} - {into}
+        self._direct[into] = {self.find(g) for g in self._direct[into] | self._direct[gone]} - {into}
         before = (self._before[into] | self._before[gone]) & ~both
         self._before[into] = before
         for later, bits in enumerate(self._before):
             if bits & both:
                 self._before[later] = bits | before | both
 
-    def _find(self, group: int) -> int:
+    def find(self, group: int) -> int:
+        """What a group is called after merging."""
         while self._into[group] != group:
             group = self._into[group]
         return group

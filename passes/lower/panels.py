@@ -1,0 +1,224 @@
+"""Panel fusion: kernels that hand large intermediate results to each other for the same turn of the same
+outer loops become one kernel, in which these results never leave the cache.
+
+Attention above all: scores, softmax and the product with the values, for one head after the other. Kernels
+join in running order. A kernel joins those from which it reads something, or that read the same, if all run
+in the same loops around their work, if each turn of these loops reads only what the same turn has written,
+and if no kernel elsewhere has to run in between. Source: loop fusion with array contraction, Darte and Huard
+2005, restricted to outer parallel loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from heapq import heapify, heappop, heappush
+from math import prod
+
+from ...ir.expr import Dim, product
+from ...ir.graph import Value
+from ...ir.kernel import Contract, Kernel
+from .collapse import collapse_loops
+from .groups import Dependences
+from .nest import Member, Share, as_one, peel, shared_stretch
+from .writer import Built, Memory, dtype_of
+
+#: Bytes of intermediate results below which nothing is gained: they stay in the second-level cache anyway.
+WORTH = 256 << 10
+#: Bytes of scratch memory of one turn at most: they lie on the stack, and in the second-level cache.
+MOST_LOCAL = 640 << 10
+
+
+@dataclass(eq=False)
+class Task:
+    """A kernel and its place in the program."""
+
+    built: Built
+    position: int
+
+    @cached_property
+    def reads(self) -> set[Memory]:
+        return set(self._memory("in", "inout", "temp"))
+
+    @cached_property
+    def writes(self) -> set[Memory]:
+        return set(self._memory("out", "inout", "temp"))
+
+    def _memory(self, *access: str) -> Iterator[Memory]:
+        for memory, buffer in zip(self.built.memory, self.built.kernel.buffers, strict=True):
+            if buffer.access in access:
+                yield memory
+
+    @cached_property
+    def collapsed(self) -> Kernel:
+        """The kernel as it is if it stays alone: loops that run on in memory are one."""
+        return collapse_loops(self.built.kernel)
+
+    @cached_property
+    def has_tile(self) -> bool:
+        return any(isinstance(s, Contract) for s in self.built.kernel.statements())
+
+    def loses_in(self, extents: tuple[Dim, ...]) -> bool:
+        """Whether it is better off outside of loops of these extents: a contraction whose tile takes in loops
+        around it."""
+        return self.has_tile and product(peel(self.collapsed).extents) != product(extents)
+
+    @cached_property
+    def can_join(self) -> bool:
+        """Whether it is of a kind that panels are made of."""
+        kernel = self.built.kernel
+        return not (self.built.checks or kernel.sizes or any(b.access == "inout" for b in kernel.buffers))
+
+
+@dataclass(eq=False)
+class Panel:
+    """Kernels, by their numbers in running order, that are to run in one nest of loops."""
+
+    number: int
+    extents: tuple[Dim, ...]
+    tasks: dict[int, Task]
+    members: dict[int, Member]
+
+    @classmethod
+    def of(cls, number: int, task: Task, depth: int | None = None) -> Panel:
+        """One kernel, in `depth` of its loops, or all that are around its work."""
+        member = Member(task.built, depth)
+        return cls(number, member.peeled.extents, {number: task}, {number: member})
+
+    def written(self) -> set[Memory]:
+        return {m for task in self.tasks.values() for m in task.writes}
+
+    def touched(self) -> set[Memory]:
+        return self.written().union(*(task.reads for task in self.tasks.values()))
+
+    def ordered(self) -> list[Member]:
+        return [self.members[n] for n in sorted(self.members)]
+
+
+def fuse_panels(tasks: Sequence[Task], fixed: set[Value]) -> list[Task]:
+    """Join kernels where that pays. tasks: in an order in which they may run. fixed: values that have to be
+    in memory afterwards."""
+    readers: dict[Memory, list[int]] = {}
+    for number, task in enumerate(tasks):
+        for memory in task.reads:
+            readers.setdefault(memory, []).append(number)
+    result: dict[int, Task] = dict(enumerate(tasks))
+    for panel in _Fuser().panels_of(tasks):
+        kept = _kept(panel, readers, fixed)
+        saved = sum(share.size * dtype_of(m).itemsize for m, share in kept.items())
+        if len(panel.tasks) > 1 and saved * prod(e for e in panel.extents if isinstance(e, int)) >= WORTH:
+            made = as_one(panel.ordered(), kept, f"panel_{panel.tasks[min(panel.tasks)].built.kernel.name}")
+            last = max(panel.tasks)
+            result = {n: task for n, task in result.items() if n not in panel.tasks or n == last}
+            result[last] = Task(made, tasks[last].position)
+    return list(result.values())
+
+
+class _Fuser:
+    """Panels under construction."""
+
+    def __init__(self) -> None:
+        self._dependences = Dependences()
+        self._writer: dict[Memory, int] = {}
+        self._readers: dict[Memory, list[int]] = {}
+        self._panel_of: dict[int, Panel] = {}
+
+    def panels_of(self, tasks: Iterable[Task]) -> list[Panel]:
+        """The panels that the kernels form, those of one kernel too."""
+        for task in tasks:
+            self._place(task)
+        return list(self._panel_of.values())
+
+    def _place(self, task: Task) -> None:
+        """Put a kernel into a panel, or leave it alone, all before it having been placed."""
+        number = self._dependences.new()
+        producers = {self._dependences.find(self._writer[m]) for m in task.reads if m in self._writer}
+        self._dependences.need(number, producers)
+        if task.can_join:
+            beside = (n for m in task.reads for n in reversed(self._readers.get(m, ())))
+            self._join(task, number, [*sorted(producers, reverse=True), *beside])
+        for memory in task.writes:
+            self._writer[memory] = number
+
+    def _join(self, task: Task, number: int, others: Iterable[int]) -> None:
+        """Join the kernel to panels that it fits, which become one; else it may begin a panel."""
+        own: Panel | None = None
+        for panel in self._panels(others):
+            new = own or Panel.of(number, task, len(panel.extents))
+            if panel is not own and not task.loses_in(panel.extents) and self._fit(new, panel):
+                own = self._merge(new, panel)
+        if own is None and task.has_tile:
+            alone = Panel.of(number, task)
+            if _turns(alone) > 1 and not task.loses_in(alone.extents):
+                own = self._panel_of[number] = alone
+        if own is not None:
+            for memory in task.reads:
+                self._readers.setdefault(memory, []).append(number)
+
+    def _panels(self, numbers: Iterable[int]) -> Iterator[Panel]:
+        for number in dict.fromkeys(numbers):
+            panel = self._panel_of.get(self._dependences.find(number))
+            if panel is not None:
+                yield panel
+
+    def _fit(self, one: Panel, other: Panel) -> bool:
+        """Whether two panels can be one."""
+        if one.extents != other.extents or not self._dependences.can_merge(one.number, other.number):
+            return False
+        common = (one.touched() & other.written()) | (one.written() & other.touched())
+        members = [*one.members.values(), *other.members.values()]
+        return all(shared_stretch(members, memory) is not None for memory in common)
+
+    def _merge(self, gone: Panel, into: Panel) -> Panel:
+        self._dependences.merge(gone.number, into.number)
+        self._panel_of.pop(gone.number, None)
+        into.tasks |= gone.tasks
+        into.members |= gone.members
+        return into
+
+
+def _turns(panel: Panel) -> int:
+    """How often the loops run; 0 if that is not known."""
+    return prod(e if isinstance(e, int) else 0 for e in panel.extents)
+
+
+def _kept(panel: Panel, readers: dict[Memory, list[int]], fixed: set[Value]) -> dict[Memory, Share]:
+    """What only the panel's kernels use, and how large it is for one turn of the loops, as far as there is
+    room."""
+    written = panel.written()
+    found: dict[Memory, Share] = {}
+    room = MOST_LOCAL
+    for memory in dict.fromkeys(m for member in panel.ordered() for m in member.built.memory):
+        if memory not in written or memory in fixed:
+            continue
+        share = shared_stretch(panel.members.values(), memory)
+        if share is None or any(n not in panel.tasks for n in readers.get(memory, ())):
+            continue
+        room -= share.size * dtype_of(memory).itemsize
+        if room >= 0:
+            found[memory] = share
+    return found
+
+
+def in_running_order(kernels: Sequence[Built], positions: Sequence[int]) -> list[Task]:
+    """The kernels, each after those that write what it reads, else by their places in the program."""
+    tasks = [Task(built, at) for built, at in zip(kernels, positions, strict=True)]
+    writer = {memory: n for n, task in enumerate(tasks) for memory in task.writes}
+    before = [{writer[m] for m in task.reads if m in writer} - {n} for n, task in enumerate(tasks)]
+    after: list[list[int]] = [[] for _ in tasks]
+    for n, needed in enumerate(before):
+        for other in needed:
+            after[other].append(n)
+    waiting = [len(needed) for needed in before]
+    ready = [(task.position, n) for n, task in enumerate(tasks) if not waiting[n]]
+    heapify(ready)
+    result: list[Task] = []
+    while ready:
+        _, n = heappop(ready)
+        result.append(tasks[n])
+        for other in after[n]:
+            waiting[other] -= 1
+            if not waiting[other]:
+                heappush(ready, (tasks[other].position, other))
+    return result

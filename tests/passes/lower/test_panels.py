@@ -1,0 +1,196 @@
+"""Panel fusion: which kernels become one nest, that what they hand on stays in scratch memory, and that every
+bit is as before."""
+
+from __future__ import annotations
+
+import pytest
+from vitrify.ir.kernel import Contract, Local
+from vitrify.ir.kernel_text import parse_kernel, print_kernel
+from vitrify.ir.plan import Plan
+from vitrify.passes.lower import panels
+
+from tests.passes.lower.lowering import check_lowered
+
+SCORES = """
+  %s = contract %q, %k {spec=<[b, h, i, d] * [b, h, j, d] -> [b, h, i, j] over d>} : f32[2, 3, 20, 20]
+"""
+SOFTMAX = """
+  %most = reduce_max %s {axes=(3,), order="lanes"} : f32[2, 3, 20]
+  %most1 = reshape %most {shape=(2, 3, 20, 1)} : f32[2, 3, 20, 1]
+  %most2 = expand %most1 {shape=(2, 3, 20, 20)} : f32[2, 3, 20, 20]
+  %less = sub %s, %most2 : f32[2, 3, 20, 20]
+  %e = exp %less : f32[2, 3, 20, 20]
+  %total = reduce_sum %e {axes=(3,), order="lanes"} : f32[2, 3, 20]
+  %total1 = reshape %total {shape=(2, 3, 20, 1)} : f32[2, 3, 20, 1]
+  %total2 = expand %total1 {shape=(2, 3, 20, 20)} : f32[2, 3, 20, 20]
+  %p = div %e, %total2 : f32[2, 3, 20, 20]
+"""
+OUTPUT = """
+  %o = contract %p, %v {spec=<[b, h, i, j] * [b, h, j, d] -> [b, h, i, d] over j>} : f32[2, 3, 20, 5]
+"""
+QKV = "%q: f32[2, 3, 20, 5], %k: f32[2, 3, 20, 5], %v: f32[2, 3, 20, 5]"
+
+
+@pytest.fixture(autouse=True)
+def even_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Panels pay for large intermediate results only; here they are small."""
+    monkeypatch.setattr(panels, "WORTH", 0)
+
+
+def lowered(body: str, inputs: str = QKV) -> Plan:
+    return check_lowered(f"graph({inputs}) {{\n{body}\n}}")
+
+
+def locals_of(plan: Plan) -> list[int]:
+    """The sizes of the scratch memories of all kernels."""
+    return [s.size for kernel in plan.kernels for s in kernel.statements() if isinstance(s, Local)]
+
+
+def test_attention_is_one_kernel_without_the_scores_in_memory() -> None:
+    plan = lowered(f"{SCORES}\n{SOFTMAX}\n{OUTPUT}\nreturn %o")
+    assert len(plan.calls) == 1 and plan.arena_bytes == 0
+    assert locals_of(plan) == [400]  # exp and division take the place of the scores
+    (kernel,) = plan.kernels
+    assert sum(isinstance(s, Contract) for s in kernel.statements()) == 2
+    assert print_kernel(parse_kernel(print_kernel(kernel))) == print_kernel(kernel)
+
+
+def test_its_text() -> None:
+    plan = lowered(f"{SCORES}\n{SOFTMAX}\n{OUTPUT}\nreturn %o")
+    want = """
+        parallel i1 < 6 {
+          local %t0: f32[400]
+          %0 = contract %x0[100*i1 + 5*i2 + i4] * %x1[100*i1 + 5*i3 + i4] over i4 < 5 for i2 < 20, i3 < 20
+            store %t0[20*i2 + i3], %0
+          }
+          parallel i5 < 20 {
+            %2 = reduce_max lanes i6 < 20 : f32 {
+              %1 = load %t0[20*i5 + i6] : f32
+              yield %1
+            }
+            %6 = reduce_sum lanes i7 < 20 : f32 {
+              %3 = load %t0[20*i5 + i7] : f32
+              %4 = sub %3, %2 : f32
+              %5 = exp %4 : f32
+              store %t0[20*i5 + i7], %5
+              yield %5
+            }
+            vector i8 < 20 {
+              %7 = load %t0[20*i5 + i8] : f32
+              %8 = div %7, %6 : f32
+              store %t0[20*i5 + i8], %8
+            }
+          }
+    """
+    lines = [line.strip().removesuffix(" : f32 {") for line in print_kernel(plan.kernels[0]).splitlines()]
+    expected = [line.strip().removesuffix(" : f32 {") for line in want.strip().splitlines()]
+    assert lines[1 : 1 + len(expected)] == expected
+
+
+def test_what_is_an_output_stays_in_memory() -> None:
+    plan = lowered(f"{SCORES}\n{SOFTMAX}\n{OUTPUT}\nreturn %o, %p")
+    assert len(plan.calls) == 1
+    assert locals_of(plan) == [400]  # the scores; the weights are read where they were just written
+
+
+def test_forward_and_backward_are_one_kernel() -> None:
+    backward = """
+      %dv = contract %p, %do {spec=<[b, h, i, j] * [b, h, i, d] -> [b, h, j, d] over i>} : f32[2, 3, 20, 5]
+      %dp = contract %do, %v {spec=<[b, h, i, d] * [b, h, j, d] -> [b, h, i, j] over d>} : f32[2, 3, 20, 20]
+      %pdp = mul %p, %dp : f32[2, 3, 20, 20]
+      %sum = reduce_sum %pdp {axes=(3,), order="lanes"} : f32[2, 3, 20]
+      %sum1 = reshape %sum {shape=(2, 3, 20, 1)} : f32[2, 3, 20, 1]
+      %sum2 = expand %sum1 {shape=(2, 3, 20, 20)} : f32[2, 3, 20, 20]
+      %apart = sub %dp, %sum2 : f32[2, 3, 20, 20]
+      %ds = mul %apart, %p : f32[2, 3, 20, 20]
+      %dq = contract %ds, %k {spec=<[b, h, i, j] * [b, h, j, d] -> [b, h, i, d] over j>} : f32[2, 3, 20, 5]
+      %dk = contract %ds, %q {spec=<[b, h, i, j] * [b, h, i, d] -> [b, h, j, d] over i>} : f32[2, 3, 20, 5]
+    """
+    plan = lowered(
+        f"{SCORES}\n{SOFTMAX}\n{OUTPUT}\n{backward}\nreturn %o, %dq, %dk, %dv",
+        f"{QKV}, %do: f32[2, 3, 20, 5]",
+    )
+    assert len(plan.calls) == 1 and plan.arena_bytes == 0
+
+
+def part(number: int) -> str:
+    """Queries, keys or values."""
+    bounds = f"starts=({number}, 0, 0, 0, 0), steps=(1, 1, 1, 1, 1), stops=({number + 1}, 2, 3, 20, 5)"
+    return f"%part{number} = slice %x2 {{{bounds}}} : f32[1, 2, 3, 20, 5]"
+
+
+def test_heads_side_by_side_in_memory() -> None:
+    """Queries, keys and values as a linear layer gives them, the output as the next one takes it."""
+    plan = lowered(
+        f"""
+        %x1 = reshape %x {{shape=(2, 20, 3, 3, 5)}} : f32[2, 20, 3, 3, 5]
+        %x2 = permute %x1 {{perm=(2, 0, 3, 1, 4)}} : f32[3, 2, 3, 20, 5]
+        {part(0)}
+        {part(1)}
+        {part(2)}
+        %q = reshape %part0 {{shape=(2, 3, 20, 5)}} : f32[2, 3, 20, 5]
+        %k = reshape %part1 {{shape=(2, 3, 20, 5)}} : f32[2, 3, 20, 5]
+        %v = reshape %part2 {{shape=(2, 3, 20, 5)}} : f32[2, 3, 20, 5]
+        {SCORES}
+        {SOFTMAX}
+        %o = contract %p, %v {{spec=<[b, h, i, j] * [b, h, j, d] -> [b, i, h, d] over j>}} : f32[2, 20, 3, 5]
+        return %o
+        """,
+        "%x: f32[2, 20, 45]",
+    )
+    assert len(plan.calls) == 1 and plan.arena_bytes == 0
+
+
+def test_a_step_that_mixes_the_heads_is_no_panel() -> None:
+    plan = lowered(
+        f"""
+        {SCORES}
+        %mixed = permute %s {{perm=(0, 2, 1, 3)}} : f32[2, 20, 3, 20]
+        %sum = reduce_sum %mixed {{axes=(2, 3), order="lanes"}} : f32[2, 20]
+        return %sum
+        """,
+        "%q: f32[2, 3, 20, 5], %k: f32[2, 3, 20, 5]",
+    )
+    assert not locals_of(plan) and len(plan.calls) == 2
+
+
+def test_a_kernel_that_has_to_run_in_between_keeps_them_apart() -> None:
+    """The maximum over everything needs all scores before the weights."""
+    plan = lowered(
+        f"""
+        {SCORES}
+        %most = reduce_max %s {{axes=(0, 1, 2, 3), order="lanes"}} : f32[]
+        %most1 = reshape %most {{shape=(1, 1, 1, 1)}} : f32[1, 1, 1, 1]
+        %most2 = expand %most1 {{shape=(2, 3, 20, 20)}} : f32[2, 3, 20, 20]
+        %less = sub %s, %most2 : f32[2, 3, 20, 20]
+        %p = exp %less : f32[2, 3, 20, 20]
+        {OUTPUT}
+        return %o
+        """
+    )
+    assert len(plan.calls) >= 3
+
+
+def test_a_contraction_whose_rows_run_on_over_the_loops_stays_alone() -> None:
+    """[b, i, d] * [d, e]: one matrix product of b * i rows, not b of them."""
+    plan = lowered(
+        """
+        %y = contract %x, %w {spec=<[b, i, d] * [d, e] -> [b, i, e] over d>} : f32[4, 20, 8]
+        %sum = reduce_sum %y {axes=(2,), order="lanes"} : f32[4, 20]
+        return %sum
+        """,
+        "%x: f32[4, 20, 5], %w: f32[5, 8]",
+    )
+    assert not locals_of(plan)
+
+
+def test_small_results_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(panels, "WORTH", 1 << 20)
+    plan = lowered(f"{SCORES}\n{SOFTMAX}\n{OUTPUT}\nreturn %o")
+    assert len(plan.calls) == 3 and not locals_of(plan)
+
+
+def test_scratch_memory_that_does_not_fit_stays_in_the_arena(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(panels, "MOST_LOCAL", 0)
+    plan = lowered(f"{SCORES}\n{SOFTMAX}\n{OUTPUT}\nreturn %o")
+    assert not locals_of(plan) and plan.arena_bytes > 0
