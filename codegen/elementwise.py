@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..ir import ops
-from ..ir.dtypes import DType, bool_
+from ..ir.dtypes import DType, bool_, float32
+from ..ir.narrow import NARROW
 from ..ir.opdef import OpDef
-from . import integers, vmath_erf, vmath_exp, vmath_log, vmath_logistic, vmath_trig
+from . import integers, narrow, vmath_erf, vmath_exp, vmath_log, vmath_logistic, vmath_trig
 from .lanes import REGISTER, Lanes
 from .reals import Real
 from .text import Function
@@ -150,8 +151,12 @@ def _select(x: Lanes, condition: str, a: str, b: str) -> str:
     return x.select(condition, a, b)
 
 
-def _cast(x: Lanes, a: str, dtype: DType) -> str:
-    """Value conversion by the rules of ir.ops.numeric.cast."""
+def _cast(x: Lanes, a: str, dtype: DType, source: DType | None = None) -> str:
+    """Value conversion by the rules of ir.ops.numeric.cast. source: needed if it is a 16-bit float."""
+    if source is not None and source in NARROW:
+        return _cast(x.of("float"), narrow.to_float(x, a, source), dtype)
+    if dtype in NARROW:
+        return narrow.from_float(x.of("float"), _cast(x, a, float32), dtype)
     to = REGISTER[dtype]
     target = x.of(to)
     if dtype is bool_:

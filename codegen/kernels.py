@@ -8,6 +8,7 @@ Buffers may alias where the plan reuses one in place, so pointers promise nothin
 
 from __future__ import annotations
 
+from ..ir import ops
 from ..ir.kernel import (
     VECTOR,
     Check,
@@ -94,6 +95,8 @@ def _compute(ctx: Context, s: Compute) -> None:
     vector = any(o.vector for o in operands)
     lanes = ctx.lanes(s.operands[-1].dtype, vector)
     rule, attrs = EMIT[s.opdef], dict(s.attrs)
+    if s.opdef is ops.cast:
+        attrs["source"] = s.operands[0].dtype
     columns = [ctx.spread(o) if vector else o.parts for o in operands]
     ctx.set(s.result, [rule(lanes, *parts, **attrs) for parts in zip(*columns, strict=True)], vector)
 

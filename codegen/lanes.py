@@ -11,17 +11,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..ir.dtypes import DType, bool_, float32, float64, int32, int64, uint8
+from ..ir.dtypes import DType, bfloat16, bool_, float16, float32, float64, int32, int64, uint8
 from ..ir.dtypes import int8 as int8_
 from ..ir.dtypes import int16 as int16_
 from ..ir.kernel import VECTOR
+from ..ir.narrow import NARROW
 from ..ir.types import Literal
 from .text import Function, float_text
 
 #: How an element is held in registers, and in memory.
 REGISTER: dict[DType, str] = {
     float32: "float", float64: "double", int64: "i64", int32: "i32", int16_: "i16", int8_: "i8",
-    uint8: "i8", bool_: "i1",
+    uint8: "i8", bool_: "i1", bfloat16: "i16", float16: "i16",
 }  # fmt: skip
 MEMORY: dict[DType, str] = {**REGISTER, bool_: "i8"}
 _SUFFIX = {"float": "f32", "double": "f64"}
@@ -55,7 +56,9 @@ def constant_text(text: str, element: str, width: int) -> str:
 
 
 def literal_text(value: Literal, element: str) -> str:
-    """A literal of rank 0 as a scalar constant of the element type."""
+    """A literal of rank 0 as a scalar constant of the element type; of a 16-bit float, its bits."""
+    if value.dtype in NARROW:
+        return scalar_text(value.array().view(np.int16).item(), element)
     return scalar_text(value.array().item(), element)
 
 

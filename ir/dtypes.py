@@ -70,7 +70,9 @@ ALL: tuple[DType, ...] = (
     float32, float64, bfloat16, float16, int8, int16, int32, int64, uint8, bool_, complex64, complex128,
 )  # fmt: skip
 #: The dtypes that kernels exist for.
-WITH_KERNELS: tuple[DType, ...] = (float32, float64, int64, int32, uint8, bool_)
+WITH_KERNELS: tuple[DType, ...] = (
+    float32, float64, int64, int32, uint8, bool_, bfloat16, float16, int8, int16,
+)  # fmt: skip
 
 _BY_NAME = {name: d for d in ALL for name in (d.name, d.short)}
 _BY_NUMPY = {d.numpy: d for d in ALL if d is not bfloat16}

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from .contraction import ContractSpec
-from .dtypes import bfloat16
 from .errors import IRError
 from .expr import Dim, Expr, substitute, symbols_of
 from .expr import evaluate as evaluate_dim
@@ -45,7 +45,7 @@ def evaluate(op: BoundOp, arrays: Sequence[np.ndarray], sizes: Mapping[str, int]
     result = _meaning(op.opdef, op.attrs, arrays, sizes or {})
     if result is None:
         raise IRError(f"{op.opdef.name} has no result")
-    return result
+    return np.asarray(result)
 
 
 def bind_sizes(
@@ -117,7 +117,7 @@ def _results(op: Operation, arrays: Sequence[np.ndarray], sizes: Mapping[str, in
             return runs[0](arrays)
         return list(op.opdef.meaning(*arrays, regions=runs, **_known(op.attrs, sizes)))
     result = _meaning(op.opdef, op.attrs, arrays, sizes)
-    return [] if result is None else [result]
+    return [] if result is None else result if isinstance(result, list) else [np.asarray(result)]
 
 
 def _outputs(region: Graph, sizes: Mapping[str, int], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -131,17 +131,14 @@ def _known(attrs: Mapping[str, Attr], sizes: Mapping[str, int]) -> dict[str, Att
 
 def _meaning(
     opdef: OpDef, attrs: Mapping[str, Attr], arrays: Sequence[np.ndarray], sizes: Mapping[str, int]
-) -> np.ndarray | None:
+) -> Any:
     if opdef.meaning is None or opdef.regions:
         raise IRError(f"{opdef.name} has no meaning apart from its region")
     with np.errstate(all="ignore"):
-        result = opdef.meaning(*arrays, **_known(attrs, sizes))
-    return None if result is None else np.asarray(result)
+        return opdef.meaning(*arrays, **_known(attrs, sizes))
 
 
 def _expect(array: np.ndarray, type_: TensorType, sizes: Mapping[str, int], what: str) -> None:
-    if type_.dtype is bfloat16:
-        raise IRError(f"{what} is bfloat16, which has no kernels yet")
     shape = tuple(size_of(d, sizes) for d in type_.shape)
     if array.shape != shape or array.dtype != type_.dtype.numpy:
         raise IRError(f"{what} is {array.dtype}{list(array.shape)}, expected {type_}")

@@ -8,14 +8,16 @@
 * index expressions and guards use sizes, the axes around them, and integer scalars in scope (`%3`)
 * a load gives its buffer's dtype; it says what it reads otherwise (a rank-0 literal of that dtype) if and
   only if it is guarded; a store has the buffer's dtype and never targets an `in` buffer
-* a computation is of an elementwise op whose type rule gives its result's dtype for its operands' dtypes;
+* a computation is of an elementwise op whose type rule gives its result's dtype for its operands' dtypes (on
+  bf16 and f16 only casts and selections are);
   a constant is of rank 0 and of its result's dtype; an index gives i64; a check takes a bool, its code is
   positive
 * a loop is parallel, serial or vector; only serial ones carry values, as many as they yield, of the same
   dtypes
 * a reduction's op is one, its order is known, its result has the dtype that the op gives for the yielded
   value
-* a contraction's operands and result have one dtype; lhs does not depend on n, rhs not on m
+* a contraction's operands and result have one dtype, or the operands are bf16 and the result is f32; lhs does
+  not depend on n, rhs not on m
 * in the body of a vector loop, of a `lanes` reduction and of a contraction stand only computations,
   constants, indices, loads, stores, checks, serial loops and reductions
 
@@ -26,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .dtypes import bool_, int64
+from .dtypes import bfloat16, bool_, float32, int64
 from .errors import IRError, VerifyError
 from .expr import Dim, symbols_of
 from .kernel import (
@@ -49,6 +51,7 @@ from .kernel import (
 )  # fmt: skip
 from .kernel_text import ACCESS, LOOPS, print_kernel, print_statement
 from .ops import reduction
+from .narrow import NARROW
 from .types import TensorType
 
 #: How the reductions of kernels combine; the results of blocks are kept in memory by other statements.
@@ -190,6 +193,8 @@ class _Verifier:
         head, op = _head(statement), statement.opdef
         for operand in statement.operands:
             self.use(operand, head)
+            narrow = op.wide and operand.dtype in NARROW
+            _require(not narrow, f"{head}: {op.name} computes in f32, %{operand.name} is {operand.dtype.short}")
         _require(op.elementwise, f"{head}: {op.name} is not elementwise")
         types = [TensorType(s.dtype) for s in statement.operands]
         try:
@@ -293,8 +298,8 @@ class _Verifier:
         buffers = [self.buffer(name, contract) for name in (contract.lhs, contract.rhs)]
         dtypes = (contract.result.dtype, *(b.dtype for b in buffers))
         _require(
-            len(set(dtypes)) == 1,
-            f"{head}: result and operands are {', '.join(d.short for d in dtypes)}, not one dtype",
+            lhs is rhs and result is (float32 if lhs is bfloat16 else lhs),
+            f"{head}: result and operands are {result.short}, {lhs.short}, {rhs.short}, not one dtype",
         )
         names = self.axes((contract.m, contract.n, *contract.over), contract)
         self.indexed([contract.lhs_index, contract.rhs_index], contract)

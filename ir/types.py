@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .dtypes import DType
+from .dtypes import DType, bfloat16
 from .errors import IRTypeError
 from .expr import Dim, product
+from .narrow import narrowed
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,12 @@ class Literal:
 
     @staticmethod
     def of(value: object, dtype: DType) -> Literal:
-        """From anything numpy takes; values are converted to `dtype` as numpy's `astype` does."""
-        array = np.asarray(value).astype(dtype.numpy)
+        """From anything numpy takes; values are converted to `dtype` as numpy's `astype` does (an array of
+        uint16 holds the bits of a bfloat16)."""
+        array = np.asarray(value)
+        if dtype is bfloat16 and array.dtype != dtype.numpy:
+            array = narrowed(array.astype(np.float32), dtype.numpy)
+        array = array.astype(dtype.numpy)
         return Literal(dtype, array.shape, array.tobytes())
 
     @property

@@ -10,6 +10,7 @@ from vitrify.ir.dtypes import DType
 from vitrify.ir.expr import evaluate
 from vitrify.ir.graph import Graph
 from vitrify.ir.interpreter import interpret
+from vitrify.ir.narrow import widened
 from vitrify.ir.parser import parse_graph
 from vitrify.ir.printer import print_graph
 from vitrify.ir.types import TensorType
@@ -22,8 +23,8 @@ def assert_same_bits(got: np.ndarray, want: np.ndarray, what: str = "") -> None:
     have, need = f"{got.dtype}{list(got.shape)}", f"{want.dtype}{list(want.shape)}"
     assert have == need, f"{what}: {have}, expected {need}"
     differ = bits(got) != bits(want)
-    if got.dtype.kind in "fc":
-        differ &= ~(np.isnan(got) & np.isnan(want))
+    if got.dtype.kind in "fc" or got.dtype == np.uint16:  # which holds the bits of a bfloat16
+        differ &= ~(np.isnan(widened(got)) & np.isnan(widened(want)))
     if differ.any():
         at = tuple(np.argwhere(differ)[0].tolist())
         count = f"{int(differ.sum())} of {got.size} elements differ"

@@ -63,11 +63,11 @@ def _random(seed: TensorType, counter: TensorType, index: TensorType) -> TensorT
 def _unary(
     name: str, meaning: Callable[..., np.ndarray], rule: object = floating, exact: bool = False
 ) -> OpDef:
-    return define(name, 1, rule, meaning, elementwise=True, exact=exact)  # type: ignore[arg-type]
+    return define(name, 1, rule, meaning, elementwise=True, wide=True, exact=exact)  # type: ignore[arg-type]
 
 
 def _binary(name: str, meaning: Callable[..., np.ndarray], rule: object = numbers, **traits: bool) -> OpDef:
-    return define(name, 2, rule, meaning, elementwise=True, **traits)  # type: ignore[arg-type]
+    return define(name, 2, rule, meaning, elementwise=True, wide=True, **traits)  # type: ignore[arg-type]
 
 
 # Arithmetic.
@@ -106,12 +106,12 @@ gelu = _unary("gelu", numeric.in_wider(numeric.gelu))
 gelu_tanh = _unary("gelu_tanh", numeric.in_wider(numeric.gelu_tanh))
 
 # Comparison and choice.
-eq = define("eq", 2, compared, np.equal, elementwise=True, commutative=True)
-ne = define("ne", 2, compared, np.not_equal, elementwise=True, commutative=True)
-lt = define("lt", 2, compared, np.less, elementwise=True)
-le = define("le", 2, compared, np.less_equal, elementwise=True)
-gt = define("gt", 2, compared, np.greater, elementwise=True)
-ge = define("ge", 2, compared, np.greater_equal, elementwise=True)
+eq = _binary("eq", np.equal, compared, commutative=True)
+ne = _binary("ne", np.not_equal, compared, commutative=True)
+lt = _binary("lt", np.less, compared)
+le = _binary("le", np.less_equal, compared)
+gt = _binary("gt", np.greater, compared)
+ge = _binary("ge", np.greater_equal, compared)
 select = define("select", 3, selected, np.where, elementwise=True)
 cast = define("cast", 1, converted, numeric.cast, elementwise=True)
 

@@ -30,10 +30,10 @@ def _fma32(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """The product is exact in float64; the sum is rounded to odd there, which makes the last rounding the
     only one."""
     product = a.astype(np.float64) * b
-    return _sum_to_odd(product, c.astype(np.float64)).astype(np.float32)
+    return sum_to_odd(product, c.astype(np.float64)).astype(np.float32)
 
 
-def _sum_to_odd(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def sum_to_odd(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """x + y: if inexact, that neighbour of the exact sum whose last bit is set."""
     total, error = _two_sum(x, y)
     even = (total.view(np.int64) & 1) == 0
@@ -66,7 +66,7 @@ def _fma64(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     high, low = _two_product(a, b)
     t_high, t_low = _two_sum(c, low)
     v_high, v_low = _two_sum(high, t_high)
-    result = np.asarray(v_high + _sum_to_odd(t_low, v_low))
+    result = np.asarray(v_high + sum_to_odd(t_low, v_low))
     factors = np.isfinite(a) & np.isfinite(b)
     plain = np.where(factors & np.isinf(c), c, a * b + c)
     finite = factors & np.isfinite(c)

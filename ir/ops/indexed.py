@@ -7,6 +7,7 @@ import builtins
 import numpy as np
 
 from ..dtypes import DType
+from .numeric import cast
 
 
 def _places(x: np.ndarray, indices: tuple[np.ndarray, ...], axes: tuple[int, ...]) -> tuple[np.ndarray, ...]:
@@ -40,7 +41,7 @@ def scatter_add(x: np.ndarray, values: np.ndarray, *indices: np.ndarray, axes: t
 
 
 def iota(*, shape: tuple[int, ...], axis: int, dtype: DType) -> np.ndarray:
-    line = np.arange(shape[axis]).astype(dtype.numpy)
+    line = cast(np.arange(shape[axis]), dtype=dtype)
     return np.broadcast_to(line.reshape([-1 if a == axis else 1 for a in range(len(shape))]), shape)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..dtypes import DType, bfloat16
+from ..dtypes import DType
+from ..narrow import NARROW, narrowed, widened
 
 _PI = "3.14159265358979323846264338327950288"
 #: In which type an elementary function of each type is computed, before it is rounded once.
@@ -124,11 +125,11 @@ def power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def cast(x: np.ndarray, *, dtype: DType) -> np.ndarray:
-    """Value conversion. Float to integer truncates; out of range or NaN gives the least int32 or int64, and
+    """Value conversion, of bfloat16 and float16 by way of float32. Float to integer truncates; out of range or NaN gives the least int32 or int64, and
     narrower integers take the low bits of that; anything non-zero, NaN too, is True."""
-    x = np.asarray(x)
-    if dtype is bfloat16 or x.dtype == np.uint16:
-        raise TypeError("bfloat16 has no kernels yet")
+    x = widened(x)
+    if dtype in NARROW:
+        return narrowed(x.astype(np.float32), dtype.numpy)
     if dtype.kind in "iu" and x.dtype.kind == "f":
         wide = np.dtype(np.int64 if dtype.itemsize == 8 else np.int32)
         bound = 2.0 ** (8 * wide.itemsize - 1)

@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from ..contraction import ContractSpec
+from ..dtypes import DType, float32, int32
 from ..expr import Dim, evaluate, symbols_of
+from ..narrow import NARROW, widened
+from . import paired
 from .fma import fma
 from .numeric import maximum, minimum
 
@@ -160,10 +163,46 @@ def superblock_ranges(extents: tuple[int, ...]) -> Iterator[tuple[int, int]]:
 
 def chain(lhs: np.ndarray, rhs: np.ndarray, extents: tuple[int, ...]) -> np.ndarray:
     """The canonical sum of lhs[k] * rhs[k] over k, the summed labels (of these sizes) taken as one: an FMA
-    chain from zero within each superblock, the superblocks' sums added in order."""
+def sum_dtype(dtype: DType) -> DType:
+    """The dtype of a contraction's sums: float32 for bfloat16 and float16, int32 for narrow integers."""
+    if dtype in NARROW:
+        return float32
+    return int32 if dtype.is_integer and dtype.itemsize < 4 else dtype
+
+
+    chain from zero within each superblock, the superblocks' sums added in order. bfloat16: see `paired`."""
+    if lhs.dtype == np.uint16:
+        return _chain_of_pairs(lhs, rhs, extents)
+    lhs, rhs = (widened(x) if x.dtype.kind == "f" or x.itemsize > 2 else x.astype(np.int32) for x in (lhs, rhs))
+
+    def block(first: int, last: int, total: np.ndarray) -> np.ndarray:
+        for k in range(first, last):
+            total = fma(lhs[k], rhs[k], total)
+        return total
+
     zero = np.zeros(np.broadcast_shapes(lhs.shape[1:], rhs.shape[1:]), lhs.dtype)
     total: np.ndarray | None = None
     for first, last in superblock_ranges(extents):
+    return _sum_of_superblocks(extents, zero, block)
+
+
+def _chain_of_pairs(lhs: np.ndarray, rhs: np.ndarray, extents: tuple[int, ...]) -> np.ndarray:
+    (lhs, even), (rhs, _) = paired.padded(lhs, extents), paired.padded(rhs, extents)
+    lhs, rhs = paired.numbers(lhs), paired.numbers(rhs)
+
+    def block(first: int, last: int, total: np.ndarray) -> np.ndarray:
+        for k in range(first, last, 2):
+            total = paired.pair(lhs[k : k + 2], rhs[k : k + 2], total)
+        return total
+
+    zero = np.zeros(np.broadcast_shapes(lhs.shape[1:], rhs.shape[1:]), np.float32)
+    return _sum_of_superblocks(even, zero, block)
+
+
+def _sum_of_superblocks(
+    extents: tuple[int, ...], zero: np.ndarray, block: Callable[[int, int, np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """The sums of all superblocks, block(first step, last step + 1, zero), added in order."""
         block = zero
         for k in range(first, last):
             block = fma(lhs[k], rhs[k], block)

@@ -90,12 +90,12 @@ def _same(x: TensorType, *, axis: int) -> TensorType:
     return x
 
 
-reduce_sum = define("reduce_sum", 1, _summed, ordered.sum_, reduction=True)
-reduce_prod = define("reduce_prod", 1, _summed, ordered.prod, reduction=True)
-reduce_max = define("reduce_max", 1, _nonempty, ordered.max_, reduction=True)
-reduce_min = define("reduce_min", 1, _nonempty, ordered.min_, reduction=True)
+reduce_sum = define("reduce_sum", 1, _summed, ordered.sum_, reduction=True, wide=True)
+reduce_prod = define("reduce_prod", 1, _summed, ordered.prod, reduction=True, wide=True)
+reduce_max = define("reduce_max", 1, _nonempty, ordered.max_, reduction=True, wide=True)
+reduce_min = define("reduce_min", 1, _nonempty, ordered.min_, reduction=True, wide=True)
 # The first of the largest (smallest); a NaN counts as both. Index into the reduced axes taken as one, row-
 # major.
-argmax = define("argmax", 1, _indexed, ordered.argmax, reduction=True)
-argmin = define("argmin", 1, _indexed, ordered.argmin, reduction=True)
-cumsum = define("cumsum", 1, _same, ordered.cumsum)
+argmax = define("argmax", 1, _indexed, ordered.argmax, reduction=True, wide=True)
+argmin = define("argmin", 1, _indexed, ordered.argmin, reduction=True, wide=True)
+cumsum = define("cumsum", 1, _same, ordered.cumsum, wide=True)

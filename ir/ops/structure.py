@@ -15,11 +15,14 @@ CHECK_ERRORS = {e.__name__: e for e in (IndexError, RuntimeError, ValueError)}
 
 
 def contracted(lhs: TensorType, rhs: TensorType, *, spec: ContractSpec) -> TensorType:
-    """Type of a contraction: f32[64, 784], f32[784, 10] with [m, k] * [k, n] -> [m, n] gives f32[64, 10]."""
+    """Type of a contraction: f32[64, 784], f32[784, 10] with [m, k] * [k, n] -> [m, n] gives f32[64, 10].
+
+    Sums of bfloat16 and float16 are float32, those of 8- and 16-bit integers int32.
+    """
     if lhs.dtype is not rhs.dtype or lhs.dtype is bool_:
         raise IRTypeError(f"contract needs operands of one numeric dtype, got {lhs} and {rhs}")
     sizes = spec.label_extents(lhs.shape, rhs.shape)
-    return lhs.with_shape(tuple(sizes[name] for name in spec.out))
+    return TensorType(ordered.sum_dtype(lhs.dtype), tuple(sizes[name] for name in spec.out))
 
 
 def _index_shape(x: TensorType, indices: tuple[TensorType, ...], axes: tuple[int, ...]) -> tuple[Dim, ...]:
@@ -76,7 +79,7 @@ gather = define("gather", None, gathered, indexed.gather, may_raise=True)
 # In row-major order of the indices: with equal ones `scatter` keeps the last value, `scatter_add` adds them
 # in that order.
 scatter = define("scatter", None, scattered, indexed.scatter, may_raise=True)
-scatter_add = define("scatter_add", None, scattered, indexed.scatter_add, may_raise=True)
+scatter_add = define("scatter_add", None, scattered, indexed.scatter_add, may_raise=True, wide=True)
 iota = define("iota", 0, counted, indexed.iota)
 constant = define("constant", 0, literal_type, lambda *, value: value.array())
 # Raises `error` with `message` if the first operand is False. Has no result. Two further operands

@@ -27,6 +27,11 @@ from .index import bounds, place_of
 from .stores import memory_constants
 
 #: Overwrite parts of their first operand.
+from .widen import widen
+
+#: Fewer rows than this are reduced at one go, for each run of a row's elements: so many streams are read at
+#: full speed.
+FEW_ROWS = 64
 IN_PLACE = (ops.scatter, ops.scatter_add, ops.update_slice, ops.as_strided_update)
 
 
@@ -42,7 +47,7 @@ class Legal:
 
 def legalize(graph: Graph) -> Legal:
     """Rewrite a graph for fusion. The argument is left unchanged."""
-    return _Legalizer(tidy_scans(inline_calls(graph))).run()
+    return _Legalizer(widen(tidy_scans(inline_calls(graph)))).run()
 
 
 class _Legalizer:

@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import pytest
-from vitrify.ir import dtypes, ops
-from vitrify.ir.dtypes import bool_, float32, float64, int32, int64, uint8
+from vitrify.ir import ops
+from vitrify.ir.dtypes import bfloat16, bool_, float16, float32, float64, int32, int64, uint8
 from vitrify.ir.interpreter import evaluate
 from vitrify.ir.opdef import bind
 
@@ -84,8 +84,12 @@ def test_casts():
     assert run(ops.cast, np.array([-1, 256, 2**40 + 3]), dtype=uint8).tolist() == [255, 0, 3]
     assert run(ops.cast, np.array([True, False]), dtype=float64).tolist() == [1.0, 0.0]
     assert run(ops.cast, np.array([2**24 + 1], np.int32), dtype=float32)[0] == 2**24
-    with pytest.raises(TypeError, match="bfloat16 has no kernels yet"):
-        run(ops.cast, x, dtype=dtypes.bfloat16)
+    halves = np.array([1.0, 65519.0, 65520.0, 2.0**-25, 2.0**-24, -0.0], np.float32)
+    assert run(ops.cast, halves, dtype=float16).tolist() == [1.0, 65504.0, np.inf, 0.0, 2.0**-24, -0.0]
+    x = np.array([1.0, 1 + 2**-8, 1 + 3 * 2**-8, 3.4e38, -(2.0**-140)], np.float32)
+    bits = run(ops.cast, x, dtype=bfloat16)
+    assert bits.tolist() == [0x3F80, 0x3F80, 0x3F82, 0x7F80, 0x8000]
+    assert run(ops.cast, bits, dtype=float64).tolist() == [1.0, 1.0, 1 + 2**-6, np.inf, -0.0]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from vitrify.ir.contraction import contract_spec
 from vitrify.ir.errors import IRError
 from vitrify.ir.expr import symbol
 from vitrify.ir.interpreter import evaluate, interpret, static_attr
+from vitrify.ir.narrow import widened
 from vitrify.ir.opdef import bind
 from vitrify.ir.parser import parse_graph
 
@@ -107,9 +108,18 @@ def test_errors_of_operations_come_through():
         run(divide, np.zeros(1, np.int32))
 
 
-def test_bfloat16_is_refused_rather_than_misread():
-    with pytest.raises(IRError, match="bfloat16, which has no kernels yet"):
-        run("graph(%x: bf16[1]) { return %x }", np.zeros(1, np.uint16))
+def test_bfloat16_is_computed_with_in_float32_and_rounded_once():
+    """1 + 2^-8 is a tie, which goes to the even 1; its halves lie in float32, not in bfloat16."""
+    x = np.array([0x3F80, 0x3B80, 0x7FC0], np.uint16)  # 1, 2^-8, NaN
+    total = 'graph(%x: bf16[3]) { %0 = reduce_sum %x {axes=(0,), order="lanes"} : bf16[] return %0 }'
+    (y,), _ = run(total, x)
+    assert np.isnan(widened(y))
+    (y,), _ = run("graph(%x: bf16[3]) { %0 = add %x, %x : bf16[3] return %0 }", x)
+    assert widened(y)[:2].tolist() == [2.0, 2.0**-7]
+    (y,), _ = run(
+        'graph(%x: bf16[2]) { %0 = reduce_sum %x {axes=(0,), order="lanes"} : bf16[] return %0 }', x[:2]
+    )
+    assert widened(y) == 1.0
 
 
 def test_evaluate_one_operation():
