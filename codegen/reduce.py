@@ -1,20 +1,21 @@
 """Reductions in their canonical orders (docs/numerics.md; `ir.ops.ordered` is the meaning).
 
 lanes: 16 running values over blocks of 4096, each block's joined in a fixed tree, block results in order.
-The reduction is the vector loop. rows: runs of 128 in order, run results pairwise. pairwise: the same with
-runs of 1. sequential: in order. These run element after element; inside a vector loop every lane for itself.
+The reduction is the vector loop, or, inside another one, done for each lane (`reduce_each`). rows: runs of
+128 in order, run results pairwise. pairwise: the same with runs of 1. sequential: in order. These run element after element; inside a vector loop every lane for itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..ir.expr import Dim, product, symbol
+from ..ir.expr import Dim, floordiv, product, symbol
 from ..ir.kernel import VECTOR, Axis, Reduce
 from ..ir.ops.ordered import LANE_BLOCK, ROW_BLOCK
 from .context import Context, Group, tail_mask
 from .indices import Value, splat
-from .lanes import Lanes
+from .lanes import REGISTER, Lanes
+from .reduce_each import reduce_each
 from .reducers import Reducer, State, reducer
 
 #: So many whole vectors are written out, without a loop: short rows stay in registers.
@@ -22,6 +23,10 @@ STRAIGHT = 4
 
 #: So many values are joined pairwise in registers, without a loop.
 STRAIGHT_PAIRS = 32
+
+
+#: (number of a block, values so far, the block's state) -> the next values.
+_Use = Callable[[Value, State, State], State]
 
 
 def emit_reduce(ctx: Context, s: Reduce) -> None:
@@ -32,7 +37,9 @@ def emit_reduce(ctx: Context, s: Reduce) -> None:
     if s.order == "lanes" and not vector:
         ctx.set(s.result, [_lanes(ctx, s, how)[-1]], vector=False)
         return
-    if not _needs_runs(s, how):
+    if s.order == "lanes" and not how.exact:
+        states = _lanes_of_each(ctx, s, how, lanes)
+    elif not _needs_runs(s, how):
         states = _sequential(ctx, s, how, lanes)
     elif s.order == "pairwise" and 0 < _known_extent(s) <= STRAIGHT_PAIRS:
         states = _tree(ctx, s, how, lanes, 0, _known_extent(s))
@@ -47,35 +54,104 @@ def emit_reduce(ctx: Context, s: Reduce) -> None:
 def _lanes(ctx: Context, s: Reduce, how: Reducer) -> State:
     """Block after block of 4096, starting from the identity."""
     extent = _extent(s)
+    if isinstance(extent, int) and 0 < extent <= LANE_BLOCK:
+        return _block(ctx, s, how, 0, extent)  # the identity changes nothing: lanes start from it
     scalar = ctx.lanes(s.value.dtype, False)
-    first = how.first(scalar)
-    if isinstance(extent, int):
-        whole = extent // LANE_BLOCK * LANE_BLOCK
-        if 0 < extent <= LANE_BLOCK:  # the identity changes nothing: lanes start from it, so none is -0
-            return _block(ctx, s, how, 0, extent)
-        total = _blocks(ctx, s, how, first, whole, lambda at: LANE_BLOCK)
-        if extent == whole:
-            return total
-        return how.join(scalar, total, _block(ctx, s, how, whole, extent - whole))
-    size = ctx.index(extent)
+    blocks = ctx.indices.value(blocks_of(s))
+    return _blocks(ctx, s, how, 0, blocks, how.first(scalar), lambda _, a, b: how.join(scalar, a, b))
 
-    def length(at: Value) -> str:
-        left = ctx.f(f"sub i64 {size}, {at}")
-        return ctx.f.call("i64", "llvm.smin.i64", ("i64", left), ("i64", str(LANE_BLOCK)))
 
-    return _blocks(ctx, s, how, first, size, length)
+def blocks_of(s: Reduce) -> Dim:
+    """The number of blocks of a reduction of order `lanes`."""
+    return floordiv(_extent(s) + (LANE_BLOCK - 1), LANE_BLOCK)
+
+
+def emit_blocks(ctx: Context, s: Reduce, start: Value, stop: Value, table: str, base: Value) -> None:
+    """Put the states of the blocks start .. stop - 1 into a table that begins with block `base`."""
+    how, scalar = reducer(s.opdef, s.value.dtype, REGISTER[s.value.dtype]), ctx.lanes(s.value.dtype, False)
+
+    def put(number: Value, _: State, state: State) -> State:
+        for kind, value, at in _entry(ctx, how, scalar, table, ctx.f(f"sub i64 {number}, {base}"), state):
+            ctx.f.do(f"store {kind} {value}, ptr {at}, align 8")
+        return ()
+
+    _blocks(ctx, s, how, start, stop, (), put)
+
+
+def start_of(ctx: Context, s: Reduce) -> list[tuple[str, str]]:
+    """(type, value) of each part of the state of no values."""
+    how, scalar = reducer(s.opdef, s.value.dtype, REGISTER[s.value.dtype]), ctx.lanes(s.value.dtype, False)
+    return _carried(how, scalar, [how.first(scalar)])
+
+
+def emit_join(ctx: Context, s: Reduce, state: Sequence[str], table: str, count: Value) -> list[str]:
+    """The state joined with `count` blocks of a table, in order."""
+    how, scalar = reducer(s.opdef, s.value.dtype, REGISTER[s.value.dtype]), ctx.lanes(s.value.dtype, False)
+
+    def join(number: Value, values: list[str]) -> Sequence[str]:
+        entry = _entry(ctx, how, scalar, table, number, how.types(scalar))
+        return how.join(
+            scalar, tuple(values), tuple(ctx.f(f"load {kind}, ptr {at}, align 8") for kind, _, at in entry)
+        )
+
+    return ctx.loop(None, 0, count, 1, _carried(how, scalar, [tuple(state)]), join)
+
+
+def emit_result(ctx: Context, s: Reduce, states: Sequence[str]) -> None:
+    """Let this state be the reduction's result."""
+    ctx.set(s.result, [states[-1]], vector=False)
+
+
+def state_words(s: Reduce) -> int:
+    """Words of 8 bytes in an entry of a table."""
+    return len(reducer(s.opdef, s.value.dtype, REGISTER[s.value.dtype]).elements)
+
+
+def _entry(
+    ctx: Context, how: Reducer, scalar: Lanes, table: str, number: Value, values: Sequence[str]
+) -> list[tuple[str, str, str]]:
+    """(type, value, address) of each part of a table's entry."""
+    words = len(how.elements)
+    first = ctx.f(f"mul i64 {number}, {words}")
+    at = [ctx.f(f"getelementptr i64, ptr {table}, i64 {first}")]
+    at += [ctx.f(f"getelementptr i64, ptr {at[0]}, i64 {word}") for word in range(1, words)]
+    return list(zip(how.types(scalar), values, at, strict=True))
 
 
 def _blocks(
-    ctx: Context, s: Reduce, how: Reducer, total: State, stop: Value, length: Callable[[Value], Value]
+    ctx: Context, s: Reduce, how: Reducer, start: Value, stop: Value, first: State, use: _Use
 ) -> State:
-    """total joined with all blocks before `stop`."""
-    scalar = ctx.lanes(s.value.dtype, False)
+    """use(number, values, state) for each block, in order; it gives the next values."""
+    scalar, extent = ctx.lanes(s.value.dtype, False), _extent(s)
+    whole = extent // LANE_BLOCK if isinstance(extent, int) else None
 
-    def body(at: Value, values: list[str]) -> Sequence[str]:
-        return how.join(scalar, tuple(values), _block(ctx, s, how, at, length(at)))
+    def block(number: Value, values: list[str]) -> Sequence[str]:
+        at = number * LANE_BLOCK if isinstance(number, int) else ctx.f(f"mul i64 {number}, {LANE_BLOCK}")
+        length: Value = LANE_BLOCK
+        if whole is None:
+            left = ctx.f(f"sub i64 {ctx.index(extent)}, {at}")
+            length = ctx.f.call("i64", "llvm.smin.i64", ("i64", left), ("i64", str(LANE_BLOCK)))
+        return use(number, tuple(values), _block(ctx, s, how, at, length))
 
-    return tuple(ctx.loop(None, 0, stop, LANE_BLOCK, _carried(how, scalar, [total]), body))
+    carried = _carried(how, scalar, [first] if first else [])
+    if whole is None or not isinstance(extent, int) or extent % LANE_BLOCK == 0:
+        return tuple(ctx.loop(None, start, stop, 1, carried, block))
+    before = min(stop, whole) if isinstance(stop, int) else _least(ctx, stop, whole)
+    values = ctx.loop(None, start, before, 1, carried, block)
+
+    def last() -> Sequence[str]:
+        at = whole * LANE_BLOCK
+        return use(whole, tuple(values), _block(ctx, s, how, at, extent - at))
+
+    if isinstance(stop, int):
+        return tuple(last()) if stop > whole else tuple(values)
+    kinds = [kind for kind, _ in carried]
+    reached = ctx.f(f"icmp sgt i64 {stop}, {whole}")
+    return tuple(ctx.when(reached, last, list(zip(kinds, values, strict=True))))
+
+
+def _least(ctx: Context, a: Value, b: Value) -> str:
+    return ctx.f.call("i64", "llvm.smin.i64", ("i64", str(a)), ("i64", str(b)))
 
 
 def _block(ctx: Context, s: Reduce, how: Reducer, at: Value, length: Value) -> State:
@@ -165,6 +241,17 @@ def _plus(ctx: Context, a: Value, b: Value, sign: int = 1) -> Value:
     if isinstance(a, int) and isinstance(b, int):
         return a + sign * b
     return a if b == 0 else ctx.f(f"{'add' if sign == 1 else 'sub'} i64 {a}, {b}")
+
+
+def _lanes_of_each(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes) -> list[State]:
+    """The order `lanes` within a vector loop."""
+
+    def body() -> Sequence[str]:
+        _bind_axes(ctx, s)
+        ctx.body(s.body)
+        return ctx.spread(ctx.get(s.value))
+
+    return reduce_each(ctx, how, lanes, _linear(s), _extent(s), body)
 
 
 # Element after element.

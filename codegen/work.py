@@ -13,7 +13,6 @@ from ..ir import ops
 from ..ir.expr import Dim, floordiv, product, symbols_of
 from ..ir.kernel import VECTOR, Axis, Compute, Contract, Load, Loop, Reduce, Statement, Store
 
-UNITS_PER_NS = 4
 _ACCESS, _SIMPLE, _DIVISION, _FUNCTION = 4, 1, 8, 20
 #: What moves memory alone is worth as much as a contraction of so few rows.
 _LEAST_ROWS = 4

@@ -1,4 +1,4 @@
-"""Symbols replaced in the index expressions of a kernel's statements."""
+"""Kernel statements with symbols of their index expressions replaced, or with other extents of their axes."""
 
 from __future__ import annotations
 
@@ -23,6 +23,26 @@ def substituted(statements: tuple[Statement, ...], values: Mapping[str, Dim]) ->
         return memo[dim]
 
     return tuple(_renewed(s, new) for s in statements)
+
+
+def shortened(statements: tuple[Statement, ...], extents: Mapping[str, Dim]) -> tuple[Statement, ...]:
+    """The statements with these extents of the axes named."""
+
+    def axis(old: Axis) -> Axis:
+        return Axis(old.name, extents.get(old.name, old.extent))
+
+    def one(s: Statement) -> Statement:
+        match s:
+            case Contract():
+                m, n, *over = map(axis, (s.m, s.n, *s.over))
+                return replace(s, m=m, n=n, over=tuple(over))
+            case Loop():
+                return replace(s, axis=axis(s.axis), body=tuple(map(one, s.body)))
+            case Reduce():
+                return replace(s, axes=tuple(map(axis, s.axes)), body=tuple(map(one, s.body)))
+        return s
+
+    return tuple(map(one, statements))
 
 
 def _renewed(s: Statement, new: _Renew) -> Statement:

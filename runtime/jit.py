@@ -19,10 +19,10 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from ..codegen.target import Target
+from ..codegen.threads import PARALLEL
 from .cache import ObjectCache, content_key
 from .host import host_target
 from .options import cache_directory, options
-from .pool_ir import PARALLEL
 
 _lock = threading.RLock()
 _names = itertools.count()

@@ -52,7 +52,7 @@ def running_workers() -> int:
 
 
 def parallel_address() -> int:
-    """The address of `i64 parallel(ptr function, ptr context, i64 units, i64 grain)`, for compiled code."""
+    """The address of `vitrify_parallel` (`codegen.threads`)."""
     with _lock:
         return _code()["parallel"]
 

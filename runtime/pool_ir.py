@@ -13,14 +13,12 @@ this one or with another thread's, leaves the caller to do the job alone.
 
 from __future__ import annotations
 
-#: Compiled code calls `parallel` by this name.
-PARALLEL = "vitrify_parallel"
+from ..codegen.threads import CHUNK, WORTH, WORTH_WAKING
+
 #: More threads than this are never used.
 MOST_THREADS = 256
 #: So many chunks per party: one that is late leaves little behind.
-CHUNKS_PER_PARTY = 4
-#: A job must have so many times the least chunk to be worth waking threads that sleep.
-WORTH_WAKING = 4
+CHUNKS_PER_PARTY = 16
 #: Cycles of waiting, after which the caller lets other threads run between two looks.
 _PATIENCE = 20_000
 _STACK_BYTES = 8 << 20
@@ -38,6 +36,7 @@ _HEAD = f"""
 @mxcsr = internal constant i32 8064                        ; IEEE 754 as it stands: no exceptions, no flushing
 declare i64 @llvm.readcyclecounter()
 declare i64 @llvm.umin.i64(i64, i64)
+declare i64 @llvm.umax.i64(i64, i64)
 declare void @llvm.x86.sse2.pause()
 declare void @llvm.x86.sse.ldmxcsr(ptr)
 declare i32 @sched_yield()
@@ -254,18 +253,22 @@ out:
 """
 
 _PARALLEL = f"""
-define i64 @parallel(ptr %fn, ptr %context, i64 %units, i64 %grain) {{
-; status of fn(context, 0, units), cut into chunks of no less than `grain` units
+define i64 @parallel(ptr %fn, ptr %context, i64 %units, i64 %work) {{
+; status of fn(context, 0, units), each unit being so much work
 entry:
 {_load("threads", THREADS)}  %several = icmp ugt i64 %threads, 1
-  %twice = shl i64 %grain, 1
-  %large = icmp uge i64 %units, %twice
-  %worth = and i1 %several, %large
+  %pieces = icmp ugt i64 %units, 1
+  %total = mul i64 %units, %work
+  %large = icmp uge i64 %total, {WORTH}
+  %divisible = and i1 %several, %pieces
+  %worth = and i1 %divisible, %large
   br i1 %worth, label %awake, label %alone
 awake:
-{_load("sleepers", SLEEPERS)}  %all.awake = icmp eq i64 %sleepers, 0
-  %wakes = mul i64 %grain, {WORTH_WAKING}
-  %larger = icmp uge i64 %units, %wakes
+{_load("sleepers", SLEEPERS)}{_load("present", STARTED)}  %others = sub i64 %threads, 1
+  %here = icmp uge i64 %present, %others
+  %none.asleep = icmp eq i64 %sleepers, 0
+  %all.awake = and i1 %here, %none.asleep
+  %larger = icmp uge i64 %total, {WORTH_WAKING}
   %ready = or i1 %all.awake, %larger
   br i1 %ready, label %own, label %alone
 own:
@@ -276,13 +279,14 @@ alone:
   %only = call i64 %fn(ptr %context, i64 0, i64 %units)
   ret i64 %only
 owner:
-{_load("started", STARTED)}  %present = add i64 %started, 1
-  %complete = icmp uge i64 %present, %threads
-  br i1 %complete, label %cut, label %hire
+  br i1 %here, label %cut, label %hire
 hire:
   call void @start(i64 %threads)
   br label %cut
 cut:
+  %some.work = call i64 @llvm.umax.i64(i64 %work, i64 1)
+  %grain.down = udiv i64 {CHUNK}, %some.work
+  %grain = call i64 @llvm.umax.i64(i64 %grain.down, i64 1)
   %fitting = udiv i64 %units, %grain
   %wanted = mul i64 %threads, {CHUNKS_PER_PARTY}
   %about = call i64 @llvm.umin.i64(i64 %fitting, i64 %wanted)
@@ -323,8 +327,8 @@ open:
   %o.more = icmp ult i64 %o.next, %parties
   br i1 %o.more, label %open, label %go
 go:
-  %others = sub i64 %parties, 1
-  call void @kick(i64 %others)
+  %helpers = sub i64 %parties, 1
+  call void @kick(i64 %helpers)
   call void @draw(i64 0)
   %start = call i64 @llvm.readcyclecounter()
   br label %join

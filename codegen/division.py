@@ -1,0 +1,147 @@
+"""Which statements are divided between threads, and into what units.
+
+A unit is a turn of parallel loops, a block of a vector loop, or a block of rows and columns of a contraction;
+`parallel` writes the code. Whether cutting pays is decided here where sizes are known, and when the kernel
+runs where they are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..ir.expr import Dim, floordiv, product, symbols_of
+from ..ir.kernel import Axis, Contract, Load, Local, Loop, Reduce, Statement, Store
+from .threads import UNITS_PER_NS, WORTH
+from .transpose import is_transposing_copy
+from .walk import nested
+from .work import work
+
+#: So many units are enough, for any number of threads.
+_ENOUGH = 64
+#: Elements of a vector loop in one unit, and where its body holds a loop.
+_BLOCK, _COLUMNS = 4096, 64
+#: Columns of a serial loop in one unit: each unit computes anew where its columns lie.
+_WIDE = 128
+#: Rows of a copy that transposes, in one unit.
+_SQUARES = 64
+#: A unit of a contraction: about so much work, at least so many rows and columns.
+_PIECE, _ROWS, _FEWEST_COLUMNS = 30_000 * UNITS_PER_NS, 48, 32
+#: Few rows are bound by memory: runs of so many columns.
+_FEW_ROWS, _RUN = 8, 512
+
+
+@dataclass(frozen=True)
+class Cut:
+    """An axis in steps of so many turns, the last one maybe shorter."""
+
+    axis: Axis
+    step: int
+
+    @property
+    def count(self) -> Dim:
+        return floordiv(self.axis.extent + (self.step - 1), self.step)
+
+
+@dataclass(frozen=True)
+class Division:
+    """How a statement is cut. outer: loops of one turn per unit; inner: what stands in them; cuts: of axes of
+    `inner`, or of the loop in a serial one."""
+
+    outer: tuple[Axis, ...]
+    inner: Loop | Contract
+    cuts: tuple[Cut, ...]
+
+    @property
+    def counts(self) -> tuple[Dim, ...]:
+        return (*(axis.extent for axis in self.outer), *(cut.count for cut in self.cuts))
+
+
+def divide(statement: Statement, sizes: Sequence[str]) -> Division | None:
+    """How to cut a statement; None if it can't be or isn't worth it."""
+    total = work([statement], sizes)
+    if isinstance(total, int) and total < WORTH:
+        return None
+    outer, inner = _nest(statement)
+    if not isinstance(inner, Loop | Contract):
+        return None
+    found = Division(outer, inner, _cuts(outer, inner, sizes))
+    units = product(found.counts)
+    if not found.cuts or isinstance(units, int) and units < 2 or not _is_private(found):
+        return None
+    return found
+
+
+def _nest(statement: Statement) -> tuple[tuple[Axis, ...], Statement | None]:
+    """(parallel loops directly within each other that have too few turns to be cut alone, what stands in
+    them)."""
+    outer: list[Axis] = []
+    while isinstance(statement, Loop) and statement.kind == "parallel":
+        units = product((*(axis.extent for axis in outer), statement.axis.extent))
+        ends = len(statement.body) != 1 or not _divisible(statement.body[0]) or is_transposing_copy(statement)
+        if ends or not isinstance(units, int) or units >= _ENOUGH:
+            return tuple(outer), statement
+        outer.append(statement.axis)
+        (statement,) = statement.body
+    return tuple(outer), statement if _divisible(statement) else None
+
+
+def _divisible(statement: Statement) -> bool:
+    return isinstance(statement, Loop | Contract)
+
+
+def _cuts(outer: tuple[Axis, ...], inner: Loop | Contract, sizes: Sequence[str]) -> tuple[Cut, ...]:
+    if isinstance(inner, Contract):
+        return _contract_cuts(outer, inner, sizes)
+    if inner.kind == "serial":
+        return _serial_cuts(inner, sizes)
+    if inner.kind == "parallel":
+        return (Cut(inner.axis, _SQUARES if is_transposing_copy(inner) else 1),)
+    has_loop = any(isinstance(s, Loop | Reduce) for s in inner.body)
+    return (Cut(inner.axis, _COLUMNS if has_loop else _BLOCK),)
+
+
+def _contract_cuts(outer: tuple[Axis, ...], c: Contract, sizes: Sequence[str]) -> tuple[Cut, ...]:
+    """Columns first: a panel of the right operand is then packed once. Rows where there are few columns."""
+    m, n = c.m.extent, c.n.extent
+    if not isinstance(m, int) or not isinstance(n, int):
+        whole = () if isinstance(m, int) else (Cut(c.m, 5 * _ROWS),)
+        return whole or (Cut(c.n, 2 * _FEWEST_COLUMNS),)
+    total, around = work([c], sizes), product(axis.extent for axis in outer)
+    wanted = min(_ENOUGH, total // _PIECE) if isinstance(total, int) else _ENOUGH
+    if isinstance(around, int):
+        wanted = -(-wanted // max(around, 1))
+    columns = Cut(c.n, _step(n, wanted, _RUN if m <= _FEW_ROWS else _FEWEST_COLUMNS))
+    if n < 4 * _FEWEST_COLUMNS and m >= 2 * _ROWS:
+        columns = Cut(c.n, max(n, 1))
+    rows = Cut(c.m, _step(m, -(-wanted // max(1, -(-n // columns.step))), _ROWS))
+    return (rows, columns)
+
+
+def _serial_cuts(loop: Loop, sizes: Sequence[str]) -> tuple[Cut, ...]:
+    """Columns of a serial loop, such as the additions of a scatter: each unit goes through all its turns, for
+    columns that no other one touches."""
+    inside = list(nested(loop.body))
+    loops = [s for s in inside if isinstance(s, Loop | Reduce | Contract)]
+    columns = [s for s in loops if isinstance(s, Loop) and s.kind == "vector"]
+    places = {(s.buffer, s.index) for s in inside if isinstance(s, Store)}
+    written = {buffer for buffer, _ in places}
+    apart = all((s.buffer, s.index) in places for s in inside if isinstance(s, Load) and s.buffer in written)
+    plain = all(isinstance(s, Loop) and not s.carries for s in (loop, *loops))
+    if not plain or not apart or len(columns) != 1 or not symbols_of(columns[0].axis.extent) <= set(sizes):
+        return ()
+    return (Cut(columns[0].axis, _WIDE),)
+
+
+def _step(extent: int, wanted: int, least: int) -> int:
+    """The step, a multiple of `least`, that cuts an extent into at most about `wanted`."""
+    return max(least, -(-extent // max(wanted, 1) // least) * least)
+
+
+def _is_private(division: Division) -> bool:
+    """Whether units surely write to different places: each store moves with every axis that is cut."""
+    inside = list(nested([division.inner]))
+    own = {s.name for s in inside if isinstance(s, Local)}
+    axes = {axis.name for axis in division.outer}
+    axes |= {cut.axis.name for cut in division.cuts if cut.count != 1}
+    return all(axes <= symbols_of(s.index) for s in inside if isinstance(s, Store) and s.buffer not in own)
