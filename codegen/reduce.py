@@ -16,6 +16,7 @@ from .context import Context, Group, tail_mask
 from .indices import Value, splat
 from .lanes import REGISTER, Lanes
 from .reduce_each import reduce_each
+from .reduce_each import reduce_each
 from .reducers import Reducer, State, reducer
 
 #: So many whole vectors are written out, without a loop: short rows stay in registers.
@@ -241,6 +242,17 @@ def _plus(ctx: Context, a: Value, b: Value, sign: int = 1) -> Value:
     if isinstance(a, int) and isinstance(b, int):
         return a + sign * b
     return a if b == 0 else ctx.f(f"{'add' if sign == 1 else 'sub'} i64 {a}, {b}")
+
+
+def _lanes_of_each(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes) -> list[State]:
+    """The order `lanes` within a vector loop."""
+
+    def body() -> Sequence[str]:
+        _bind_axes(ctx, s)
+        ctx.body(s.body)
+        return ctx.spread(ctx.get(s.value))
+
+    return reduce_each(ctx, how, lanes, _linear(s), _extent(s), body)
 
 
 def _lanes_of_each(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes) -> list[State]:

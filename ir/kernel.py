@@ -29,11 +29,11 @@ How statements are read (`codegen` emits them so, `ir.kernel_verifier` checks th
 
 * `parallel` loops are independent in any order; `serial` loops run in order and may carry values; a `vector`
   loop is a parallel innermost loop that runs 16 elements at a time with a masked tail. Only `Compute`,
-  `Const`, `Index`, `Load`, `Store`, `Check` and, inside it, serial loops and non-lanes reductions may stand
-  in a `vector` loop.
+  `Const`, `Index`, `Load`, `Store`, `Check` and, inside it, serial loops and reductions may stand in a
+  `vector` loop.
 * a `Reduce` with order `lanes` is itself the vector loop over its last axis (its axes taken as one index,
-  row-major); it can't stand inside another vector loop. With order `rows`, `pairwise` or `sequential` it runs
-  element after element; inside a `vector` loop each lane reduces for itself.
+  row-major). With order `rows`, `pairwise` or `sequential` it runs element after element. Inside a `vector`
+  loop, or another such reduction, each lane reduces for itself, whatever the order.
 * values defined outside a vector loop are the same in all lanes.
 * a `Local` makes scratch memory for one turn of the loops around it: parallel turns share none.
 * a guarded load reads `otherwise` where the guard fails and never touches memory there; a guarded store does

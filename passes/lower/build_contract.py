@@ -21,7 +21,7 @@ def build_contract(writer: KernelWriter, group: Group, stores: Stores) -> None:
     lhs, rhs = op.operands
     sizes = spec.label_extents(lhs.type.shape, rhs.type.shape)
     sides = (side_of(lhs, spec.lhs, sizes, writer.in_memory), side_of(rhs, spec.rhs, sizes, writer.in_memory))
-    layout = choose_layout(spec, sides)
+    layout = choose_layout(spec, sides, op.result.strides)
     if layout.swapped:
         lhs, rhs = rhs, lhs
     maps = (spec.rhs, spec.lhs) if layout.swapped else (spec.lhs, spec.rhs)

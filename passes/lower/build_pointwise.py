@@ -13,6 +13,7 @@ from ...ir.graph import Operation, Value
 from .attributes import dims
 from .groups import Axes, Group, is_free
 from .index import Index, Shape, moved, reshaped
+from .nesting import loop_order
 from .stores import Stores
 from .writer import KernelWriter
 
@@ -25,7 +26,8 @@ def build_pointwise(writer: KernelWriter, group: Group, stores: Stores) -> None:
     does a whole period, so that it is known which operand counts."""
     shape = group.axes.shape
     periods = _periods(group, stores) if group.interleaved else (1,) * len(shape)
-    with writer.loops(tuple(floordiv(d, p) for d, p in zip(shape, periods, strict=True)), "vector") as turn:
+    turns = tuple(floordiv(d, p) for d, p in zip(shape, periods, strict=True))
+    with writer.loops(turns, "vector", order=loop_order(group, stores)) as turn:
         for phase in product(*map(range, periods)):
             index = tuple(i * p + k for i, p, k in zip(turn, periods, phase, strict=True))
             write_members(writer, group, stores, index)

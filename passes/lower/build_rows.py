@@ -9,13 +9,15 @@ and then.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...ir.expr import product
 from ...ir.graph import Operation, Value
 from .build_pointwise import member_index, needed
 from .groups import ROWS, Group, kind_of
-from .index import Index
+from .index import Index, Shape
+from .nesting import loop_order
 from .stores import CHEAP, Stores, cost
 from .writer import KernelWriter, Scratch
 
@@ -24,10 +26,14 @@ def build_rows(writer: KernelWriter, group: Group, stores: Stores) -> None:
     """Write the loop nest of the group."""
     phases = plan_phases(group, stores)
     _place_scratch(writer, phases, stores)
-    with writer.loops(group.axes.rows, "parallel") as row:
+    split, shape = len(group.axes.rows), group.axes.shape
+    order = loop_order(group, stores)
+    across = _runs_across(order, shape, split)
+    kinds = ("vector", "serial", "serial") if across else ("parallel", "vector", "parallel")
+    with writer.loops(group.axes.rows, kinds[0], order=[a for a in order if a < split]) as row:
         for phase in phases:
             if phase.reduction is None:
-                with writer.loops(group.axes.shape[len(row) :], "vector") as inner:
+                with writer.loops(shape[split:], kinds[1], outer=kinds[2]) as inner:
                     _write_elements(writer, group, phase, (*row, *inner))
             else:
                 _write_reduction(writer, group, phase, row)
@@ -37,6 +43,11 @@ def build_rows(writer: KernelWriter, group: Group, stores: Stores) -> None:
             if _of_row(group, value):
                 at = member_index(group.axes, row, value.type.shape, writer)
                 writer.store_element(value, at, writer.read(value, at))
+
+
+def _runs_across(order: Sequence[int], shape: Shape, split: int) -> bool:
+    """Whether neighbours in memory belong to different rows: a vector then has elements of 16 rows."""
+    return next((a for a in reversed(order) if shape[a] != 1), split) < split
 
 
 @dataclass

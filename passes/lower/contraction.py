@@ -68,15 +68,18 @@ def side_of(value: Value, maps: Index, sizes: dict[str, Dim], in_memory: Callabl
 
 
 @lru_cache(maxsize=1024)
-def choose_layout(spec: ContractSpec, sides: tuple[Side, Side]) -> Layout:
+def choose_layout(spec: ContractSpec, sides: tuple[Side, Side], strides: Shape | None = None) -> Layout:
     """The cheapest layout. spec: with the extents of all labels. sides: lhs and rhs, with the places of their
-    elements as expressions of the labels."""
-    return min(_layouts(spec, dict(spec.extents), sides), key=lambda layout: layout.cycles)
+    elements as expressions of the labels. strides: of the result, if it is not row-major."""
+    return min(_layouts(spec, dict(spec.extents), sides, strides), key=lambda layout: layout.cycles)
 
 
-def _layouts(spec: ContractSpec, sizes: dict[str, Dim], sides: tuple[Side, Side]) -> Iterator[Layout]:
+def _layouts(
+    spec: ContractSpec, sizes: dict[str, Dim], sides: tuple[Side, Side], strides: Shape | None
+) -> Iterator[Layout]:
     out = [label for label in spec.out if sizes[label] != 1]
-    writes = dict(zip(spec.out, row_major_strides(tuple(sizes[label] for label in spec.out)), strict=True))
+    strides = strides or row_major_strides(tuple(sizes[label] for label in spec.out))
+    writes = dict(zip(spec.out, strides, strict=True))
     work = _product(sizes[label] for label in (*spec.out, *spec.over))
     results = _product(sizes[label] for label in out)
     for swapped in (False, True):

@@ -9,7 +9,7 @@ merged into that one where they fit. A step is legal if no cycle between groups 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ...ir import ops
 from ...ir.expr import product
@@ -109,6 +109,8 @@ class Fuser:
         axes = self._axes_for_rows(op, group) if kind == ROWS else self._axes_for(op, group)
         if axes is None or not self._aligned(op, {group.number}, axes):
             return False
+        if len({*_layouts((op,), axes), *_layouts(group.members, axes)}) > 1:
+            return False
         group.axes = axes
         if kind == ROWS:
             group.kind = ROWS
@@ -187,6 +189,8 @@ class Fuser:
         axes = self._axes_together(gone, into)
         if axes is None or not self._dependences.can_merge(gone.number, into.number):
             return
+        if len({*_layouts(gone.members, axes), *_layouts(into.members, axes)}) > 1:
+            return
         numbers = {gone.number, into.number}
         if not all(self._member_fits(m, g, numbers, axes) for g in (gone, into) for m in g.members):
             return
@@ -220,6 +224,12 @@ class Fuser:
         if any(home is not None and home is not group and home.number in numbers for home in leaves):
             return kind_of(op) in (POINTWISE, ROWS) and self._aligned(op, numbers, axes)
         return all(axes.index_of(value.type.shape) is not None for value in op.results)
+
+
+def _layouts(members: Sequence[Operation], axes: Axes) -> set[bool]:
+    """Whether members with an element per point of the axes lie in row-major order."""
+    whole = (v for op in members for v in op.results if v.type.numel == axes.numel)
+    return {value.strides is None for value in whole}
 
 
 def homed_values(graph: Graph, kept: set[Value]) -> set[Value]:

@@ -4,7 +4,7 @@ Calls are inlined. A contraction gets operands that lie in memory, in range, and
 padding and copies are inserted. An operation that overwrites a part of its first operand gets a copy of it
 to overwrite, unless nobody else needs it. A reshape that only cuts axes of a contraction's result is done
 by the contraction, so that what follows can join its group. Each output and each update gets a value of its
-own.
+own, in row-major order. Values get the strides of their layout (`layout`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from .attributes import spec_of
 from .contraction import choose_layout, cut, packed_order, side_of
 from .groups import divides, is_free
 from .index import bounds, place_of
+from .layout import Trailing, channels_of, choose_layouts, strides_of
 from .stores import memory_constants
 
 #: Overwrite parts of their first operand.
@@ -62,6 +63,8 @@ class _Legalizer:
         self.kept: set[Value] = set()
         self.taken_over: dict[Value, Value] = {}
         self.constants = set(memory_constants(graph))
+        self.layouts = choose_layouts(graph)
+        self.padded: dict[object, Value] = {}
         self.uses: dict[Value, int] = {}
         for value in (*(x for op in graph.operations for x in op.operands), *graph.roots()):
             self.uses[value] = self.uses.get(value, 0) + 1
@@ -89,18 +92,36 @@ class _Legalizer:
             own = (
                 op is not None
                 and not is_free(op)
+                and source.strides is None
                 and source not in roots
                 and source not in self.taken_over.values()
             )
-            roots.append(source if own else self.copy(value))
+            turned = self.turned(value)
+            roots.append(source if own else self.copy(value) if turned is value else turned)
         return roots
 
     def keep(self, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
         """The same operation on the new operands."""
+        if op.opdef is ops.reshape and op.result not in self.layouts:
+            operands = (self.turned(operands[0]),)
         results = self.build.emit(op.opdef, operands, op.attrs, location=op.location)
+        self.lay_out(op, results)
         if op.results and op.results[0] in self.constants:
             self.constants.add(results[0])
         return results
+
+    def lay_out(self, op: Operation, results: tuple[Value, ...]) -> None:
+        """Give results that will lie in memory the strides of their layout."""
+        for old, new in zip(op.results, results, strict=True):
+            if old in self.layouts and not is_free(op):
+                new.strides = strides_of(new.type.shape, self.layouts[old])
+
+    def turned(self, value: Value) -> Value:
+        """The value in row-major order; inputs and what does not lie in memory are left as they are."""
+        if value.operation is None or value.strides is None:
+            return value
+        self.kept.add(value)
+        return self.copy(value)
 
     def copy(self, value: Value, perm: tuple[int, ...] | None = None) -> Value:
         """A copy in memory, axes permuted."""
@@ -127,7 +148,7 @@ class _Legalizer:
         """An operation on a base that it may overwrite."""
         base, *rest = operands
         free = base.operation is None or is_free(base.operation)
-        if free or self.uses[op.operands[0]] > 1:
+        if free or base.strides is not None or self.uses[op.operands[0]] > 1:
             base = self.copy(base)
         self.kept.add(base)
         (result,) = self.build.emit(op.opdef, (base, *rest), op.attrs)
@@ -153,14 +174,21 @@ class _Legalizer:
         finer = None if reshape is None else cut(spec, sizes, reshape.result.type.shape)
         if reshape is not None and finer is not None:
             spec, sizes = finer, dict(finer.extents)
-            op = reshape
+        else:
+            reshape = None
+        images = self.images(op)
         sides = [
-            self.in_range(x, maps, sizes) for x, maps in zip(operands, (spec.lhs, spec.rhs), strict=True)
+            self.in_range(x, maps, sizes, images.get(old, ()))
+            for x, maps, old in zip(operands, (spec.lhs, spec.rhs), op.operands, strict=True)
         ]
         sides = [(self.addressable(x, maps, sizes), maps) for x, maps in sides]
         shifted = ContractSpec(sides[0][1], sides[1][1], spec.out, spec.over, tuple(sorted(sizes.items())))
         left, right = (side_of(x, maps, sizes, self.in_memory) for x, maps in sides)
-        layout = choose_layout(shifted, (left, right))
+        made = reshape or op
+        strides = None
+        if op.result in self.layouts and made.result in self.layouts:
+            strides = strides_of(made.result.type.shape, self.layouts[made.result])
+        layout = choose_layout(shifted, (left, right), strides)
         if layout.packed and layout.n is not None:
             at = 0 if layout.swapped else 1
             x, maps = sides[at]
@@ -168,8 +196,14 @@ class _Legalizer:
             sides[at] = self.copy(x, order), tuple(maps[a] for a in order)
         shifted = ContractSpec(sides[0][1], sides[1][1], spec.out, spec.over, tuple(sorted(sizes.items())))
         result = self.build(ops.contract, sides[0][0], sides[1][0], spec=shifted)
-        self.now[op.result] = result
+        result.strides = strides
+        self.now[made.result] = result
         return (result,)
+
+    def images(self, op: Operation) -> dict[Value, Trailing]:
+        """The layouts in which a convolution's images are padded: channels-last if others of them are."""
+        images = channels_of(op)
+        return images if any(value in self.layouts for value in images) else {}
 
     def only_reshape(self, value: Value) -> Operation | None:
         """The reshape that is the only user of a value."""
@@ -177,9 +211,10 @@ class _Legalizer:
         return users[0] if self.uses.get(value) == 1 and users and users[0].opdef is ops.reshape else None
 
     def in_range(
-        self, x: Value, maps: tuple[Dim, ...], sizes: dict[str, Dim]
+        self, x: Value, maps: tuple[Dim, ...], sizes: dict[str, Dim], trailing: Trailing
     ) -> tuple[Value, tuple[Dim, ...]]:
-        """The operand with zeros around it where the index maps reach outside, and the maps into that."""
+        """The operand with zeros around it where the index maps reach outside, laid out with these axes last,
+        and the maps into that."""
         lo: list[Dim] = []
         hi: list[Dim] = []
         for index, d in zip(maps, x.type.shape, strict=True):
@@ -189,10 +224,15 @@ class _Legalizer:
             hi.append(_positive(span[1] - (d - 1)))
         if not any(d != 0 for d in (*lo, *hi)):
             return x, maps
-        zero = scalar(self.build, 0, x.type.dtype)
-        padded = self.build(ops.pad, x, zero, lo=tuple(lo), hi=tuple(hi), interior=(0,) * x.type.rank)
-        self.kept.add(padded)
-        return padded, tuple(index + a for index, a in zip(maps, lo, strict=True))
+        shifted = tuple(index + a for index, a in zip(maps, lo, strict=True))
+        key = (x, *lo, *hi, *trailing)
+        if key not in self.padded:
+            zero = scalar(self.build, 0, x.type.dtype)
+            padded = self.build(ops.pad, x, zero, lo=tuple(lo), hi=tuple(hi), interior=(0,) * x.type.rank)
+            padded.strides = strides_of(padded.type.shape, trailing)
+            self.kept.add(padded)
+            self.padded[key] = padded
+        return self.padded[key], shifted
 
     def addressable(self, x: Value, maps: tuple[Dim, ...], sizes: dict[str, Dim]) -> Value:
         """The operand, or a copy of it if its elements do not lie in memory at an affine place."""

@@ -37,7 +37,7 @@ from ...ir.kernel import (
 )  # fmt: skip
 from ...ir.opdef import Attr, OpDef
 from ...ir.plan import CheckPoint, Step
-from ...ir.types import Literal, TensorType, row_major_strides
+from ...ir.types import Literal, TensorType
 from .aliasing import Access, accesses
 from .index import Index as Place
 from .index import Shape, linear, place_of
@@ -194,8 +194,8 @@ class KernelWriter:
         self.add(Store(self._buffer(memory, "out"), place, scalar, guards))
 
     def store_element(self, value: Value, index: Place, scalar: Scalar) -> None:
-        """Store an element of a value that lies in row-major order."""
-        self.store(value, linear(index, row_major_strides(value.type.shape)), scalar)
+        """Store an element of a value."""
+        self.store(value, linear(index, value.physical_strides), scalar)
 
     def reside(self, value: Value) -> None:
         """The value has been stored for all elements that are read from here on: read it from memory."""
@@ -288,14 +288,18 @@ class KernelWriter:
         self.add(Loop(axis, kind, tuple(statements)))
 
     @contextmanager
-    def loops(self, shape: Shape, innermost: str, outer: str = "parallel") -> Iterator[Place]:
-        """Nested loops, the last one of the one kind, the others of the other; gives the index."""
-        last = max((a for a, d in enumerate(shape) if d != 1), default=-1)
+    def loops(
+        self, shape: Shape, innermost: str, outer: str = "parallel", order: Sequence[int] | None = None
+    ) -> Iterator[Place]:
+        """Nested loops, the innermost of the one kind, the others of the other; gives the index. order: of
+        the axes, from the outermost loop in."""
+        order = range(len(shape)) if order is None else order
+        last = next((a for a in reversed(order) if shape[a] != 1), -1)
+        index: list[Dim] = [0] * len(shape)
         with ExitStack() as stack:
-            yield tuple(
-                stack.enter_context(self.loop(innermost if a == last else outer, d))
-                for a, d in enumerate(shape)
-            )
+            for a in order:
+                index[a] = stack.enter_context(self.loop(innermost if a == last else outer, shape[a]))
+            yield tuple(index)
 
     @contextmanager
     def reduction(

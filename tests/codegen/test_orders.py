@@ -64,7 +64,7 @@ def test_static_sizes(order: str, length: int) -> None:
 
 @pytest.mark.parametrize("name", REDUCTIONS)
 @pytest.mark.parametrize("dtype", [float32, float64, int64, uint8], ids=str)
-@pytest.mark.parametrize("order", ["rows", "pairwise"])
+@pytest.mark.parametrize("order", ["rows", "pairwise", "lanes"])
 def test_rows_in_a_vector_loop(name: str, dtype: DType, order: str) -> None:
     out = result_of(name, dtype)
     text = f"""

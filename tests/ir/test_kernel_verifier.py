@@ -60,10 +60,6 @@ ONE = "%one = const f32(1.0) : f32\n"
         ("vector i < 3 {\nvector j < 3 {\n}\n}", "vector j < 3: can't stand inside a vector body"),
         ("vector i < 3 {\nparallel j < 3 {\n}\n}", "parallel j < 3: can't stand inside a vector body"),
         (
-            "vector i < 3 {\n%0 = reduce_sum lanes j < 3 : f32 {\n" + ONE + "yield %one\n}\n}",
-            "a lanes reduction can't stand inside a vector body",
-        ),
-        (
             "%0 = reduce_sum lanes j < 3 : f32 {\nvector i < 3 {\n}\n" + ONE + "yield %one\n}",
             "vector i < 3: can't stand inside a vector body",
         ),
