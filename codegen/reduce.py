@@ -2,7 +2,8 @@
 
 lanes: 16 running values over blocks of 4096, each block's joined in a fixed tree, block results in order.
 The reduction is the vector loop, or, inside another one, done for each lane (`reduce_each`). rows: runs of
-128 in order, run results pairwise. pairwise: the same with runs of 1. sequential: in order. These run element after element; inside a vector loop every lane for itself.
+128 in order, run results pairwise. pairwise: the same with runs of 1. sequential: in order. These run element
+after element; inside a vector loop every lane for itself.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from ..ir.ops.ordered import LANE_BLOCK, ROW_BLOCK
 from .context import Context, Group, tail_mask
 from .indices import Value, splat
 from .lanes import REGISTER, Lanes
-from .reduce_each import reduce_each
 from .reduce_each import reduce_each
 from .reducers import Reducer, State, reducer
 
@@ -255,17 +255,6 @@ def _lanes_of_each(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes) -> list[
     return reduce_each(ctx, how, lanes, _linear(s), _extent(s), body)
 
 
-def _lanes_of_each(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes) -> list[State]:
-    """The order `lanes` within a vector loop."""
-
-    def body() -> Sequence[str]:
-        _bind_axes(ctx, s)
-        ctx.body(s.body)
-        return ctx.spread(ctx.get(s.value))
-
-    return reduce_each(ctx, how, lanes, _linear(s), _extent(s), body)
-
-
 # Element after element.
 
 
@@ -348,7 +337,9 @@ def _step(
 
 
 def _rows(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, length: int) -> list[State]:
-    """Runs of this length, a power of two; a stack holds the results of 1, 2, 4, ... runs like the digits of a binary counter."""
+    """Runs of this length, a power of two; a stack holds the results of 1, 2, 4, ... runs like the digits of
+    a binary counter.
+    """
     parts = ctx.group.parts if ctx.group else 1
     stacks = [ctx.f.alloca(lanes.type, 64) for _ in range(parts)]
     size = ctx.indices.value(_extent(s))
