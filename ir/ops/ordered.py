@@ -90,11 +90,13 @@ def _pairwise(parts: np.ndarray, combine: Combine, start: np.ndarray) -> np.ndar
     return total
 
 
-def _least(dtype: np.dtype) -> object:
+def least(dtype: np.dtype) -> object:
+    """The least value of a dtype, minus infinity for floats."""
     return -np.inf if dtype.kind == "f" else False if dtype.kind == "b" else np.iinfo(dtype).min
 
 
-def _greatest(dtype: np.dtype) -> object:
+def greatest(dtype: np.dtype) -> object:
+    """The greatest value of a dtype, infinity for floats."""
     return np.inf if dtype.kind == "f" else True if dtype.kind == "b" else np.iinfo(dtype).max
 
 
@@ -107,11 +109,11 @@ def prod(x: np.ndarray, *, axes: tuple[int, ...], order: str) -> np.ndarray:
 
 
 def max_(x: np.ndarray, *, axes: tuple[int, ...], order: str) -> np.ndarray:
-    return _reduce(x, axes, order, maximum, _least(x.dtype))
+    return _reduce(x, axes, order, maximum, least(x.dtype))
 
 
 def min_(x: np.ndarray, *, axes: tuple[int, ...], order: str) -> np.ndarray:
-    return _reduce(x, axes, order, minimum, _greatest(x.dtype))
+    return _reduce(x, axes, order, minimum, greatest(x.dtype))
 
 
 def _flat_last(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
@@ -161,8 +163,6 @@ def superblock_ranges(extents: tuple[int, ...]) -> Iterator[tuple[int, int]]:
             yield at, min(at + block, outer + period)
 
 
-def chain(lhs: np.ndarray, rhs: np.ndarray, extents: tuple[int, ...]) -> np.ndarray:
-    """The canonical sum of lhs[k] * rhs[k] over k, the summed labels (of these sizes) taken as one: an FMA
 def sum_dtype(dtype: DType) -> DType:
     """The dtype of a contraction's sums: float32 for bfloat16 and float16, int32 for narrow integers."""
     if dtype in NARROW:
@@ -170,10 +170,12 @@ def sum_dtype(dtype: DType) -> DType:
     return int32 if dtype.is_integer and dtype.itemsize < 4 else dtype
 
 
+def chain(lhs: np.ndarray, rhs: np.ndarray, extents: tuple[int, ...]) -> np.ndarray:
+    """The canonical sum of lhs[k] * rhs[k] over k, the summed labels (of these sizes) taken as one: an FMA
     chain from zero within each superblock, the superblocks' sums added in order. bfloat16: see `paired`."""
     if lhs.dtype == np.uint16:
         return _chain_of_pairs(lhs, rhs, extents)
-    lhs, rhs = (widened(x) if x.dtype.kind == "f" or x.itemsize > 2 else x.astype(np.int32) for x in (lhs, rhs))
+    lhs, rhs = _summands(lhs), _summands(rhs)
 
     def block(first: int, last: int, total: np.ndarray) -> np.ndarray:
         for k in range(first, last):
@@ -181,9 +183,12 @@ def sum_dtype(dtype: DType) -> DType:
         return total
 
     zero = np.zeros(np.broadcast_shapes(lhs.shape[1:], rhs.shape[1:]), lhs.dtype)
-    total: np.ndarray | None = None
-    for first, last in superblock_ranges(extents):
     return _sum_of_superblocks(extents, zero, block)
+
+
+def _summands(x: np.ndarray) -> np.ndarray:
+    """The numbers in the dtype of their sums."""
+    return x.astype(np.int32) if x.dtype.kind in "iu" and x.itemsize < 4 else widened(x)
 
 
 def _chain_of_pairs(lhs: np.ndarray, rhs: np.ndarray, extents: tuple[int, ...]) -> np.ndarray:
@@ -203,10 +208,10 @@ def _sum_of_superblocks(
     extents: tuple[int, ...], zero: np.ndarray, block: Callable[[int, int, np.ndarray], np.ndarray]
 ) -> np.ndarray:
     """The sums of all superblocks, block(first step, last step + 1, zero), added in order."""
-        block = zero
-        for k in range(first, last):
-            block = fma(lhs[k], rhs[k], block)
-        total = block if total is None else total + block
+    total: np.ndarray | None = None
+    for first, last in superblock_ranges(extents):
+        part = block(first, last, zero)
+        total = part if total is None else total + part
     return zero if total is None else total
 
 

@@ -15,10 +15,12 @@ and the two halves of `rows`, which lowering takes apart to add up many rows in 
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..dtypes import bool_, int64
 from ..errors import IRTypeError
 from ..expr import Dim, floordiv, product
-from ..opdef import define
+from ..opdef import OpDef, define
 from ..types import TensorType
 from . import ordered
 
@@ -59,6 +61,16 @@ def _block_results(x: TensorType, axes: tuple[int, ...]) -> TensorType:
     return TensorType(
         x.dtype, (*x.shape[: axes[0]], blocks_of(product(x.shape[a] for a in axes)), *x.shape[axes[-1] + 1 :])
     )
+
+
+def identity(opdef: OpDef, dtype: np.dtype) -> object:
+    """What a reduction (other than argmax and argmin) starts from."""
+    return {
+        "reduce_sum": 0,
+        "reduce_prod": 1,
+        "reduce_max": ordered.least(dtype),
+        "reduce_min": ordered.greatest(dtype),
+    }[opdef.name]
 
 
 def blocks_of(count: Dim) -> Dim:

@@ -9,6 +9,7 @@ from ...ir import ops
 from ...ir.expr import Dim
 from ...ir.graph import Graph, Operation
 from ...ir.plan import Plan
+from .build_blocks import build_blocks
 from .build_contract import build_contract
 from .build_parts import build_parts
 from .build_pointwise import build_pointwise, needed
@@ -40,6 +41,8 @@ def build_kernel(
             build_rows(writer, group, stores)
         elif group.kind == PARTS:
             build_parts(writer, group)
+        elif group.axes.blocked is not None:
+            build_blocks(writer, group, stores)
         else:
             build_pointwise(writer, group, stores)
     built = writer.finish(kernel_name(groups, stores))

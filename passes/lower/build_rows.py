@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 
 from ...ir.expr import product
 from ...ir.graph import Operation, Value
+from .build_blocks import Running, write_blocks
 from .build_pointwise import member_index, needed
-from .groups import ROWS, Group, kind_of
+from .groups import ROWS, Group, is_blocked, kind_of
 from .index import Index, Shape
 from .nesting import loop_order
 from .stores import CHEAP, Stores, cost
@@ -26,23 +27,45 @@ def build_rows(writer: KernelWriter, group: Group, stores: Stores) -> None:
     """Write the loop nest of the group."""
     phases = plan_phases(group, stores)
     _place_scratch(writer, phases, stores)
+    if group.axes.blocked is not None:
+
+        def write(running: Running, rows: Sequence[Index]) -> None:
+            _write_row(writer, group, stores, phases, rows[0], running=running)
+
+        write_blocks(writer, group, 1, write)
+        return
     split, shape = len(group.axes.rows), group.axes.shape
     order = loop_order(group, stores)
     across = _runs_across(order, shape, split)
     kinds = ("vector", "serial", "serial") if across else ("parallel", "vector", "parallel")
     with writer.loops(group.axes.rows, kinds[0], order=[a for a in order if a < split]) as row:
-        for phase in phases:
-            if phase.reduction is None:
-                with writer.loops(shape[split:], kinds[1], outer=kinds[2]) as inner:
-                    _write_elements(writer, group, phase, (*row, *inner))
-            else:
-                _write_reduction(writer, group, phase, row)
-            for value in phase.kept:
-                writer.reside(value)
-        for value in stores.of_group(group):
-            if _of_row(group, value):
-                at = member_index(group.axes, row, value.type.shape, writer)
-                writer.store_element(value, at, writer.read(value, at))
+        _write_row(writer, group, stores, phases, row, kinds[1:])
+
+
+def _write_row(
+    writer: KernelWriter, group: Group, stores: Stores, phases: list[Phase], row: Index,
+    kinds: tuple[str, ...] = ("vector", "parallel"), running: Running | None = None,
+) -> None:  # fmt: skip
+    """The phases of one row. kinds: of the loops over its elements, the innermost first. running: the results
+    of the rows so far, which the last phase takes on."""
+    inner_shape = group.axes.shape[len(group.axes.rows) :]
+    for phase in phases:
+        if phase.reduction is None:
+            with writer.loops(inner_shape, kinds[0], outer=kinds[1]) as inner:
+                _write_elements(writer, group, phase, (*row, *inner))
+                if running is not None:
+                    running.take((*row, *inner))
+        else:
+            _write_reduction(writer, group, phase, row)
+        for value in phase.kept:
+            writer.reside(value)
+    for value in stores.of_group(group):
+        if _of_row(group, value):
+            at = member_index(group.axes, row, value.type.shape, writer)
+            writer.store_element(value, at, writer.read(value, at))
+    for phase in phases:
+        for value in phase.kept:
+            writer.depart(value)
 
 
 def _runs_across(order: Sequence[int], shape: Shape, split: int) -> bool:
@@ -64,6 +87,8 @@ class Phase:
 
 def _of_row(group: Group, value: Value) -> bool:
     """Whether a member has one element per row."""
+    if value.operation is not None and is_blocked(value.operation):
+        return False
     return value.type.numel != group.axes.numel or product(group.axes.rows) == group.axes.numel
 
 
@@ -103,7 +128,9 @@ def plan_phases(group: Group, stores: Stores) -> list[Phase]:
         _require(demand, reduction, 1 << number, stores)
     for op in reversed(members):
         value = op.result
-        if kind_of(op) == ROWS or _of_row(group, value):
+        if is_blocked(op):
+            _require(demand, op, 1 << len(phases) - 1, stores)
+        if is_blocked(op) or kind_of(op) == ROWS or _of_row(group, value):
             continue
         when = demand.get(value, 0) or 1 << len(phases) - 1
         first = when & -when
@@ -114,7 +141,7 @@ def plan_phases(group: Group, stores: Stores) -> list[Phase]:
             if when >> number & 1:
                 phase.computes.insert(0, op)
         _require(demand, op, when, stores)
-    return phases if phases[-1].computes else phases[:-1]
+    return phases if phases[-1].computes or group.axes.blocked is not None else phases[:-1]
 
 
 def _require(demand: dict[Value, int], op: Operation, when: int, stores: Stores) -> None:

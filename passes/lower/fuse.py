@@ -25,6 +25,7 @@ from .groups import (
     Dependences,
     Group,
     interleaves,
+    is_blocked,
     is_free,
     joined,
     kind_of,
@@ -42,6 +43,7 @@ def fuse(graph: Graph, kept: set[Value]) -> list[Group]:
     for op in graph.operations:
         if fuser.is_homed(op):
             fuser.place(op)
+    fuser.join_siblings()
     return [g for g in fuser.groups if g.members]
 
 
@@ -89,6 +91,8 @@ class Fuser:
         if kind == ROWS:
             shape = op.operands[0].type.shape
             axes = Axes(shape, len(shape) - len(ints(op, "axes")))
+        elif is_blocked(op):
+            axes = _axes_in_blocks(op)
         else:
             axes = Axes(op.results[0].type.shape if op.results else ())
         group = Group(self._dependences.new(), kind, axes)
@@ -102,11 +106,17 @@ class Fuser:
             return False
         if op in self._update_steps and group.kind not in (POINTWISE, ROWS):
             return False
-        if group.interleaved and kind == ROWS or group.kind != POINTWISE and interleaves(op, self._stands):
+        plain = group.kind == POINTWISE and group.axes.blocked is None
+        if group.interleaved and (kind == ROWS or is_blocked(op)):
+            return False
+        if not plain and interleaves(op, self._stands):
             return False
         if not self._dependences.accepts(group.number, [g.number for g in self._producers(op)]):
             return False
-        axes = self._axes_for_rows(op, group) if kind == ROWS else self._axes_for(op, group)
+        if kind == ROWS or is_blocked(op):
+            axes = self._axes_for_rows(op, group)
+        else:
+            axes = self._axes_for(op, group)
         if axes is None or not self._aligned(op, {group.number}, axes):
             return False
         if len({*_layouts((op,), axes), *_layouts(group.members, axes)}) > 1:
@@ -125,26 +135,26 @@ class Fuser:
         return joined(group.axes, Axes(shape))
 
     def _axes_for_rows(self, op: Operation, group: Group) -> Axes | None:
-        """The axes that a group needs to take a reduction of rows."""
+        """The axes that a group needs to take a reduction of rows, or of blocks of rows."""
         shape = op.operands[0].type.shape
         if group.kind not in (POINTWISE, ROWS):
             return None
+        if is_blocked(op):
+            return joined(group.axes, _axes_in_blocks(op))
         return joined(group.axes, Axes(shape, len(shape) - len(op.attrs["axes"])))  # type: ignore[arg-type]
 
     def _aligned(self, op: Operation, numbers: set[int], axes: Axes) -> bool:
         """Whether an operation, over these axes, reads members of the groups `numbers` at its own element
         only."""
-        own = op.operands[0] if kind_of(op) == ROWS else op.result
-        index = axes.index_of(own.type.shape)
+        index = axes.index_of(_own(op).type.shape)
         if index is None:
             return False
         for leaf, at in self._reads(op, index, axes.extents):
             home = self.home.get(leaf)
-            if (
-                home is not None
-                and home.number in numbers
-                and (at is None or at != axes.index_of(leaf.type.shape))
-            ):
+            if home is None or home.number not in numbers:
+                continue
+            late = leaf.operation is not None and is_blocked(leaf.operation)
+            if late or at is None or at != axes.index_of(leaf.type.shape):
                 return False
         return True
 
@@ -209,11 +219,12 @@ class Fuser:
         members = one.members + other.members
         if PARTS in kinds or len(members) > MOST_MEMBERS:
             return None
+        in_blocks = one.axes.blocked is not None or other.axes.blocked is not None
         if kinds & {CONTRACT, COLUMNS} and (
-            POINTWISE not in kinds or not self._update_steps.isdisjoint(members)
+            POINTWISE not in kinds or in_blocks or not self._update_steps.isdisjoint(members)
         ):
             return None
-        if kinds != {POINTWISE} and (one.interleaved or other.interleaved):
+        if (kinds != {POINTWISE} or in_blocks) and (one.interleaved or other.interleaved):
             return None
         fixed = next((g.axes for g in (one, other) if g.kind == CONTRACT), None)
         return joined(one.axes, other.axes) if fixed is None else fixed
@@ -223,7 +234,45 @@ class Fuser:
         leaves = (self.home.get(leaf) for leaf in self._leaves[op])
         if any(home is not None and home is not group and home.number in numbers for home in leaves):
             return kind_of(op) in (POINTWISE, ROWS) and self._aligned(op, numbers, axes)
-        return all(axes.index_of(value.type.shape) is not None for value in op.results)
+        return not op.results or axes.index_of(_own(op).type.shape) is not None
+
+    def join_siblings(self) -> None:
+        """Merge groups that run through the same memory: where rows are reduced, and where blocks of rows
+        are."""
+        readers: dict[Value, list[Group]] = {}
+        for op, leaves in self._leaves.items():
+            group = self.home[op.results[0]] if op.results else None
+            if group is None or group.kind not in (POINTWISE, ROWS):
+                continue
+            for leaf in leaves:
+                if leaf.type.numel == group.axes.numel:
+                    readers.setdefault(leaf, []).append(group)
+        for groups in readers.values():
+            self._join_readers(list(dict.fromkeys(groups)))
+
+    def _join_readers(self, groups: list[Group]) -> None:
+        for at, into in enumerate(groups):
+            for other in groups[at + 1 :]:
+                if into.members and other.members and into is not other and _gain_together(into, other):
+                    self._merge(other, into)
+
+
+def _gain_together(one: Group, other: Group) -> bool:
+    """Whether two groups that read the same rows had better do so together."""
+    blocked = one.axes.blocked is not None or other.axes.blocked is not None
+    return blocked or one.kind == other.kind == ROWS
+
+
+def _own(op: Operation) -> Value:
+    """The value of which an operation takes, or makes, an element at each point of its group's axes."""
+    return op.operands[0] if kind_of(op) == ROWS or is_blocked(op) else op.result
+
+
+def _axes_in_blocks(op: Operation) -> Axes:
+    """The axes of a group with this reduction."""
+    shape, axes = op.operands[0].type.shape, ints(op, "axes")
+    before = product(shape[: axes[0]])
+    return Axes(shape, None, (before, before * product(shape[a] for a in axes)))
 
 
 def _layouts(members: Sequence[Operation], axes: Axes) -> set[bool]:

@@ -44,11 +44,16 @@ def kind_of(op: Operation) -> str:
     """The kind of the group that this operation begins."""
     if op.opdef is ops.contract:
         return CONTRACT
-    if op.opdef.reduction:
+    if op.opdef.reduction and not is_blocked(op):
         return ROWS if op.attrs["order"] == "lanes" else COLUMNS
     if op.opdef is ops.fold:
         return COLUMNS
     return PARTS if op.opdef in _PARTS else POINTWISE
+
+
+def is_blocked(op: Operation) -> bool:
+    """Whether this is a reduction in order `blocks`: any group that runs through its rows can take it in."""
+    return op.opdef.reduction and op.attrs["order"] == "blocks"
 
 
 def is_free(op: Operation) -> bool:
@@ -60,10 +65,14 @@ def is_free(op: Operation) -> bool:
 
 @dataclass(frozen=True)
 class Axes:
-    """The axes of a group. split: the number of those that count rows, None if there are no rows."""
+    """The axes of a group. split: the number of those that count rows, None if there are no rows.
+
+    blocked: for reductions in order `blocks`, the size of the axes before those reduced, and with them.
+    """
 
     shape: Shape
     split: int | None = None
+    blocked: tuple[Dim, Dim] | None = None
 
     @property
     def rows(self) -> Shape:
@@ -72,6 +81,14 @@ class Axes:
     @property
     def numel(self) -> Dim:
         return product(self.shape)
+
+    @property
+    def counted(self) -> tuple[int, int]:
+        """The axes (from, to) that are taken in blocks."""
+        assert self.blocked is not None
+        start, stop = (split_at(self.shape, (size,)) for size in self.blocked)
+        assert start is not None and stop is not None
+        return start, stop
 
     def index_of(self, shape: Shape) -> Index | None:
         """Where the axes point to in a member of this shape; None if such a member does not fit."""
@@ -140,7 +157,20 @@ def joined(one: Axes, other: Axes) -> Axes | None:
         return None
     splits = {split_at(shape, a.rows) for a in (one, other) if a.split is not None}
     split = splits.pop() if splits else None
-    return None if splits or (split is None and {one.split, other.split} != {None}) else Axes(shape, split)
+    if splits or (split is None and {one.split, other.split} != {None}):
+        return None
+    blocked = {a.blocked for a in (one, other) if a.blocked is not None}
+    if len(blocked) > 1:
+        return None
+    axes = Axes(shape, split, next(iter(blocked), None))
+    return axes if not blocked or _can_count(axes) else None
+
+
+def _can_count(axes: Axes) -> bool:
+    """Whether the axes are cut where blocks of rows begin and end, and a row is not more than is counted."""
+    assert axes.blocked is not None
+    start, stop = (split_at(axes.shape, (size,)) for size in axes.blocked)
+    return start is not None and stop is not None and (axes.split is None or stop <= axes.split)
 
 
 class Dependences:

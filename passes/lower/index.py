@@ -129,6 +129,11 @@ def reshaped(index: Index, have: Shape, want: Shape, extents: Extents) -> Index:
     return tuple(result)
 
 
+def unravelled(place: Dim, shape: Shape, extents: Extents) -> Index:
+    """A place in row-major order as an index over a shape."""
+    return tuple(_split(place, shape, extents)) if shape else ()
+
+
 def _split(place: Dim, shape: Shape, extents: Extents) -> list[Dim]:
     """A place in row-major order as an index over the shape."""
     result: list[Dim] = []

@@ -15,24 +15,27 @@ from dataclasses import dataclass
 from ...ir import ops
 from ...ir.builder import GraphBuilder, scalar
 from ...ir.contraction import ContractSpec
-from ...ir.expr import Dim
+from ...ir.dtypes import bfloat16
+from ...ir.expr import Dim, product, symbol
 from ...ir.graph import Graph, Operation, Value
 from ...ir.opdef import OpDef
 from ..inline import inline_calls
 from ..scans import tidy_scans
-from .attributes import spec_of
-from .contraction import choose_layout, cut, packed_order, side_of
+from .attributes import ints, spec_of
+from .build_blocks import COMBINE
+from .contraction import cut, layout_of, packed_order
 from .groups import divides, is_free
 from .index import bounds, place_of
 from .layout import Trailing, channels_of, choose_layouts, strides_of
+from .pairs import place_in_pairs
 from .stores import memory_constants
-
-#: Overwrite parts of their first operand.
 from .widen import widen
 
 #: Fewer rows than this are reduced at one go, for each run of a row's elements: so many streams are read at
 #: full speed.
 FEW_ROWS = 64
+
+#: Overwrite parts of their first operand.
 IN_PLACE = (ops.scatter, ops.scatter_add, ops.update_slice, ops.as_strided_update)
 
 
@@ -137,10 +140,17 @@ class _Legalizer:
     # Rules by op.
 
     def reduce(self, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
-        """A reduction over no axes combines each element with the identity: one over a new axis of size 1."""
+        """A reduction over no axes combines each element with the identity: one over a new axis of size 1.
+        One over many rows is taken apart, so that other groups can run through the rows with it."""
+        (x,) = operands
+        if in_blocks(op):
+            axes = ints(op, "axes")
+            parts = self.build(op.opdef, x, axes=axes, order="blocks")
+            if parts.type.shape[axes[0]] == 1:
+                return (self.build(ops.reshape, parts, shape=op.result.type.shape),)
+            return (self.build(op.opdef, parts, axes=axes[:1], order="pairwise"),)
         if op.attrs["axes"]:
             return self.keep(op, operands)
-        (x,) = operands
         wider = self.build(ops.reshape, x, shape=(*x.type.shape, 1))
         return (self.build(op.opdef, wider, axes=(x.type.rank,), order="lanes"),)
 
@@ -182,17 +192,20 @@ class _Legalizer:
             for x, maps, old in zip(operands, (spec.lhs, spec.rhs), op.operands, strict=True)
         ]
         sides = [(self.addressable(x, maps, sizes), maps) for x, maps in sides]
+        if operands[0].type.dtype is bfloat16:
+            sides = [self.beside(x, maps, sizes, spec.over[-1]) for x, maps in sides]
         shifted = ContractSpec(sides[0][1], sides[1][1], spec.out, spec.over, tuple(sorted(sizes.items())))
-        left, right = (side_of(x, maps, sizes, self.in_memory) for x, maps in sides)
         made = reshape or op
         strides = None
         if op.result in self.layouts and made.result in self.layouts:
             strides = strides_of(made.result.type.shape, self.layouts[made.result])
-        layout = choose_layout(shifted, (left, right), strides)
+        layout = layout_of(shifted, (sides[0][0], sides[1][0]), sizes, self.in_memory, strides)
         if layout.packed and layout.n is not None:
             at = 0 if layout.swapped else 1
             x, maps = sides[at]
             order = packed_order(shifted, maps, layout.n)
+            if x.type.dtype is bfloat16:
+                order = _last(order, maps.index(symbol(spec.over[-1])))
             sides[at] = self.copy(x, order), tuple(maps[a] for a in order)
         shifted = ContractSpec(sides[0][1], sides[1][1], spec.out, spec.over, tuple(sorted(sizes.items())))
         result = self.build(ops.contract, sides[0][0], sides[1][0], spec=shifted)
@@ -234,10 +247,29 @@ class _Legalizer:
             self.padded[key] = padded
         return self.padded[key], shifted
 
+    def beside(
+        self, x: Value, maps: tuple[Dim, ...], sizes: dict[str, Dim], pair: str
+    ) -> tuple[Value, tuple[Dim, ...]]:
+        """An operand of bfloat16 whose pairs of steps lie beside each other, and the maps into it."""
+        found = place_of(x, maps, sizes, self.in_memory)
+        if found is not None and place_in_pairs(found[1], pair) is not None:
+            return x, maps
+        order = _last(tuple(range(len(maps))), maps.index(symbol(pair)))
+        return self.copy(x, order), tuple(maps[axis] for axis in order)
+
     def addressable(self, x: Value, maps: tuple[Dim, ...], sizes: dict[str, Dim]) -> Value:
         """The operand, or a copy of it if its elements do not lie in memory at an affine place."""
         found = place_of(x, maps, sizes, self.in_memory)
         return x if found is not None and not divides(found[1]) else self.copy(x)
+
+
+def in_blocks(op: Operation) -> bool:
+    """Whether a reduction is one over many rows, of more than one element each."""
+    axes, shape = ints(op, "axes"), op.operands[0].type.shape
+    if op.attrs["order"] != "rows" or op.opdef not in COMBINE or axes[-1] - axes[0] != len(axes) - 1:
+        return False
+    count, row = product(shape[a] for a in axes), product(shape[axes[-1] + 1 :])
+    return row != 1 and 0 not in shape and not (isinstance(count, int) and count < FEW_ROWS)
 
 
 def unreshaped(value: Value) -> Value:
@@ -245,6 +277,11 @@ def unreshaped(value: Value) -> Value:
     while value.operation is not None and value.operation.opdef is ops.reshape:
         value = value.operation.operands[0]
     return value
+
+
+def _last(order: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """The order of axes with one of them moved to the end."""
+    return (*(a for a in order if a != axis), axis)
 
 
 def _positive(dim: Dim) -> Dim:

@@ -201,6 +201,10 @@ class KernelWriter:
         """The value has been stored for all elements that are read from here on: read it from memory."""
         self._resident.add(value)
 
+    def depart(self, value: Value) -> None:
+        """What was stored is not what is read from here on."""
+        self._resident.discard(value)
+
     def share(self, memory: Memory, value: Value) -> None:
         """Keep a value in this memory, of its dtype and size, within the kernel."""
         self._buffer(memory, "out")
