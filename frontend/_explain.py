@@ -76,7 +76,7 @@ def _program_of(function: Callable[..., Any]) -> CompiledFunction:
 def _explanation(program: Program) -> Explanation:
     replays = program.specializations
     graphs = program.graphs()
-    names = dict.fromkeys(kernel.name for graph in graphs for kernel in graph.plan.kernels)
+    names = dict.fromkeys(kernel.name for graph in graphs for kernel in graph.stages.plan.all_kernels())
     return Explanation(
         name=program.name,
         tier="replay" if replays else "segments",

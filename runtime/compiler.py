@@ -1,7 +1,7 @@
 """From a graph to an executable: optimise, lower, emit, load; each stage timed, each stage's text to be had.
 
 The same graph compiled twice gives the same executable. What was compiled in an earlier process comes from
-the disk cache of object code, for which the graph is still lowered: the key is the emitted text.
+the disk cache (`kept`), with no pass run; a stage's text is then made when it is asked for.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +27,8 @@ from .host import host_target
 from .options import options
 
 if TYPE_CHECKING:
+    from ..codegen.target import Target
+    from ..ir.expr import Dim
     from ..ir.plan import Plan
 
 #: Called with each executable that was compiled (not found in memory): dumps, progress.
@@ -36,22 +40,39 @@ _lock = threading.RLock()
 _compiled: dict[tuple[str, bool, str], CompiledGraph] = {}
 
 
+@dataclass(frozen=True)
+class Stages:
+    """What a graph becomes on its way."""
+
+    optimized: Graph
+    plan: Plan
+    llvm: str
+
+
 class CompiledGraph(Executable):
     """An executable that remembers where it comes from: `captured` is the graph that was compiled.
 
-    seconds: time per step of the compilation, by name. compile_seconds: their sum.
+    plan: its outside is certain to be there. seconds: time per step of the compilation, by name; of what came
+    from the disk cache, of finding it. compile_seconds: their sum.
     """
 
-    def __init__(self, captured: Graph, optimized: Graph, plan: Plan, llvm: str, run: int) -> None:
-        super().__init__(plan, run, len(captured.inputs))
+    def __init__(
+        self, captured: Graph, optimized: bool, plan: Plan, run: int, work: Dim | None = None
+    ) -> None:
+        super().__init__(plan, run, len(captured.inputs), work)
         self.name = captured.name
         self.seconds: dict[str, float] = {}
-        self.captured, self._optimized, self._llvm = captured, optimized, llvm
+        self.captured, self._is_optimized = captured, optimized
         self._target = host_target()
 
     @property
     def compile_seconds(self) -> float:
         return sum(self.seconds.values())
+
+    @cached_property
+    def stages(self) -> Stages:
+        """What the graph became, whole."""
+        return _stages(self.captured, self._is_optimized, self._target, _Clock())
 
     def text(self, stage: str) -> str:
         """The program at one of STAGES. ValueError for another name."""
@@ -63,25 +84,25 @@ class CompiledGraph(Executable):
         return print_graph(self.captured)
 
     def _text_optimized(self) -> str:
-        return print_graph(self._optimized)
+        return print_graph(self.stages.optimized)
 
     def _text_kernels(self) -> str:
         from ..ir.kernel_text import print_kernel
 
-        return "\n".join(map(print_kernel, self.plan.all_kernels()))
+        return "\n".join(map(print_kernel, self.stages.plan.all_kernels()))
 
     def _text_plan(self) -> str:
         from ..ir.plan_text import print_plan
 
-        return print_plan(self.plan)
+        return print_plan(self.stages.plan)
 
     def _text_llvm(self) -> str:
-        return self._llvm
+        return self.stages.llvm
 
     def _text_asm(self) -> str:
         from .jit import assembly
 
-        return assembly(self._llvm, self._target)
+        return assembly(self.stages.llvm, self._target)
 
 
 def compile_graph(graph: Graph, *, optimized: bool = False, name: str | None = None) -> CompiledGraph:
@@ -92,26 +113,66 @@ def compile_graph(graph: Graph, *, optimized: bool = False, name: str | None = N
     """
     if name is not None and name != graph.name:
         graph = Graph(graph.inputs, graph.operations, graph.outputs, graph.updates, name)
-    key = (print_graph(graph), optimized, host_target().key)
+    text = print_graph(graph)
+    key = (text, optimized, host_target().key)
     with _lock:
         found = _compiled.get(key)
         if found is not None:
             return found
-        found = _compiled[key] = _compile(graph, optimized)
+        found = _compiled[key] = _found(graph, text, optimized) or _compile(graph, text, optimized)
     for observe in observers:
         observe(found)
     return found
 
 
-def _compile(graph: Graph, optimized: bool) -> CompiledGraph:
+def _found(graph: Graph, text: str, optimized: bool) -> CompiledGraph | None:
+    """The graph as an earlier process compiled it, if the disk cache has it. With `options.verify` everything
+    is made anew."""
+    from .jit import disk, load_kept
+    from .kept import Entry, entry_key
+
+    if options.verify or disk().directory is None:
+        return None
+    clock = _Clock()
+    with clock("find"):
+        data = disk().get(entry_key(text, optimized, host_target().key))
+        entry = Entry.from_bytes(data) if data is not None else None
+        loaded = load_kept(entry.code, ["run"], entry.imports) if entry is not None else None
+    if entry is None or loaded is None:
+        return None
+    made = CompiledGraph(graph, optimized, entry.outside, loaded["run"], entry.work)
+    made.seconds = clock.seconds
+    return made
+
+
+def _compile(graph: Graph, text: str, optimized: bool) -> CompiledGraph:
+    from .jit import code_key, disk, imports_of, load
+    from .kept import Entry, entry_key, outside_of
+    from .work import estimated_ns
+
+    clock, target = _Clock(), host_target()
+    stages = _stages(graph, optimized, target, clock)
+    with clock("load"):
+        run = load(stages.llvm, ["run"])["run"]
+    work = estimated_ns(stages.plan)
+    made = CompiledGraph(graph, optimized, stages.plan, run, work)
+    made.stages = stages
+    if disk().directory is not None:
+        code = code_key(stages.llvm, target)
+        entry = Entry(outside_of(stages.plan), work, code, imports_of(stages.llvm))
+        disk().put(entry_key(text, optimized, target.key), entry.to_bytes())
+    made.seconds = clock.seconds
+    return made
+
+
+def _stages(graph: Graph, optimized: bool, target: Target, clock: _Clock) -> Stages:
+    """Run the passes, lower and emit."""
     from ..codegen.emit import emit_plan
     from ..ir.plan_verifier import verify_plan
     from ..ir.verifier import verify_graph
     from ..passes.lower import lower
     from ..passes.pipeline import optimize
-    from .jit import load
 
-    clock = _Clock()
     if options.verify:
         verify_graph(graph)
     with clock("optimize"):
@@ -121,12 +182,7 @@ def _compile(graph: Graph, optimized: bool) -> CompiledGraph:
     if options.verify:
         verify_plan(plan)
     with clock("emit"):
-        text = emit_plan(plan, host_target())
-    with clock("load"):
-        run = load(text, ["run"])["run"]
-    made = CompiledGraph(graph, ready, plan, text, run)
-    made.seconds = clock.seconds
-    return made
+        return Stages(ready, plan, emit_plan(plan, target))
 
 
 class _Clock:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..ir.expr import evaluate
+from ..ir.expr import Dim, evaluate
 from . import storage
 from .call import CallSpec
 
@@ -36,10 +36,12 @@ class CheckFailed(Exception):
 class Executable:
     """The native form of a plan."""
 
-    def __init__(self, plan: Plan, run: int, n_inputs: int | None = None) -> None:
-        """run: address of the code that `emit_plan` made of the plan. n_inputs: operands of a call (the
-        graph may have more inputs than the plan reads); if None, the plan's inputs up to the last one."""
+    def __init__(self, plan: Plan, run: int, n_inputs: int | None = None, work: Dim | None = None) -> None:
+        """run: address of the code that `emit_plan` made of the plan, of which the outside is enough.
+        n_inputs: operands of a call (the graph may have more inputs than the plan reads); if None, the plan's
+        inputs up to the last one. work: nanoseconds that a run takes, over the plan's sizes."""
         self.plan = plan
+        self._work = _work_of(plan) if work is None else work
         read = [b.index for b in plan.buffers if b.kind == "input"]
         self.n_inputs = max(read, default=-1) + 1 if n_inputs is None else n_inputs
         self._run_address = run
@@ -70,8 +72,6 @@ class Executable:
 
     def call_spec(self, sizes: Sequence[int] = ()) -> CallSpec:
         """What a call for these run-time sizes needs to know. Raises TypeError for a wrong number of them."""
-        from .work import estimated_ns  # kernels and plans: not needed while nothing is compiled
-
         plan, external = self.plan, self.plan.external
         if len(sizes) != len(plan.sizes):
             raise TypeError(f"{plan.name} has run-time sizes {plan.sizes}, got {len(sizes)}")
@@ -95,9 +95,15 @@ class Executable:
             ),
             updates=plan.updated,
             arena_bytes=evaluate(plan.arena_bytes, values),
-            drop_gil=estimated_ns(plan, values) > _BIG,
+            drop_gil=evaluate(self._work, values) > _BIG,
             keep=self._constants,  # not the executable, which holds the call: such a cycle is not collected
         )
+
+
+def _work_of(plan: Plan) -> Dim:
+    from .work import estimated_ns  # kernels: not needed while nothing is compiled
+
+    return estimated_ns(plan)
 
 
 def _raise_check(checks: Mapping[int, CheckPoint], status: int) -> NoReturn:

@@ -10,7 +10,7 @@ import ctypes
 import itertools
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,17 +43,36 @@ def load(
     Raises RuntimeError if LLVM can't parse or link the text. Safe to call from any thread.
     """
     chosen = target or host_target()
+    symbols = {**(imports or {}), **of_the_runtime(imports_of(text))}
+    return _loaded_code(code_key(text, chosen), lambda: _object_code(text, chosen), exports, symbols)
+
+
+def load_kept(code: str, exports: Iterable[str], imports: Iterable[str]) -> dict[str, int] | None:
+    """The same for object code that an earlier process compiled, given its key and the symbols of ours that
+    it needs; None if it is not to be had."""
+    data = disk().get(code)
+    return None if data is None else _loaded_code(code, lambda: data, exports, of_the_runtime(imports))
+
+
+def _loaded_code(
+    code: str, make: Callable[[], bytes], exports: Iterable[str], imports: Mapping[str, int]
+) -> dict[str, int]:
     names = tuple(exports)
-    imports = {**(imports or {}), **_of_the_runtime(text)}
-    key = (content_key(text, chosen.key), names, *sorted(imports.items()))
+    key = (code, names, *sorted(imports.items()))
     with _lock:
         if key not in _loaded:
-            _loaded[key] = _link(_object_code(text, chosen), names, imports)
+            _loaded[key] = _link(make(), names, imports)
         return _loaded[key]
 
 
-def _of_the_runtime(text: str) -> dict[str, int]:
-    if f"@{PARALLEL}(" not in text:
+def imports_of(text: str) -> tuple[str, ...]:
+    """The symbols of the run-time that a module calls."""
+    return (PARALLEL,) if f"@{PARALLEL}(" in text else ()
+
+
+def of_the_runtime(names: Iterable[str]) -> dict[str, int]:
+    """Addresses of symbols of the run-time."""
+    if PARALLEL not in names:
         return {}
     from .pool import parallel_address  # the pool's code is loaded from here, too
 
@@ -66,15 +85,28 @@ def assembly(text: str, target: Target | None = None) -> str:
         return str(_machine(target or host_target()).emit_assembly(_parsed(text)))
 
 
+def compiler_version() -> str:
+    """What makes object code of text."""
+    return f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
+
+
+def code_key(text: str, target: Target) -> str:
+    """The name of a module's object code in the disk cache."""
+    return content_key(text, compiler_version(), target.key)
+
+
 def _object_code(text: str, target: Target) -> bytes:
-    version = ".".join(map(str, llvm.llvm_version_info))
-    key = content_key(text, llvmlite.__version__, version, target.key)
-    disk = _disk(cache_directory())
-    found = disk.get(key)
+    key = code_key(text, target)
+    found = disk().get(key)
     if found is None:
         found = bytes(_machine(target).emit_object(_parsed(text)))
-        disk.put(key, found)
+        disk().put(key, found)
     return found
+
+
+def disk() -> ObjectCache:
+    """The disk cache of the directory that the options name."""
+    return _disk(cache_directory())
 
 
 @cache

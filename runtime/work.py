@@ -3,53 +3,52 @@ one that isn't."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from ..ir.expr import evaluate
-from ..ir.kernel import VECTOR, Contract, Loop, Reduce, Statement
+from ..ir.expr import Dim, floordiv, product, substitute, symbols_of
+from ..ir.kernel import VECTOR, Axis, Contract, Loop, Reduce, Statement
 from ..ir.plan import Call, Plan, Repeat
 
 
-def estimated_ns(plan: Plan, sizes: dict[str, int]) -> int:
-    """Roughly how many nanoseconds a run takes: statements executed, a vector of elements counting as two."""
-    kernels = {kernel.name: kernel for kernel in plan.kernels}
-    total = 0
+def estimated_ns(plan: Plan) -> Dim:
+    """Roughly how many nanoseconds a run takes, over the plan's sizes: statements executed, a vector of
+    elements counting as two."""
+    kernels = {kernel.name: _steps(kernel.body) for kernel in plan.kernels}
+    sizes = {kernel.name: kernel.sizes for kernel in plan.kernels}
+    total: Dim = 0
     for step in plan.calls:
         if isinstance(step, Call):
-            kernel = kernels[step.kernel]
-            given = (evaluate(size, sizes) for size in step.sizes)
-            total += _steps(kernel.body, dict(zip(kernel.sizes, given, strict=True)))
+            given = dict(zip(sizes[step.kernel], step.sizes, strict=True))
+            total = total + substitute(kernels[step.kernel], given)
         elif isinstance(step, Repeat):
-            total += evaluate(step.extent, sizes) * estimated_ns(step.body, sizes)
-    return total
+            total = total + step.extent * estimated_ns(step.body)
+    # Where something depends on an outer axis, a middling guess is enough.
+    return substitute(total, dict.fromkeys(symbols_of(total) - set(plan.sizes), VECTOR))
 
 
-def _steps(body: Iterable[Statement], sizes: dict[str, int]) -> int:
-    total = 0
+def _steps(body: Iterable[Statement]) -> Dim:
+    total: Dim = 0
     for statement in body:
         if isinstance(statement, Loop):
-            count, inside = _extent(statement.axis.extent, sizes), _steps(statement.body, sizes)
-            total += -(-count // VECTOR) * 2 * inside if statement.kind == "vector" else count * inside
+            count = statement.axis.extent
+            total = total + (_vectors(count) if statement.kind == "vector" else count) * _steps(
+                statement.body
+            )
         elif isinstance(statement, Reduce):
-            count = 1
-            for axis in statement.axes:
-                count *= _extent(axis.extent, sizes)
-            steps = -(-count // VECTOR) * 2 if statement.order == "lanes" else count
-            total += steps * (1 + _steps(statement.body, sizes))
+            count = _extent(statement.axes)
+            steps = _vectors(count) if statement.order == "lanes" else count
+            total = total + steps * (1 + _steps(statement.body))
         elif isinstance(statement, Contract):
-            rows = _extent(statement.m.extent, sizes) * -(-_extent(statement.n.extent, sizes) // VECTOR)
-            depth = 1
-            for axis in statement.over:
-                depth *= _extent(axis.extent, sizes)
-            total += rows * (depth + 2 * _steps(statement.body, sizes))
+            rows = statement.m.extent * floordiv(statement.n.extent + (VECTOR - 1), VECTOR)
+            total = total + rows * (_extent(statement.over) + 2 * _steps(statement.body))
         else:
-            total += 1
+            total = total + 1
     return total
 
 
-def _extent(extent: object, sizes: dict[str, int]) -> int:
-    """The size of an axis; where it depends on an outer axis, a middling guess is enough."""
-    try:
-        return evaluate(extent, sizes)  # type: ignore[arg-type]
-    except KeyError:
-        return VECTOR
+def _vectors(count: Dim) -> Dim:
+    return 2 * floordiv(count + (VECTOR - 1), VECTOR)
+
+
+def _extent(axes: Sequence[Axis]) -> Dim:
+    return product(axis.extent for axis in axes)
