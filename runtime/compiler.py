@@ -21,10 +21,12 @@ from ..ir.opdef import BoundOp
 from ..ir.printer import print_graph
 from ..ir.strided import strided_type
 from ..ir.types import TensorType
+from ..passes.packed import pack_weights
 from . import storage
 from .executable import CheckFailed, Executable
 from .host import host_target
 from .options import options
+from .weights import Weights
 
 if TYPE_CHECKING:
     from ..codegen.target import Target
@@ -64,6 +66,13 @@ class CompiledGraph(Executable):
         self.seconds: dict[str, float] = {}
         self.captured, self._is_optimized = captured, optimized
         self._target = host_target()
+        #: What gives the operands beyond those of the graph that was asked for; None if there are none.
+        self.weights: Weights | None = None
+
+    def bind(self, sizes: Sequence[int] = ()) -> Callable[..., Any]:
+        """As Executable's; turned weights are found by the call itself."""
+        call = super().bind(sizes)
+        return call if self.weights is None else self.weights.given_to(call)
 
     @property
     def compile_seconds(self) -> float:
@@ -119,7 +128,13 @@ def compile_graph(graph: Graph, *, optimized: bool = False, name: str | None = N
         found = _compiled.get(key)
         if found is not None:
             return found
+        split = None if optimized else pack_weights(graph)
+        if split is not None:
+            packing = compile_graph(split.packing, optimized=True)
+            graph, text = split.main, print_graph(split.main)
         found = _compiled[key] = _found(graph, text, optimized) or _compile(graph, text, optimized)
+        if split is not None:
+            found.weights = Weights(packing, split.weights)
     for observe in observers:
         observe(found)
     return found

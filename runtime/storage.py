@@ -9,6 +9,7 @@
     version(storage)            how often the block has been written to in place
     bump(storage)               count one more
     from_array, to_array        numpy arrays on the same memory
+    is_shared(storage)          whether such an array may still be written to
 
 They are native builtins (`storage_native`) or the same in Python (`storage_python`), as `options.native`
 says.
@@ -44,12 +45,13 @@ pooled_bytes: Callable[[], int]
 release_pool: Callable[[], None]
 to_array: Callable[[Storage, StridedType], np.ndarray]
 from_array: Callable[[np.ndarray], Storage]
+is_shared: Callable[[Storage], bool]
 
 _CHOSEN = (
     "allocate", "view", "foreign", "address", "base", "offset", "nbytes", "version", "bump", "is_storage",
     "make_call", "pooled_bytes", "release_pool",
 )  # fmt: skip
-_ARRAYS = ("to_array", "from_array")
+_ARRAYS = ("to_array", "from_array", "is_shared")
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -12,13 +13,24 @@ from . import storage as memory
 Storage = Any
 
 
+class _Outside:
+    """Stands for all arrays that share a block of memory with storages; each of them holds it."""
+
+    __slots__ = ("__weakref__",)
+
+
+#: By the address of a block: alive as long as somebody may write to it without a storage's knowing.
+_outside: WeakValueDictionary[int, Any] = WeakValueDictionary()
+
+
 class _Exported:
     """What numpy makes an array on a storage from; the array keeps it, and so the storage, alive."""
 
-    __slots__ = ("__array_interface__", "storage")
+    __slots__ = ("__array_interface__", "outside", "storage")
 
     def __init__(self, storage: Storage, type: StridedType) -> None:
         self.storage = storage
+        self.outside = _outside.setdefault(memory.address(memory.base(storage)), _Outside())
         self.__array_interface__ = {
             "version": 3,
             "shape": type.shape,
@@ -50,7 +62,14 @@ def from_array(array: np.ndarray) -> Storage:
         root = root.base
     if isinstance(root, _Exported):
         return memory.view(root.storage, start - memory.address(root.storage))
-    return memory.foreign(start, _extent_bytes(array), array)
+    storage = memory.foreign(start, _extent_bytes(array), array)
+    _outside[start] = array
+    return storage
+
+
+def is_shared(storage: Storage) -> bool:
+    """Whether arrays outside share the storage's memory, which they may write to."""
+    return bool(_outside) and memory.address(memory.base(storage)) in _outside
 
 
 def _extent_bytes(array: np.ndarray) -> int:
