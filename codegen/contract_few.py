@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ..ir.dtypes import DType
 from ..ir.kernel import VECTOR
-from .contract_tile import Layout, Tile, TileWriter, kernel_name, multiply_add
+from .contract_tile import Layout, Tile, TileWriter, kernel_name
 from .indices import Value
 from .lanes import lane_mask, type_suffix
 from .text import Module
@@ -89,7 +89,9 @@ class _Streamed(TileWriter):
         sums = [f(f"load {self.vector}, ptr {place}, align {self.align}") for place in out]
         for row_of, start in zip(scalars, starts, strict=True):
             column = self._read(self.step(start, at), mask)
-            sums = [multiply_add(self.lanes, x, column, total) for x, total in zip(row_of, sums, strict=True)]
+            sums = [
+                self.multiply_add(self.lanes, x, column, total) for x, total in zip(row_of, sums, strict=True)
+            ]
         for place, total in zip(out, sums, strict=True):
             f.do(f"store {self.vector} {total}, ptr {place}, align {self.align}")
 

@@ -313,9 +313,9 @@ class _PanelEmitter:
     def _kernel(self, height: int, layout: Layout) -> str:
         c, module, tile = self.c, self.f.module, Tile(height, self.vectors)
         if not c.streamed:
-            return "@" + micro_kernel(module, c.dtype, tile, layout)
+            return "@" + micro_kernel(module, c.holds, tile, layout)
         valid = self.valid if isinstance(self.valid, int) else self.columns
-        return "@" + streamed_kernel(module, c.dtype, tile, layout, valid)
+        return "@" + streamed_kernel(module, c.holds, tile, layout, valid)
 
     def _call(
         self, kernel: Callable[[Layout], str], part: _Part, row: Value, rhs: str, out: str, more: str

@@ -4,10 +4,11 @@ tile."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ..ir.dtypes import bfloat16
 from ..ir.errors import IRError
-from ..ir.expr import Dim, coefficient, substitute
+from ..ir.expr import Dim, coefficient, divided, substitute
 from ..ir.kernel import VECTOR, Axis, Contract
 from ..ir.ops.ordered import CONTRACT_BLOCK
 from .context import Context
@@ -40,15 +41,16 @@ class SumAxis:
         return self.chunk is not None and self.chunk == self.extent
 
 
-def sum_axes(contract: Contract) -> tuple[SumAxis, ...]:
+def sum_axes(contract: Contract, steps: int = 1) -> tuple[SumAxis, ...]:
     """The axes of the sum with their superblocks; axes of one step left out, neighbours that are one run
     merged.
 
     The superblocks are those of `ir.ops.ordered.superblocks`: axis j takes 4096 // (steps of all axes
-    inside it) steps, at least one. Raises IRError if an operand's index is not linear in an axis.
+    inside it) steps, at least one. steps: that one turn of the innermost axis takes. Raises IRError if an
+    operand's index is not linear in an axis.
     """
     axes: list[SumAxis] = []
-    inner: Dim = 1
+    inner: Dim = steps
     for axis in reversed(contract.over):
         chunk = max(1, CONTRACT_BLOCK // max(inner, 1)) if isinstance(inner, int) else None
         if chunk is not None and isinstance(axis.extent, int):
@@ -79,16 +81,35 @@ def stride_along(axis: Axis, index: Dim, contract: Contract) -> Dim:
     return stride
 
 
+def in_pairs(contract: Contract) -> Contract:
+    """A contraction of bfloat16 with its last axis, of the two steps of a pair, left out and indices counted
+    in pairs. Raises IRError if the two do not lie beside each other."""
+    *over, pair = contract.over
+    indices = []
+    for index in (contract.lhs_index, contract.rhs_index):
+        place = divided(substitute(index, {pair.name: 0}), 2)
+        if place is None or pair.extent != 2 or coefficient(index, pair.name) != 1:
+            raise IRError(f"contract %{contract.result.name}: {index} does not lead to pairs of bf16")
+        indices.append(place)
+    axes = tuple(over) or (Axis(pair.name, 1),)
+    return replace(contract, over=axes, lhs_index=indices[0], rhs_index=indices[1])
+
+
 class Contraction:
     """A contraction being written: m x n results, sums over `axes`; sizes and strides as values of the
     function."""
 
     def __init__(self, ctx: Context, contract: Contract) -> None:
+        self.paired = ctx.buffers[contract.lhs].dtype is bfloat16
+        if self.paired:
+            contract = in_pairs(contract)
         self.ctx, self.f, self.contract = ctx, ctx.f, contract
         self.dtype = contract.result.dtype
+        #: What the operands hold: numbers of the result's dtype, or pairs of bfloat16, which are as large.
+        self.holds = bfloat16 if self.paired else self.dtype
         self.element = MEMORY[self.dtype]
         self.vector = type_text(self.element, VECTOR)
-        self.axes = sum_axes(contract)
+        self.axes = sum_axes(contract, 2 if self.paired else 1)
         value = ctx.indices.value
         self.m, self.n = value(contract.m.extent), value(contract.n.extent)
         self.row = value(stride_along(contract.m, contract.lhs_index, contract))
@@ -131,7 +152,7 @@ class Contraction:
         chunk = self.axes[i].chunk
         if chunk is not None:
             return chunk
-        inner: Dim = 1
+        inner: Dim = 2 if self.paired else 1
         for axis in self.axes[i + 1 :]:
             inner = inner * axis.extent
         fitting = self.f(f"udiv i64 {CONTRACT_BLOCK}, {self.most(self.ctx.indices.value(inner), 1)}")
@@ -140,9 +161,8 @@ class Contraction:
     def _origin(self, buffer: str, index: Dim) -> str:
         """The address of an operand's element where all axes are 0."""
         c = self.contract
-        return self.ctx.address(
-            buffer, substitute(index, dict.fromkeys((a.name for a in (c.m, c.n, *c.over)), 0))
-        )
+        first = substitute(index, dict.fromkeys((a.name for a in (c.m, c.n, *c.over)), 0))
+        return self.ctx.address(buffer, first * 2 if self.paired else first)
 
     # Code.
 

@@ -24,6 +24,10 @@ class Target:
         """A text that differs wherever the generated code could."""
         return f"{self.cpu};{self.features};{self.vector_bytes};{self.fma}"
 
+    def has(self, feature: str) -> bool:
+        """Whether a feature, by LLVM's name, is there."""
+        return f"+{feature}" in self.features.split(",")
+
 
 #: The x86-64 levels of the psABI, by name; code for one runs on any CPU of that level or above.
 LEVELS: dict[str, Target] = {

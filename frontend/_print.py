@@ -132,7 +132,7 @@ def _edges(items: np.ndarray) -> np.ndarray:
 def tensor_text(x: Tensor) -> str:
     """`repr` of a tensor."""
     prefix = "tensor(" if type(x) is Tensor else f"{type(x).__name__}("
-    array = _float_bits(x)
+    array = x._array("print")
     suffixes = []
     default = (get_default_dtype(), dtypes.int64, dtypes.bool_)
     if array.size == 0:
@@ -149,13 +149,6 @@ def tensor_text(x: Tensor) -> str:
         body = _nested(array, len(prefix), summarize, form)
     suffixes += _history(x)
     return _joined(prefix + body, suffixes, len(prefix))
-
-
-def _float_bits(x: Tensor) -> np.ndarray:
-    array = x._array("print")
-    if x.dtype is dtypes.bfloat16:
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array
 
 
 def _history(x: Tensor) -> list[str]:

@@ -121,7 +121,7 @@ def _below(path: str, key: Any) -> str:
 def _array(tensor: Tensor) -> np.ndarray:
     if tensor.dtype not in _NAMES:
         raise TypeError(f"can't save {tensor.dtype!r}: the safetensors format has no such type")
-    return np.asarray(tensor.detach().numpy(), order="C")
+    return np.asarray(tensor.detach()._bits("save"), order="C")
 
 
 def _places(tensors: dict[str, Tensor], arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -95,12 +95,17 @@ class finfo:
 
     def __init__(self, dtype: DType | None = None) -> None:
         dtype = dtype or float32
-        if dtype.kind != "f" or dtype is bfloat16:
+        if dtype.kind != "f":
             raise TypeError(
                 "torch.finfo() requires a floating point input type. Use torch.iinfo to handle 'torch.finfo'"
             )
-        found = np.finfo(dtype.numpy)
         self.bits, self.dtype = 8 * dtype.itemsize, dtype.name
+        if dtype is bfloat16:
+            self.max, self.min, self.eps = 3.3895313892515355e38, -3.3895313892515355e38, 2.0**-7
+            self.tiny = self.smallest_normal = 2.0**-126
+            self.resolution = 0.01
+            return
+        found = np.finfo(dtype.numpy)
         self.max, self.min, self.eps = float(found.max), float(found.min), float(found.eps)
         self.tiny = self.smallest_normal = float(found.tiny)
         self.resolution = float(f"1e-{found.precision}")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from vitrify.ir import ops
-from vitrify.ir.dtypes import DType
+from vitrify.ir.dtypes import DType, bfloat16
+from vitrify.ir.narrow import widened
 from vitrify.ir.opdef import bind
 from vitrify.ir.strided import StridedType
 from vitrify.passes.autodiff import derivative
@@ -281,9 +282,16 @@ class Tensor:
             raise RuntimeError(
                 "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
             )
+        if self._type.dtype is bfloat16:
+            raise TypeError("Got unsupported ScalarType BFloat16")
         return self._array("numpy")
 
     def _array(self, why: str) -> np.ndarray:
+        """The elements as numpy sees them; a bfloat16's, which it can't, copied to float32."""
+        return widened(self._bits(why)) if self._type.dtype is bfloat16 else self._bits(why)
+
+    def _bits(self, why: str) -> np.ndarray:
+        """The elements as they lie in memory (bfloat16 as uint16)."""
         return memory.to_array(concrete(self, why), self._type)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -350,7 +358,7 @@ def _copied(x: Tensor, memo: dict[int, Any]) -> Tensor:
     from copy import deepcopy
 
     made = alias(x)
-    made._storage = memory.from_array(np.array(x._array("deepcopy"), order="C"))
+    made._storage = memory.from_array(np.array(x._bits("deepcopy"), order="C"))
     made._type = x._type if x._type.is_contiguous else made._type
     made.requires_grad_(x.requires_grad)
     made._grad = deepcopy(x._grad, memo)

@@ -187,6 +187,18 @@ def evaluate(dim: Dim, values: Mapping[str, int]) -> int:
     return total
 
 
+def divided(dim: Dim, by: int) -> Dim | None:
+    """dim / by, if every coefficient is a multiple of it; else None.
+
+    >>> divided(symbol("i") * 4 + 2, 2) == symbol("i") * 2 + 1
+    True
+    """
+    terms = {(): dim} if isinstance(dim, int) else dim.terms
+    if any(c % by for c in terms.values()):
+        return None
+    return _normal({monomial: c // by for monomial, c in terms.items()})
+
+
 def coefficient(dim: Dim, name: str) -> Dim | None:
     """The factor of `name` in an expression linear in it (0 if absent); None if it isn't linear in it.
 

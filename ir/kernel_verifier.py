@@ -193,8 +193,11 @@ class _Verifier:
         head, op = _head(statement), statement.opdef
         for operand in statement.operands:
             self.use(operand, head)
-            narrow = op.wide and operand.dtype in NARROW
-            _require(not narrow, f"{head}: {op.name} computes in f32, %{operand.name} is {operand.dtype.short}")
+            have = operand.dtype
+            _require(
+                not (op.wide and have in NARROW),
+                f"{head}: {op.name} computes in f32, %{operand.name} is {have.short}",
+            )
         _require(op.elementwise, f"{head}: {op.name} is not elementwise")
         types = [TensorType(s.dtype) for s in statement.operands]
         try:

@@ -21,17 +21,11 @@ from .._tensor import Tensor
 from .casting import cast
 
 
-def _wrapped(array: np.ndarray) -> Tensor:
-    """A tensor on the array's memory."""
-    dtype = dtypes.from_numpy(array.dtype)
+def _wrapped(array: np.ndarray, dtype: DType | None = None) -> Tensor:
+    """A tensor on the array's memory. dtype: bfloat16 if it holds the bits of such numbers."""
+    dtype = dtype or dtypes.from_numpy(array.dtype)
     strides = tuple(s // array.itemsize for s in array.strides)
     return Tensor(memory.from_array(array), strided_type(dtype, array.shape, strides))
-
-
-def check_has_kernels(dtype: DType | None) -> None:
-    """Raises TypeError for bfloat16, which numpy does not have either."""
-    if dtype is dtypes.bfloat16:
-        raise TypeError("bfloat16 has no kernels yet")
 
 
 def from_numpy(ndarray: np.ndarray) -> Tensor:
@@ -53,7 +47,6 @@ def from_numpy(ndarray: np.ndarray) -> Tensor:
 
 def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
     """Data as a new array: Python numbers, nested sequences (of tensors too), arrays."""
-    check_has_kernels(dtype)
     if isinstance(data, np.ndarray) or isinstance(data, np.generic):
         array = np.asarray(data)
     else:
@@ -136,7 +129,10 @@ def tensor(
     if isinstance(data, Tensor):
         result = cast(data.detach(), dtype or data.dtype, copy=True)
     else:
-        result = _wrapped(_array_of(data, dtype))
+        stored_as = dtypes.float32 if dtype is dtypes.bfloat16 else dtype
+        result = _wrapped(_array_of(data, stored_as))
+        if dtype is dtypes.bfloat16:
+            result = cast(result, dtype)
     return result.requires_grad_() if requires_grad else result
 
 
@@ -174,7 +170,6 @@ def _finished(x: Tensor, requires_grad: bool) -> Tensor:
 
 def filled(value: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:
     """A new tensor of its own with `value` everywhere."""
-    check_has_kernels(dtype)
     if any(n < 0 for n in shape):
         raise RuntimeError("zeros: Dimension size must be non-negative.")
     if dtype.is_integer and type(value) is int and not _holds(dtype.numpy, np.array(value)):

@@ -24,7 +24,13 @@ Labels = Sequence[str]
 def contract(x: Tensor, y: Tensor, lhs: Labels, rhs: Labels, out: Labels, over: Labels) -> Tensor:
     """sum over `over` of x[lhs] * y[rhs]: one label per dimension."""
     _check_dtypes(x._type, y._type)
-    return apply2(contraction(lhs, rhs, out, over), x, y)
+    return in_dtype_of(x, apply2(contraction(lhs, rhs, out, over), x, y))
+
+
+def in_dtype_of(x: Tensor, sums: Tensor) -> Tensor:
+    """The sums of a contraction in its operands' dtype: those of narrow types come in a wider one."""
+    dtype = x._type.dtype
+    return sums if sums._type.dtype is dtype else apply1(bind(ops.cast, dtype=dtype), sums)
 
 
 def contraction(lhs: Labels, rhs: Labels, out: Labels, over: Labels) -> BoundOp:
@@ -65,7 +71,8 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
             f"both arguments to matmul need to be at least 1D, but they are {x.ndim}D and {y.ndim}D"
         )
     of_x, of_y, op = _product(x._type, y._type)
-    return apply2(op, x if of_x is None else apply1(of_x, x), y if of_y is None else apply1(of_y, y))
+    result = apply2(op, x if of_x is None else apply1(of_x, x), y if of_y is None else apply1(of_y, y))
+    return in_dtype_of(x, result)
 
 
 @remembered
@@ -201,7 +208,7 @@ def _scaled_sum(x: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input @ weight.T + bias, for weight [out, in] (or [in]) and input [..., in]."""
-    product = apply2(_layer(input._type, weight._type), input, weight)
+    product = in_dtype_of(input, apply2(_layer(input._type, weight._type), input, weight))
     return product if bias is None else add(product, bias)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from vitrify.ir import ops
-from vitrify.ir.contraction import ContractSpec, contract_spec
+from vitrify.ir.contraction import ContractSpec
 from vitrify.ir.expr import Dim, symbol
 from vitrify.ir.strided import StridedType
 
 from .._dispatch import build, remembered
 from .._functions import linalg
+from .._functions.linalg import contract, in_dtype_of
 from .._functions.pointwise import TYPE_NAMES
 from .._tensor import Tensor
 
@@ -51,8 +52,8 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     """input1: [..., i], input2: [..., j], weight: [n, i, j] -> input1 @ weight[n] @ input2: [..., n]."""
     n, i, j = weight.shape
     rows1, rows2 = input1.reshape(-1, i), input2.reshape(-1, j)
-    left = build(ops.contract, rows1, weight, spec=contract_spec("m i", "n i j", "m n j", "i"))
-    product = build(ops.contract, left, rows2, spec=contract_spec("m n j", "m j", "m n", "j"))
+    left = contract(rows1, weight, "mi", "nij", "mnj", "i")
+    product = contract(left, rows2, "mnj", "mj", "mn", "j")
     product = product.reshape(*input1.shape[:-1], n)
     return product if bias is None else product + bias
 
@@ -113,7 +114,8 @@ def _convolve(
     _check_conv_sizes(steps, spread, padded, reach)
     out = tuple((n - r) // s + 1 for n, r, s in zip(padded, reach, steps, strict=True))
     x, w = _grouped(input, weight, groups)
-    result = build(ops.contract, x, w, spec=_conv_spec(steps, spread, low, out, groups > 1))
+    sums = build(ops.contract, x, w, spec=_conv_spec(steps, spread, low, out, groups > 1))
+    result = in_dtype_of(input, sums)
     if groups > 1:
         result = result.reshape(input.shape[0], weight.shape[0], *out)
     return result if bias is None else result + bias.reshape(-1, *(1,) * rank)

@@ -42,6 +42,27 @@ def erf(x: np.ndarray) -> np.ndarray:
     return _by_libm(math.erf, x, 2 / math.sqrt(math.pi))
 
 
+def erfc(x: np.ndarray) -> np.ndarray:
+    return _by_libm(math.erfc, x, -2 / math.sqrt(math.pi))
+
+
+def erfinv(x: np.ndarray) -> np.ndarray:
+    """By Newton's method from a rough start, in logarithms where x is near 1. Source of the start: Winitzki
+    2008."""
+    size = np.abs(x).astype(np.float64)
+    rest = (1 - np.abs(x)).astype(np.float64)
+    w = np.log(rest * (1 + size))
+    half = 2 / (np.pi * 0.147) + w / 2
+    y = np.sqrt(np.sqrt(half * half - w / 0.147) - half)
+    for _ in range(4):
+        near = (np.vectorize(math.erf, otypes=[np.float64])(y) - size) * np.exp(y * y)
+        tail = np.vectorize(math.erfc, otypes=[np.float64])(y)
+        far = np.log(rest / tail) * tail * np.exp(y * y)
+        y = y - np.where(size < 0.5, near, far) * (math.sqrt(math.pi) / 2)
+    y = np.where(size < 1e-8, size * (math.sqrt(math.pi) / 2), np.where(size == 1, np.inf, y))
+    return np.asarray(np.copysign(np.where(size <= 1, y, np.nan), x)).astype(x.dtype)
+
+
 def gelu(x: np.ndarray) -> np.ndarray:
     """x * Phi(x), by erfc so that the far negative tail keeps its digits."""
     tail = _by_libm(math.erfc, -x / np.sqrt(x.dtype.type(2)), -2 / math.sqrt(math.pi))
@@ -124,9 +145,17 @@ def power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(y < 0, inverse, result).astype(x.dtype)
 
 
+def atan2(y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """The angle of the point (x, y)."""
+    y, x = np.asarray(y), np.asarray(x)
+    wider = WIDER[x.dtype.str[1:]]
+    return np.asarray(np.arctan2(y.astype(wider), x.astype(wider)).astype(x.dtype))
+
+
 def cast(x: np.ndarray, *, dtype: DType) -> np.ndarray:
-    """Value conversion, of bfloat16 and float16 by way of float32. Float to integer truncates; out of range or NaN gives the least int32 or int64, and
-    narrower integers take the low bits of that; anything non-zero, NaN too, is True."""
+    """Value conversion, from and to bfloat16 and float16 by way of float32. Float to integer truncates; out
+    of range or NaN gives the least int32 or int64, and narrower integers take the low bits of that; anything
+    non-zero, NaN too, is True."""
     x = widened(x)
     if dtype in NARROW:
         return narrowed(x.astype(np.float32), dtype.numpy)

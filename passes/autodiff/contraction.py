@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ...ir import ops
 from ...ir.builder import Builder, broadcast, full, scalar
 from ...ir.contraction import ContractSpec
-from ...ir.dtypes import bool_, int64
+from ...ir.dtypes import DType, bool_, int64
 from ...ir.expr import Dim, Expr, coefficient, substitute, symbol, symbols_of
 from ...ir.types import TensorType
 from .rules import V, vjp
@@ -27,10 +27,15 @@ Maps = tuple[Dim, ...]
 def contract(build: Builder[V], ct: V, y: V, lhs: V, rhs: V, *, spec: ContractSpec) -> tuple[V, V]:
     """Two contractions: of ct with rhs, and of lhs with ct."""
     sizes = spec.label_extents(build.type_of(lhs).shape, build.type_of(rhs).shape)
-    ct_maps: Maps = tuple(map(symbol, spec.out))
+    dtype, ct_maps = build.type_of(lhs).dtype, tuple(map(symbol, spec.out))
+    ct = _cast(build, ct, dtype)  # exact where the sums of a narrow type were cast to it
     dl = Adjoint(sizes, spec, spec.lhs, build.type_of(lhs), [ct_maps, spec.rhs])
     dr = Adjoint(sizes, spec, spec.rhs, build.type_of(rhs), [spec.lhs, ct_maps])
     return dl.built(build, [ct, rhs]), dr.built(build, [lhs, ct])
+
+
+def _cast(build: Builder[V], x: V, dtype: DType) -> V:
+    return x if build.type_of(x).dtype is dtype else build(ops.cast, x, dtype=dtype)
 
 
 def is_label(index: Dim) -> bool:
@@ -117,7 +122,7 @@ class Adjoint:
             alone = {str(i) for m in self.maps for i in m if is_label(i)}
             extents = tuple(sorted((n, self.sizes[n]) for n in used - alone))
             spec = ContractSpec(self.maps[0], self.maps[1], tuple(varying), over, extents)
-            result = build(ops.contract, *operands, spec=spec)
+            result = _cast(build, build(ops.contract, *operands, spec=spec), self.type.dtype)
         return self._spread(build, result, varying, out)
 
     def _product(self, build: Builder[V], operands: list[V], out: list[str]) -> V:

@@ -7,7 +7,7 @@ from ...ir.graph import Value
 from ...ir.kernel import Contract
 from .attributes import spec_of
 from .build_pointwise import write_members
-from .contraction import choose_layout, side_of
+from .contraction import layout_of
 from .groups import Group
 from .index import Index
 from .stores import Stores
@@ -20,8 +20,7 @@ def build_contract(writer: KernelWriter, group: Group, stores: Stores) -> None:
     spec = spec_of(op)
     lhs, rhs = op.operands
     sizes = spec.label_extents(lhs.type.shape, rhs.type.shape)
-    sides = (side_of(lhs, spec.lhs, sizes, writer.in_memory), side_of(rhs, spec.rhs, sizes, writer.in_memory))
-    layout = choose_layout(spec, sides, op.result.strides)
+    layout = layout_of(spec, (lhs, rhs), sizes, writer.in_memory, op.result.strides)
     if layout.swapped:
         lhs, rhs = rhs, lhs
     maps = (spec.rhs, spec.lhs) if layout.swapped else (spec.lhs, spec.rhs)

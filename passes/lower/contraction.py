@@ -9,24 +9,26 @@ operand is copied first, `packed`), contiguous writes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ...ir.contraction import ContractSpec
+from ...ir.dtypes import bfloat16
 from ...ir.expr import Dim, coefficient, dot, substitute, symbol, symbols_of
 from ...ir.graph import Value
 from ...ir.kernel import VECTOR
 from ...ir.types import row_major_strides
 from .index import Index, Shape, matched, place_of
+from .pairs import place_in_pairs
 from .stores import estimate
 
 #: Operands of fewer elements are read with a stride rather than copied.
 SMALL = 256
 #: Cycles per element of a transposing copy, of a strided store, and of a strided load. The emitted code
 #: packs a vector operand that is not contiguous along n itself, panel by panel, but again for each turn of
-#: the loops around: at the cost of a transposing copy if the last summed label runs along memory, else of
-#: strided loads. Results that lie in runs along m rather than n are transposed before they are stored.
-COPY, SCATTER, GATHER, TURN = 0.4, 1.5, 1.0, 0.5
+#: the loops around: in registers if the last summed label runs along memory, else by strided loads. Results
+#: that lie in runs along m rather than n are transposed before they are stored.
+COPY, SCATTER, GATHER, TURN, REGISTERS = 0.4, 1.5, 1.0, 0.5, 0.25
 #: Multiply-adds per cycle in full vectors: two units.
 PEAK = 2 * VECTOR
 #: Vector operands in registers are used for about so many rows.
@@ -67,6 +69,24 @@ def side_of(value: Value, maps: Index, sizes: dict[str, Dim], in_memory: Callabl
     return Side(maps, estimate(value.type.numel), None if found is None else found[1])
 
 
+def layout_of(
+    spec: ContractSpec, operands: Sequence[Value], sizes: dict[str, Dim], in_memory: Callable[[Value], bool],
+    strides: Shape | None,
+) -> Layout:  # fmt: skip
+    """The cheapest layout of a contraction of these operands; of bfloat16, counted in pairs of steps."""
+    sides = [
+        side_of(x, maps, sizes, in_memory) for x, maps in zip(operands, (spec.lhs, spec.rhs), strict=True)
+    ]
+    over = spec.over
+    if operands[0].type.dtype is bfloat16:
+        sides = [
+            replace(s, place=None if s.place is None else place_in_pairs(s.place, over[-1])) for s in sides
+        ]
+        over = over[:-1]
+    known = ContractSpec(spec.lhs, spec.rhs, spec.out, over, tuple(sorted(sizes.items())))
+    return choose_layout(known, (sides[0], sides[1]), strides)
+
+
 @lru_cache(maxsize=1024)
 def choose_layout(spec: ContractSpec, sides: tuple[Side, Side], strides: Shape | None = None) -> Layout:
     """The cheapest layout. spec: with the extents of all labels. sides: lhs and rhs, with the places of their
@@ -97,7 +117,7 @@ def _layouts(
             if rhs.stride(n) != 1:
                 along = [label for label in spec.over if sizes[label] != 1][-1:]
                 runs = bool(along) and rhs.stride(along[0]) == 1
-                strided = work / max(height, 1) * (COPY if runs else GATHER)
+                strided = work / max(height, 1) * (REGISTERS if runs else GATHER)
                 copied = rhs.numel * COPY
                 packed = copied < strided and rhs.numel >= SMALL and can_pack(rhs.maps, n)
                 cycles += copied if packed else strided

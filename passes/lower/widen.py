@@ -3,7 +3,7 @@
 Each op that computes gets its operands cast to float32 and its result cast back, so that every op rounds
 once; the casts fuse with what is around them. A contraction of narrow integers or of float16 has its operands
 cast to the type of its result, which holds every product exactly (integers), or is that of the canonical
-chain.
+chain; one of bfloat16 is brought into pairs (`pairs`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from ...ir.builder import GraphBuilder
 from ...ir.dtypes import DType, bfloat16, float32
 from ...ir.graph import Graph, Operation, Value
 from ...ir.narrow import NARROW
+from .pairs import in_pairs
 
 
 def widen(graph: Graph) -> Graph:
@@ -33,8 +34,7 @@ def widen(graph: Graph) -> Graph:
 
 def _is_widened(op: Operation) -> bool:
     if op.opdef is ops.contract:
-        dtype = op.operands[0].type.dtype
-        return dtype is not op.result.type.dtype and dtype is not bfloat16
+        return op.operands[0].type.dtype is not op.result.type.dtype
     return op.opdef.wide and any(v.type.dtype in NARROW for v in op.operands)
 
 
@@ -43,6 +43,8 @@ def _kept(build: GraphBuilder, op: Operation, operands: tuple[Value, ...]) -> tu
 
 
 def _widened(build: GraphBuilder, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
+    if op.opdef is ops.contract and operands[0].type.dtype is bfloat16:
+        return (in_pairs(build, op, operands),)
     to = op.result.type.dtype if op.opdef is ops.contract else float32
     wide = tuple(_cast(build, v, to) if _takes_part(op, v) else v for v in operands)
     (result,) = build.emit(op.opdef, wide, op.attrs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ...ir import ops
 from ...ir.builder import full
 from ...ir.contraction import ContractSpec
+from ...ir.dtypes import bfloat16
 from ...ir.expr import Dim, Expr, substitute, symbols_of
 from ...ir.graph import Operation, Value
 from .driver import Rewriter, rewrites
@@ -110,12 +111,14 @@ def permute_of_contract(op: Operation, build: Rewriter) -> Value | None:
 @rewrites(ops.contract)
 def contract_over_single_steps(op: Operation, build: Rewriter) -> Value | None:
     """A summed label of size 1 -> the index 0, while another summed label is left. So a 1x1 convolution is a
-    matrix product. Exact: the chain of sums has the same steps."""
+    matrix product. Exact: the chain of sums has the same steps (of bfloat16 the last label stays, along which
+    steps go in pairs)."""
     spec, sizes = spec_of(op), label_sizes(op)
     single = [name for name in spec.over if sizes[name] == 1]
     if len(single) == len(spec.over):
         single = single[:-1]
-    if not single:
+    pairs_change = op.operands[0].type.dtype is bfloat16 and spec.over[-1] in single
+    if not single or pairs_change:
         return None
     zero: dict[str, Dim] = dict.fromkeys(single, 0)
     lhs, rhs = (tuple(substitute(i, zero) for i in maps) for maps in (spec.lhs, spec.rhs))

@@ -1,0 +1,70 @@
+"""Multiply-adds of pairs of bfloat16: the instruction `vdpbf16ps` where there is one, else its arithmetic
+spelled out.
+
+A pair is the 32 bits of a float: the step of even number in the low half. The odd step is added first, each
+with one rounding, and subnormal numbers count as zeros of their sign (`ir.ops.paired`).
+"""
+
+from __future__ import annotations
+
+from ..ir.kernel import VECTOR
+from .lanes import Lanes
+from .text import Function, Module
+
+_SIGN, _EXPONENT = -(2**31), 0x7F800000
+_LEAST, _UP = 2.0**-126, 2.0**64
+
+
+def multiply_add_pairs(x: Lanes, a: str, b: str, c: str) -> str:
+    """c + a[1] * b[1] + a[0] * b[0] for pairs held as floats."""
+    target = x.f.module.target
+    if x.width == VECTOR and target is not None and target.has("avx512bf16"):
+        twice = f"<{2 * VECTOR} x bfloat>"
+        pairs = [(twice, x.f(f"bitcast {x.type} {v} to {twice}")) for v in (a, b)]
+        return x.f.call(x.type, "llvm.x86.avx512bf16.dpbf16ps.512", (x.type, c), *pairs)
+    name = f"pairs.{x.suffix}"
+    if not x.f.module.defined(name):
+        x.f.module.add(_spelled_out(x.f.module, name, x))
+    return x.f(f"call {x.type} @{name}({x.type} {a}, {x.type} {b}, {x.type} {c})")
+
+
+def _spelled_out(module: Module, name: str, like: Lanes) -> Function:
+    f = Function(module, name, [(like.type, v) for v in "abc"], result=like.type, attributes="noinline")
+    x = Lanes(f, like.element, like.width)
+    total = "%c"
+    for odd in (True, False):
+        total = _added(x, _number(x, "%a", odd), _number(x, "%b", odd), total)
+    f.do(f"ret {x.type} {total}")
+    return f
+
+
+def _number(x: Lanes, pair: str, odd: bool) -> str:
+    """One of the two, as a float; zero if subnormal."""
+    whole = x.integers
+    bits = x.bitcast(pair, whole.element)
+    bits = whole("and", bits, whole.const(-(2**16))) if odd else whole("shl", bits, whole.const(16))
+    subnormal = whole.compare("eq", whole("and", bits, whole.const(_EXPONENT)), whole.const(0))
+    return whole.bitcast(whole.select(subnormal, whole("and", bits, whole.const(_SIGN)), bits), x.element)
+
+
+def _added(x: Lanes, a: str, b: str, c: str) -> str:
+    """fma(a, b, c), zero if it is too small for a normal number even before rounding to subnormals.
+
+    Whether a sum that was rounded to the least normal number is, its double on a larger scale shows; the
+    factor that is smaller can be scaled without overflow where that matters, as c and a * b nearly cancel.
+    """
+    total = x.fma(a, b, c)
+    size = x.intrinsic("fabs", total)
+    up = x.const(_UP)
+    a_smaller = x.compare("olt", x.intrinsic("fabs", a), x.intrinsic("fabs", b))
+    small, large = x.select(a_smaller, a, b), x.select(a_smaller, b, a)
+    scaled = x.intrinsic("fabs", x.fma(x("fmul", small, up), large, x("fmul", c, up)))
+    at_border = x.compare("oeq", size, x.const(_LEAST))
+    tiny = x.both(
+        "or",
+        x.compare("olt", size, x.const(_LEAST)),
+        x.both("and", at_border, x.compare("olt", scaled, x.const(_LEAST * _UP))),
+    )
+    whole = x.integers
+    sign = whole("and", x.bitcast(total, whole.element), whole.const(_SIGN))
+    return x.select(tiny, whole.bitcast(sign, x.element), total)
