@@ -18,8 +18,8 @@ from ..ir.graph import Graph, Operation, Value
 
 #: Weights of fewer elements are turned in every call: to look whether they have changed takes as long.
 LEAST = 4096
-#: A weight of more bytes does not stay in second-level cache while a row of pixels is computed. Then blocks of
-#: channels are the outermost loop, and a block is read in one run.
+#: A weight of more bytes does not stay in second-level cache while a row of pixels is computed. Then blocks
+#: of channels are the outermost loop, and a block is read in one run.
 MOST_BYTES = 512 << 10
 #: Channels of a block, the first that divides their number.
 BLOCKS = (64, 48, 32)
@@ -54,7 +54,7 @@ class _Turned:
 
 
 def _turned(op: Operation, updated: set[Value]) -> _Turned | None:
-    """How to turn the weight of this operation; None if it is no convolution of a weight that is only read."""
+    """How to turn an operation's weight; None if it is no convolution of a weight that is only read."""
     if op.opdef is not ops.contract:
         return None
     spec = op.attrs["spec"]

@@ -14,7 +14,7 @@ Storage = Any
 
 
 class _Outside:
-    """Stands for all arrays that share a block of memory with storages; each of them holds it."""
+    """Stands for all arrays that share a block of memory with storages; each sharing holds it."""
 
     __slots__ = ("__weakref__",)
 
@@ -62,9 +62,8 @@ def from_array(array: np.ndarray) -> Storage:
         root = root.base
     if isinstance(root, _Exported):
         return memory.view(root.storage, start - memory.address(root.storage))
-    storage = memory.foreign(start, _extent_bytes(array), array)
-    _outside[start] = array
-    return storage
+    outside = _outside.setdefault(start, _Outside())
+    return memory.foreign(start, _extent_bytes(array), (array, outside))
 
 
 def is_shared(storage: Storage) -> bool:
