@@ -13,9 +13,11 @@ from vitrify.ir.dtypes import float64
 from vitrify.ir.graph import Graph
 from vitrify.ir.opdef import BoundOp
 from vitrify.ir.strided import StridedType, strided_type
+from vitrify.passes.autodiff import MANY
 from vitrify.runtime import eager
 from vitrify.runtime import storage as memory
 from vitrify.runtime.compiler import CompiledGraph, compile_graph
+from vitrify.runtime.eager_many import execute_many
 from vitrify.runtime.executable import CheckFailed
 from vitrify.tracer.capture import Capture
 from vitrify.tracer.guards import Expression, Guard, contents, item_of, same, value_guard
@@ -87,8 +89,10 @@ class RuntimeBackend:
             outputs[i] = copied(outputs[i], strided_type(*_static(executable, i)))
         return outputs
 
-    def eager(self, op: BoundOp, types: tuple[StridedType, ...], storages: Sequence[Any]) -> Any:
-        return eager.execute(op, types, storages)
+    def eager(self, op: BoundOp, types: tuple[StridedType, ...], storages: Sequence[Any]) -> Sequence[Any]:
+        if op.opdef in MANY:
+            return execute_many(op, types, storages)
+        return (eager.execute(op, types, storages),)
 
     def assign(self, target: Any, type: StridedType, source: Any, source_type: StridedType) -> None:
         memory.to_array(target, type)[...] = memory.to_array(source, source_type).copy()
@@ -189,7 +193,7 @@ class FrontendWorld:
 
     def start(self, capture: Capture) -> None:
         """Guard the settings that our own functions read."""
-        read = Expression("{0}()", (_promotion.get_default_dtype,))
+        read = item_of(vars(_promotion), "_default")
         capture.guard(
             "default dtype",
             value_guard(read, _promotion.get_default_dtype(), "the default dtype is the same"),

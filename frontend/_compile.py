@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import itertools
 import threading
 import warnings
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from typing import Any
 from vitrify.ir.graph import Location
 from vitrify.runtime.compiler import STAGES, CompiledGraph
 from vitrify.runtime.executable import CheckFailed
+from vitrify.runtime.replay import Replayable
 from vitrify.tracer import recorder as recorders
 from vitrify.tracer.calls import call as call_captured
 from vitrify.tracer.calls import follow
@@ -30,7 +32,7 @@ from vitrify.tracer.recorder import Reason, Recorder
 
 from . import _dispatch
 from ._capture import FrontendWorld, RuntimeBackend
-from ._region import Region, attach_freed, freed, storages_saved
+from ._region import FREED_EDGE, Region, freed, storages_saved
 from ._replay import MISS, NotReplayable, ReplayBuilder, Specialization
 from ._signature import Signature, call_key
 from ._tape import next_number
@@ -68,6 +70,8 @@ class Program:
         self.compiled: list[CompiledGraph] = []
         self.fast: Callable[[Args, Kwargs], Any] = lambda args, kwargs: MISS
         self.last_segments: list[Any] = []
+        #: Told of the newest native replay.
+        self.on_newest: Callable[[Any], None] = lambda replay: None
         self._world = FrontendWorld()
         self._backend = RuntimeBackend(self._note_compiled)
         self._attempts: dict[object, int] = {}
@@ -182,8 +186,7 @@ class Program:
         live = []
         for name, x in region_outputs:
             if freed([edge_of(x)], recorder.first_node):  # type: ignore[list-item]
-                builder.names.names["attach_freed"] = attach_freed
-                builder.after.append(f"attach_freed({name})")
+                builder.after.append(f"{name}._node = {builder.names.name(FREED_EDGE)}")
             else:
                 live.append((name, x))
         if not live:
@@ -234,6 +237,7 @@ class Program:
 
     def _choose(self) -> None:
         """The function that tries all replays, the newest first."""
+        self._choose_native([s.native for s in self.specializations if s.native is not None])
         replays = [s.replay for s in reversed(self.specializations)]
         if len(replays) == 1:
             self.fast = replays[0]
@@ -247,6 +251,14 @@ class Program:
             return MISS
 
         self.fast = first_fit
+
+    def _choose_native(self, replays: list[Any]) -> None:
+        """Let native code try all that have a native form, the newest first."""
+        if replays:
+            for older, newer in itertools.pairwise(replays):
+                newer.older = older
+            replays[0].older = None
+            self.on_newest(replays[-1])
 
     # Segments.
 
@@ -315,13 +327,17 @@ def _users(error: BaseException) -> TracebackType | None:
     return traceback
 
 
-class CompiledFunction:
+class CompiledFunction(Replayable):
     """What `compile` gives: called like the function; tells what was made of it."""
 
     def __init__(self, function: Callable[..., Any], *, fullgraph: bool = False) -> None:
         functools.update_wrapper(self, function)
         self._fullgraph = fullgraph
         self.program = Program(function, fullgraph=fullgraph, name=_graph_name(function))
+        self.program.on_newest = self._take
+
+    def _take(self, replay: Any) -> None:
+        self._replay = replay
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         program = self.program
@@ -333,6 +349,10 @@ class CompiledFunction:
             if result is not MISS:
                 return result
         return program.call(args, kwargs)
+
+    def _eagerly(self, /, *args: Any, **kwargs: Any) -> Any:
+        """After a failed check, which raises again."""
+        return self.program.function(*args, **kwargs)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self if instance is None else MethodType(self, instance)
@@ -368,6 +388,12 @@ class CompiledFunction:
     def specializations(self) -> int:
         """How many kinds of calls are replayed."""
         return len(self.program.specializations)
+
+
+if _dispatch.native is not None:  # native code in front of `__call__`
+    CompiledFunction.__call__ = _dispatch.native.caller(  # type: ignore[method-assign]
+        CompiledFunction, CompiledFunction.__call__, CompiledFunction._eagerly, CheckFailed
+    )
 
 
 def _graph_name(function: Callable[..., Any]) -> str:

@@ -28,7 +28,7 @@ from vitrify.tracer.traced import TracedStorage, TracedValue
 
 from . import _dispatch
 from ._autograd import FREED, Engine, written_over
-from ._tape import Edge, MultiNode, Node, OutputOf, is_grad_enabled, no_grad
+from ._tape import Edge, MultiNode, Node, OutputOf, RemovableHandle, is_grad_enabled, no_grad
 from ._tensor import Tensor, edge_of, track, version_of
 
 #: Which outputs have a cotangent, and which edges have a partial one.
@@ -346,10 +346,17 @@ def freed(roots: Sequence[Edge], first: int) -> bool:
     return any(isinstance(e, Node) and e.saved is None and e.versions for e in _inside(roots, first))
 
 
-def attach_freed(x: Tensor) -> None:
-    """Make a tensor require grad as one whose tape was freed does."""
+def _raise_freed(*_: Any) -> Any:
+    raise RuntimeError(FREED)
 
-    def raise_freed(*_: Any) -> Any:
-        raise RuntimeError(FREED)
 
-    x._node = OutputOf(MultiNode((), 1, raise_freed, "CompiledBackward"), 0)
+class FreedEdge(OutputOf):
+    """The place in the tape of all results whose tape was freed: a backward from there raises."""
+
+    __slots__ = ()
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        return RemovableHandle({}, hook)  # there will be no cotangent
+
+
+FREED_EDGE = FreedEdge(MultiNode((), 1, _raise_freed, "CompiledBackward"), 0)

@@ -27,9 +27,10 @@ from vitrify.tracer.traced import TracedStorage, TracedValue
 
 from ._capture import copied, scalar_storage, shared_results
 from ._region import Region
+from ._replay_code import native_form
 from ._signature import Signature, tensor_guards
 from ._tape import Edge, mode
-from ._tensor import Tensor, edge_of
+from ._tensor import Tensor, edge_of, is_current
 
 #: What a replay gives for a call that does not fit its guards.
 MISS: Any = type("Miss", (), {"__repr__": lambda self: "MISS"})()
@@ -41,13 +42,15 @@ class NotReplayable(Exception):
 
 @dataclass
 class Specialization:
-    """A function for the calls that fit its guards. replay(args, kwargs) gives the result, or MISS."""
+    """A function for the calls that fit its guards. replay(args, kwargs) gives the result, or MISS. native:
+    the same without an interpreter, or None."""
 
     replay: Callable[[tuple[Any, ...], dict[str, Any]], Any]
     source: str
     guards: list[Guard]
     executable: CompiledGraph | None
     region: Region | None = None
+    native: Any = None
     edge_types: list[StridedType] = field(default_factory=list)
 
     def settle(self) -> None:
@@ -109,6 +112,7 @@ class ReplayBuilder:
             scalar=scalar_storage,
             duplicate=_duplicate,
             edge_of=edge_of,
+            is_current=is_current,
         )
 
     # Tensors from outside.
@@ -366,7 +370,9 @@ class ReplayBuilder:
         source = "\n".join([*lines, f"    return {results}", ""])
         environment: dict[str, Any] = dict(self.names.names)
         exec(compile(source, "<vitrify replay>", "exec"), environment)
-        return Specialization(environment["replay"], source, guards, executable)
+        return Specialization(
+            environment["replay"], source, guards, executable, native=native_form(source, environment)
+        )
 
     def _unshared(self, executable: CompiledGraph) -> list[str]:
         lines = []

@@ -107,7 +107,7 @@ def tensor_guards(x: Tensor, read: Expression, what: str) -> list[Guard]:
 
 def _grad_guard(x: Tensor, read: Expression, what: str) -> Guard:
     if not x.requires_grad:
-        text = "({x}._node is None and ({x}._view is None or not {x}.requires_grad))"
+        text = "({x}._node is None and (is_current({x}) or not {x}.requires_grad))"
         return _tensor_guard(text, x, read, f"{what} does not require grad")
     kind = "a leaf that requires grad" if x.is_leaf else "computed and requires grad"
     return _tensor_guard(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from . import replay_ir
 from .dispatch_layout import (
     DROP_GIL,
     MISSED,
@@ -31,6 +32,7 @@ from .dispatch_layout import (
     keep,
     word,
 )
+from .dispatch_methods_ir import methods
 from .dispatch_tape_ir import new_tensor, tape, view
 from .storage_ir import HEAD, READING, declarations, field, put
 
@@ -55,12 +57,12 @@ NATIVE = {"new_storage": "ptr (i64)", "take": "ptr (i64)", "give": "void (ptr)",
 GIVEN = ("name", "tensor", "node", "missed", "numbers", "no_places")
 
 
-def module(slots: Slots, trampolines: Mapping[str, int]) -> str:
-    """The whole module. trampolines: how many methods of each kind (`UNARY`, ...) it has room for."""
-    from .dispatch_methods_ir import methods
-
+def module(slots: Slots, trampolines: Mapping[str, int], replay_slots: tuple[int, int, int]) -> str:
+    """The whole module. trampolines: how many methods of each kind (`FLAGS`) it has room for. replay_slots:
+    see `replay_ir.replays`."""
     return (
-        declarations({**FUNCTIONS, **NATIVE})
+        declarations({**FUNCTIONS, **NATIVE, **replay_ir.FUNCTIONS, **replay_ir.NATIVE})
+        + "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)\n"
         + "declare ptr @pthread_getspecific(i32)\ndeclare i32 @pthread_setspecific(i32, ptr)\n"
         + "declare i64 @llvm.ctpop.i64(i64)\ndeclare ptr @PyObject_CallFunctionObjArgs(ptr, ...)\n"
         + "".join(f"@{name} = external global i8\n" for name in (*OBJECTS, *GIVEN))
@@ -74,6 +76,7 @@ def module(slots: Slots, trampolines: Mapping[str, int]) -> str:
         + tape(slots)
         + "".join(_dispatch(slots, n) for n in range(1, MOST_OPERANDS + 1))
         + methods(slots, trampolines)
+        + replay_ir.replays(slots, *replay_slots)
     )
 
 

@@ -45,6 +45,12 @@ def at(kind: str, base: str, index: str | int, name: str) -> str:
     return f"  {name} = getelementptr {kind}, ptr {base}, i64 {index}\n"
 
 
+def word_at(name: str, pointer: str, offset: str) -> str:
+    """Load the word at a byte offset that is known at run time."""
+    address = f"  {name}.at = getelementptr i8, ptr {pointer}, i64 {offset}\n"
+    return address + f"  {name} = load ptr, ptr {name}.at\n"
+
+
 def word(name: str, record: str = "%record", kind: str = "ptr") -> str:
     """Load a word of the record into %name."""
     return field(f"%{name}", record, 8 * RECORD.index(name), kind)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import storage_native
+from . import replay_ir, storage_native
 from .call import CallSpec
 from .dispatch_ir import FUNCTIONS, GIVEN, NATIVE, OBJECTS, module
 from .dispatch_layout import (
@@ -30,6 +30,7 @@ from .dispatch_layout import (
 )
 from .dispatch_methods_ir import AXIS, FLAGS, LENGTH, packed
 from .jit import load
+from .replay import Replay, Replayable
 
 __all__ = ["AXIS", "LENGTH", "NUMBERS", "NativeDispatch", "Record", "fits", "packed"]
 
@@ -167,13 +168,17 @@ class NativeDispatch:
         given = dict(zip(GIVEN[1:], (tensor, node, missed, numbers, no_places), strict=True))
         self._given = given  # kept: native code has their addresses
         imports = {name: id(value) for name, value in given.items()}
-        imports.update({name: storage_native.code_address(name) for name in (*NATIVE, "name")})
-        imports.update(storage_native.api_addresses(FUNCTIONS, OBJECTS))
+        ours = (*NATIVE, *replay_ir.NATIVE, "name")
+        imports.update({name: storage_native.code_address(name) for name in ours})
+        imports.update(storage_native.api_addresses((*FUNCTIONS, *replay_ir.FUNCTIONS), OBJECTS))
+        program = _offsets(Replay)
+        replay_slots = _offsets(Replayable)["_replay"], program["program"], program["older"]
         names = [f"{kind}.{i}" for kind, count in _TRAMPOLINES.items() for i in range(count)]
-        variables = ("table", "busy", "silent", "callables")
-        self._code = load(
-            module(slots, _TRAMPOLINES), ("apply", "set_recording", *names, *variables), imports
-        )
+        variables = ("table", "busy", "silent", "callables", *replay_ir.VARIABLES)
+        functions = ("apply", "set_recording", "replay_call", *names)
+        text = module(slots, _TRAMPOLINES, replay_slots)
+        self.slots = slots
+        self._code = load(text, (*functions, *variables), imports)
         self._rows = _Rows(self._code["table"])
         self._busy = ctypes.c_int64.from_address(self._code["busy"])
         self._free = {kind: [n for n in names if n.startswith(kind + ".")][::-1] for kind in _TRAMPOLINES}
@@ -216,6 +221,16 @@ class NativeDispatch:
         self._callables.append(called)
         ctypes.c_int64.from_address(place).value = id(called)
         return storage_native.new_method(cls, name, self._code[trampoline], FLAGS[kind], doc)
+
+    def caller(
+        self, cls: type, missed: Callable[..., Any], failed: Callable[..., Any], check_failed: type
+    ) -> Any:
+        """The `__call__` of a subclass of `Replayable`. missed, failed: called with the arguments where no
+        replay fits, and where one raised `check_failed`."""
+        for name, value in zip(replay_ir.VARIABLES, (missed, failed, check_failed), strict=True):
+            self._callables.append(value)
+            ctypes.c_int64.from_address(self._code[name]).value = id(value)
+        return storage_native.new_method(cls, "__call__", self._code["replay_call"], 0x82)
 
 
 def _offsets(cls: type) -> dict[str, int]:
