@@ -44,6 +44,9 @@ from ._layers_norm import LayerNorm as LayerNorm
 from ._layers_norm import MaxPool1d as MaxPool1d
 from ._layers_norm import MaxPool2d as MaxPool2d
 from ._layers_norm import RMSNorm as RMSNorm
+from ._layers_transposed import ConvTranspose1d as ConvTranspose1d
+from ._layers_transposed import ConvTranspose2d as ConvTranspose2d
+from ._layers_transposed import ConvTranspose3d as ConvTranspose3d
 from ._losses import BCELoss as BCELoss
 from ._losses import BCEWithLogitsLoss as BCEWithLogitsLoss
 from ._losses import CrossEntropyLoss as CrossEntropyLoss

@@ -102,9 +102,12 @@ class _Conv(Module):
         self.groups = groups
         self.padding_mode = padding_mode
         self._check_padding()
-        self.weight = Parameter(empty((out_channels, in_channels // groups, *self.kernel_size), dtype=dtype))
+        self.weight = Parameter(empty(self._weight_shape(), dtype=dtype))
         _register_bias(self, out_channels if bias else None, dtype)
         self.reset_parameters()
+
+    def _weight_shape(self) -> tuple[int, ...]:
+        return (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
 
     def _check_padding(self) -> None:
         if isinstance(self.padding, str):

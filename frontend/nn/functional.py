@@ -48,3 +48,6 @@ from ._functional_pooling import max_pool3d as max_pool3d
 from ._functional_pooling import pad as pad
 from ._functional_sparse import embedding as embedding
 from ._functional_sparse import one_hot as one_hot
+from ._functional_transposed import conv_transpose1d as conv_transpose1d
+from ._functional_transposed import conv_transpose2d as conv_transpose2d
+from ._functional_transposed import conv_transpose3d as conv_transpose3d
