@@ -26,6 +26,7 @@ from ._layers_activation import Softmin as Softmin
 from ._layers_activation import Softplus as Softplus
 from ._layers_activation import Tanh as Tanh
 from ._layers_activation import Unflatten as Unflatten
+from ._layers_attention import MultiheadAttention as MultiheadAttention
 from ._layers_linear import Conv1d as Conv1d
 from ._layers_linear import Conv2d as Conv2d
 from ._layers_linear import Conv3d as Conv3d
@@ -47,6 +48,11 @@ from ._layers_norm import RMSNorm as RMSNorm
 from ._layers_transposed import ConvTranspose1d as ConvTranspose1d
 from ._layers_transposed import ConvTranspose2d as ConvTranspose2d
 from ._layers_transposed import ConvTranspose3d as ConvTranspose3d
+from ._layers_transformer import Transformer as Transformer
+from ._layers_transformer import TransformerDecoder as TransformerDecoder
+from ._layers_transformer import TransformerDecoderLayer as TransformerDecoderLayer
+from ._layers_transformer import TransformerEncoder as TransformerEncoder
+from ._layers_transformer import TransformerEncoderLayer as TransformerEncoderLayer
 from ._losses import BCELoss as BCELoss
 from ._losses import BCEWithLogitsLoss as BCEWithLogitsLoss
 from ._losses import CrossEntropyLoss as CrossEntropyLoss

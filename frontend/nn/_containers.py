@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from .._tensor import Tensor
@@ -108,6 +109,17 @@ class ModuleList(Module):
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._modules.values())
+
+    def __repr__(self) -> str:
+        """Modules alike that follow each other are shown once."""
+        lines, place = [], 0
+        for text, alike in groupby(map(repr, self)):
+            count = len(list(alike))
+            places = f"({place})" if count == 1 else f"({place}-{place + count - 1})"
+            times = "" if count == 1 else f"{count} x "
+            lines.append(f"{places}: {times}{text}".replace("\n", "\n  "))
+            place += count
+        return "\n  ".join([f"{self._get_name()}(", *lines]) + "\n)" if lines else f"{self._get_name()}()"
 
 
 class ModuleDict(Module):

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 
-from vitrify.ir import ops
-from vitrify.ir.builder import broadcast, full
 from vitrify.ir.dtypes import bool_
 
-from .._dispatch import build
-from .._functions import ones, rand
+from .._functions import amax, ones, rand, where
 from .._tensor import Tensor
 from ._functional_activation import softmax
 
@@ -58,31 +55,75 @@ def scaled_dot_product_attention(
 ) -> Tensor:  # fmt: skip
     """softmax(query @ key.T * scale + mask) @ value.
 
-    query: [..., t, d], key: [..., s, d], value: [..., s, e] -> [..., t, e]. attn_mask: bool (True takes part)
-    or float (added), broadcast to [..., t, s]. scale: 1 / sqrt(d) by default. is_causal: row i sees columns j
-    <= i.
+    query: [..., t, d], key: [..., s, d], value: [..., s, e] -> [..., t, e], leading axes broadcast.
+    attn_mask: bool (True takes part) or float (added), broadcast to [..., t, s]; a row that nothing takes
+    part in gives zeros. scale: 1 / sqrt(d) by default. is_causal: row i sees columns j <= i. enable_gqa: a
+    head of key and value serves several heads, the third axis from the end, of the query. Compiled, the
+    t x s weights stay in the cache.
     """
-    if is_causal and attn_mask is not None:
-        raise RuntimeError(
-            "_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True"
-        )
+    _check_attention(query, key, value, attn_mask)
     if enable_gqa:
-        raise NotImplementedError("scaled_dot_product_attention: enable_gqa is not supported")
-    if scale is None:
-        scale = 1 / math.sqrt(query.shape[-1])
-    scores = query @ key.transpose(-2, -1) * scale
+        key, value = (_repeat_heads(x, query.shape[-3]) for x in (key, value))
+    whole_rows = is_causal and attn_mask is None
     if is_causal:
-        attn_mask = ones(query.shape[-2], key.shape[-2], dtype=bool_).tril()
-    if attn_mask is not None:
-        scores = _masked(scores, attn_mask)
-    weights = softmax(scores, -1)
+        below = ones(query.shape[-2], key.shape[-2], dtype=bool_).tril()
+        attn_mask = below if attn_mask is None else _masked(attn_mask, below)
+    weights = attention_weights(query, key, attn_mask, scale, whole_rows=whole_rows)
     return dropout(weights, dropout_p) @ value
 
 
+def attention_weights(
+    query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None = None, whole_rows: bool = False
+) -> Tensor:
+    """softmax(query @ key.T * scale + mask): [..., t, s]. whole_rows: something takes part in each row."""
+    if scale is None:
+        scale = 1 / math.sqrt(query.shape[-1]) if query.shape[-1] else 1.0
+    scores = query @ key.transpose(-2, -1) * scale
+    if mask is None or key.shape[-2] == 0:
+        return softmax(scores, -1)
+    scores = _masked(scores, mask)
+    if whole_rows:
+        return softmax(scores, -1)
+    nothing = amax(scores, -1, keepdim=True).detach() == float("-inf")
+    # The gradient of such a row is zero, too, as softmax never sees it.
+    return where(nothing, 0.0, softmax(where(nothing, 0.0, scores), -1))
+
+
+def _check_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> None:
+    named = {"query": query, "key": key, "value": value}
+    if any(x.ndim < 2 for x in named.values()):
+        found = " ".join(f"{'and ' * (n == 'value')}{n}.dim: {x.ndim}" for n, x in named.items())
+        raise RuntimeError(
+            f"Expected query, key, and value to all be  at least 2 dimensional, but got {found} instead."
+        )
+    if not query.dtype is key.dtype is value.dtype:
+        found = " ".join(f"{'and ' * (n == 'value')}{n}.dtype: {_name(x)}" for n, x in named.items())
+        raise RuntimeError(f"Expected query, key, and value to have the same dtype, but got {found} instead.")
+    if not query.is_floating_point():
+        raise RuntimeError(f"expected scalar type Float but found {_name(query).split()[0].title()}")
+    if mask is not None and mask.dtype is not bool_ and not mask.is_floating_point():
+        raise RuntimeError(
+            "Expected attn_mask dtype to be bool or float or to match query dtype, but got "
+            f"attn_mask.dtype: {_name(mask)} and  query.dtype: {_name(query)} instead."
+        )
+
+
+def _name(x: Tensor) -> str:
+    """A dtype as messages of PyTorch call it."""
+    names = {"float32": "float", "float64": "double", "int64": "long int", "int32": "int"}
+    return names.get(x.dtype.name, x.dtype.name)
+
+
+def _repeat_heads(x: Tensor, heads: int) -> Tensor:
+    """Each head of [..., h, s, d] repeated, so that there are `heads`."""
+    *batch, h, s, d = x.shape
+    if h == 0 or heads % h:
+        raise RuntimeError("Number of heads in key and value must divide the number of heads in query")
+    return x.unsqueeze(-3).expand(*batch, h, heads // h, s, d).reshape(*batch, heads, s, d)
+
+
 def _masked(scores: Tensor, mask: Tensor) -> Tensor:
-    if mask.dtype is not bool_:
-        return scores + mask
-    shape = scores._type.shape
-    return build(
-        ops.select, broadcast(build, mask, shape), scores, full(build, float("-inf"), scores._type.ir)
-    )
+    """Scores where the mask is True, else minus infinity; of a float mask, the sum."""
+    if mask.dtype is bool_:
+        return where(mask, scores, float("-inf")) if scores.dtype is not bool_ else scores & mask
+    return scores + mask
