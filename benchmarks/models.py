@@ -123,3 +123,27 @@ def resnet18(torch: Any) -> Any:
         conv(3, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1), *blocks,
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000),
     )  # fmt: skip
+
+
+class LSTMSizes:
+    """A classifier of texts of 32 words out of 10,000."""
+
+    vocabulary, width, steps, classes = 10_000, 128, 32, 10
+
+
+def lstm(torch: Any) -> Any:
+    """Embedding, LSTM, linear layer on the state after the last word."""
+    nn, sizes = torch.nn, LSTMSizes
+
+    class Classifier(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(sizes.vocabulary, sizes.width)
+            self.lstm = nn.LSTM(sizes.width, sizes.width, batch_first=True)
+            self.head = nn.Linear(sizes.width, sizes.classes)
+
+        def forward(self, tokens: Any) -> Any:
+            _, (last, _) = self.lstm(self.embedding(tokens))
+            return self.head(last[0])
+
+    return Classifier()

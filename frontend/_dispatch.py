@@ -159,7 +159,7 @@ def apply2(op: BoundOp, x: Tensor, y: Tensor) -> Tensor:
 def _general(op: BoundOp, operands: tuple[Tensor, ...]) -> Tensor:
     """Any number of operands, eager or traced; makes the entry if there is none."""
     entry = _ENTRIES.get((op, *[x._type for x in operands])) or _miss(op, operands)
-    if captures and (recorder := _recorder(op.opdef.name, entry.result, *entry.types)) is not None:
+    if captures and (recorder := recorder_for(op.opdef.name, entry.result, *entry.types)) is not None:
         values = [recorder.operand(x._storage, x._type, x) for x in operands]
         storage = recorder.record(entry.op, values, entry.result, entry.offset)
     else:
@@ -182,7 +182,7 @@ def _general(op: BoundOp, operands: tuple[Tensor, ...]) -> Tensor:
     return result
 
 
-def _recorder(what: str, *types: StridedType) -> Recorder | None:
+def recorder_for(what: str, *types: StridedType) -> Recorder | None:
     """The recorder of this thread, if one is active and kernels exist for these types: what has none is
     forced and runs as it does eagerly."""
     recorder = active()
@@ -366,7 +366,7 @@ def assign_checked(target: Tensor, value: Tensor) -> Tensor:
     """`assign` for a target that is known to be writable."""
     if value._type is not target._type and value._type.ir != target._type.ir:
         raise IRTypeError(f"can't assign {value._type} to {target._type}")
-    if captures and (recorder := _recorder("assignment", target._type)) is not None:
+    if captures and (recorder := recorder_for("assignment", target._type)) is not None:
         recorder.write(*(recorder.operand(x._storage, x._type, x) for x in (target, value)))
     else:
         _write(target, value)

@@ -49,8 +49,10 @@ class Backend(Protocol):
         """
         ...
 
-    def eager(self, op: BoundOp, types: tuple[StridedType, ...], storages: Sequence[Storage]) -> Storage:
-        """Run one op. Raises what it raises to the user."""
+    def eager(
+        self, op: BoundOp, types: tuple[StridedType, ...], storages: Sequence[Storage]
+    ) -> Sequence[Storage]:
+        """Run one op: the storages of its results. Raises what it raises to the user."""
         ...
 
     def assign(self, target: Storage, type: StridedType, source: Storage, source_type: StridedType) -> None:

@@ -162,8 +162,25 @@ class Recorder:
                 return self._view(op, operands[0], result, view_offset)
             value = self._run(op, operands)
             made = operands[0] if value is None or result is None else self._store(value, result)
-            number = None if value is None else made.storage.number
-            self._log.append(Ran(op, tuple(map(_place, operands)), number))
+            numbers = () if value is None else (made.storage.number,)
+            self._log.append(Ran(op, tuple(map(_place, operands)), numbers))
+        if self.strict and self.may_raise:
+            self.flush()
+        return made
+
+    def record_many(
+        self, op: BoundOp, operands: Sequence[TracedValue], results: Sequence[StridedType]
+    ) -> list[TracedValue]:
+        """Append an op with any number of results, none of which is a view. results: eager's types of
+        them."""
+        with self._lock:
+            values = tuple(Value(t.ir) for t in results)
+            given = tuple(v.read(self._emit) for v in operands)
+            self.may_raise |= any(map(may_raise, op.regions))
+            self._append(op, given, values)
+            made = [self._store(v, t) for v, t in zip(values, results, strict=True)]
+            numbers = tuple(v.storage.number for v in made)
+            self._log.append(Ran(op, tuple(map(_place, operands)), numbers))
         if self.strict and self.may_raise:
             self.flush()
         return made
@@ -299,7 +316,7 @@ class Recorder:
             values = [v for ref in self._values if (v := ref()) is not None]
             owners, self._owners = self._owners, []
             try:
-                if segment.results or segment.updated or _has_effect(segment.graph):
+                if segment.results or segment.updated or may_raise(segment.graph):
                     self.segments.append(segment)
                     with activate(None):
                         segment.run(self.backend)
@@ -411,7 +428,7 @@ class Recorder:
         return result
 
     def _append(self, op: BoundOp, operands: tuple[Value, ...], results: tuple[Value, ...]) -> None:
-        self._operations.append(Operation(op.opdef, operands, op.attrs, results, (), user_location()))
+        self._operations.append(Operation(op.opdef, operands, op.attrs, results, op.regions, user_location()))
         self._bound.append(op)
 
     def _next_number(self) -> int:
@@ -474,8 +491,11 @@ def _place(value: TracedValue) -> Place:
     return value.storage.number, value.type, value.offset
 
 
-def _has_effect(graph: Graph) -> bool:
-    return any(not op.opdef.pure or op.opdef.may_raise for op in graph.operations)
+def may_raise(graph: Graph) -> bool:
+    """Whether an operation of the graph, or of a region in it, may stop with an error."""
+    return any(
+        not op.opdef.pure or op.opdef.may_raise or any(map(may_raise, op.regions)) for op in graph.operations
+    )
 
 
 def _settle(owners: list[weakref.ref[Any]]) -> None:

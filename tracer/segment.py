@@ -79,11 +79,11 @@ Place = tuple[int, StridedType, int]
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """An op that made a new storage (None: a check)."""
+    """An op that made new storages, by number (none: a check)."""
 
     op: BoundOp
     operands: tuple[Place, ...]
-    result: int | None
+    results: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +143,8 @@ class Segment:
                     backend.assign(at(target), target[1], at(source), source[1])
                 else:
                     types = tuple(place[1] for place in entry.operands)
-                    result = backend.eager(entry.op, types, [at(place) for place in entry.operands])
-                    if entry.result is not None:
-                        made[entry.result] = result
+                    results = backend.eager(entry.op, types, [at(place) for place in entry.operands])
+                    made.update(zip(entry.results, results, strict=False))
         finally:
             for storage in self.results:
                 storage.concrete = made.get(storage.number)

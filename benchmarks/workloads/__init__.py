@@ -4,8 +4,9 @@ from .calls import CALLS
 from .inference import INFERENCE
 from .pointwise import POINTWISE
 from .products import PRODUCTS
+from .recurrent import RECURRENT
 from .rows import ROWS
 from .startup import STARTUP
 from .training import TRAINING
 
-WORKLOADS = (*POINTWISE, *ROWS, *PRODUCTS, *TRAINING, *INFERENCE, *CALLS, *STARTUP)
+WORKLOADS = (*POINTWISE, *ROWS, *PRODUCTS, *TRAINING, *RECURRENT, *INFERENCE, *CALLS, *STARTUP)

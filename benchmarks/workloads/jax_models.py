@@ -167,3 +167,23 @@ def training(
         return value.block_until_ready()
 
     return run
+
+
+def lstm(weights: Sequence[Any], tokens: Any, *, unrolled: bool) -> Any:
+    """The classifier of `models.lstm`, as a scan over the steps or written out."""
+    import jax
+    import jax.numpy as jnp
+
+    table, w_ih, w_hh, b_ih, b_hh, head, bias = weights
+    gates = table[tokens.T] @ w_ih.T + (b_ih + b_hh)
+    zero = jnp.zeros((tokens.shape[0], w_hh.shape[1]))
+
+    def step(state: Any, x: Any) -> Any:
+        h, c = state
+        i, f, g, o = jnp.split(x + h @ w_hh.T, 4, axis=1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        return (h, c), None
+
+    state, _ = jax.lax.scan(step, (zero, zero), gates, unroll=gates.shape[0] if unrolled else 1)
+    return state[0] @ head.T + bias

@@ -66,7 +66,7 @@ class Task:
         return self.start(torch, **options)[1:]
 
 
-def _cross_entropy(torch: Any, outputs: Any, targets: Any) -> Any:
+def cross_entropy(torch: Any, outputs: Any, targets: Any) -> Any:
     return torch.nn.functional.cross_entropy(outputs.reshape(-1, outputs.shape[-1]), targets.reshape(-1))
 
 
@@ -111,10 +111,10 @@ def _linear(torch: Any) -> Any:
 
 
 LINREG_TASK = Task(_linear, _line, _squared_error, SGD)
-MLP_TASK = Task(models.mlp, partial(_images, 64, 784), _cross_entropy, ADAM)
-MLP_512_TASK = Task(models.mlp, partial(_images, 512, 784), _cross_entropy, ADAM)
-CNN_TASK = Task(models.cnn, partial(_images, 64, 1, 28, 28), _cross_entropy, MOMENTUM)
-GPT_TASK = Task(models.gpt, partial(_tokens, 12), _cross_entropy, ADAMW)
+MLP_TASK = Task(models.mlp, partial(_images, 64, 784), cross_entropy, ADAM)
+MLP_512_TASK = Task(models.mlp, partial(_images, 512, 784), cross_entropy, ADAM)
+CNN_TASK = Task(models.cnn, partial(_images, 64, 1, 28, 28), cross_entropy, MOMENTUM)
+GPT_TASK = Task(models.gpt, partial(_tokens, 12), cross_entropy, ADAMW)
 
 
 def jax_step(task: Task, forward: Callable[..., Any], loss: Callable[..., Any]) -> Maker:

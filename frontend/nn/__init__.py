@@ -27,6 +27,10 @@ from ._layers_activation import Softplus as Softplus
 from ._layers_activation import Tanh as Tanh
 from ._layers_activation import Unflatten as Unflatten
 from ._layers_attention import MultiheadAttention as MultiheadAttention
+from ._layers_cells import GRUCell as GRUCell
+from ._layers_cells import LSTMCell as LSTMCell
+from ._layers_cells import RNNCell as RNNCell
+from ._layers_cells import RNNCellBase as RNNCellBase
 from ._layers_linear import Conv1d as Conv1d
 from ._layers_linear import Conv2d as Conv2d
 from ._layers_linear import Conv3d as Conv3d
@@ -53,6 +57,10 @@ from ._layers_transformer import TransformerDecoder as TransformerDecoder
 from ._layers_transformer import TransformerDecoderLayer as TransformerDecoderLayer
 from ._layers_transformer import TransformerEncoder as TransformerEncoder
 from ._layers_transformer import TransformerEncoderLayer as TransformerEncoderLayer
+from ._layers_recurrent import GRU as GRU
+from ._layers_recurrent import LSTM as LSTM
+from ._layers_recurrent import RNN as RNN
+from ._layers_recurrent import RNNBase as RNNBase
 from ._losses import BCELoss as BCELoss
 from ._losses import BCEWithLogitsLoss as BCEWithLogitsLoss
 from ._losses import CrossEntropyLoss as CrossEntropyLoss

@@ -1,4 +1,5 @@
-"""Operations with regions: `call`, a named composite, and `scan`, a loop of known length.
+"""Operations with regions, `call`, a named composite, and `scan`, a loop of known length; and `split`, which
+has several results too.
 
 A region is a graph of its own that sees nothing but its inputs. Type rules get the regions themselves,
 meanings get functions that run them.
@@ -83,8 +84,22 @@ def _scan(
     return [*carried, *map(np.stack, zip(*(steps[::-1] if reverse else steps), strict=True))]
 
 
+def split_types(x: TensorType, *, axis: int, sizes: tuple[Dim, ...]) -> tuple[TensorType, ...]:
+    """f32[2, 6] with axis=1, sizes=(4, 2) -> f32[2, 4], f32[2, 2]."""
+    if not 0 <= axis < x.rank or sum(sizes[1:], sizes[0] if sizes else 0) != x.shape[axis]:
+        raise IRTypeError(f"can't split {x} along axis {axis} into {list(sizes)}")
+    return tuple(x.with_shape((*x.shape[:axis], size, *x.shape[axis + 1 :])) for size in sizes)
+
+
+def _split(x: np.ndarray, *, axis: int, sizes: tuple[int, ...]) -> list[np.ndarray]:
+    return np.split(x, np.cumsum(sizes)[:-1], axis)
+
+
 # A named composite; its one region is the body. Passes treat it whole or inline it.
 call = define("call", None, called, None, regions=1)
+# The parts along an axis, of these sizes. One operation, so that its derivative puts the parts together again
+# instead of adding them up; before lowering it becomes slices.
+split = define("split", 1, split_types, _split)
 # scan(carries..., scanned..., rest...): for t = 0, 1, ..., length - 1, or the other way round if `reverse`,
 #   carries..., given[t]... = body(carries..., scanned[t]..., rest...)
 # Its results are the last carries, the stacked `given`, and for each number in `previous` that carry as it

@@ -57,7 +57,7 @@ def joint_graph(
       graph; the graph's own contributions are added to it.
     Raises IRError if a position in wrt or cotangents is that of a tensor that can't have a cotangent.
     """
-    forward = _prepared(inline_calls(forward), _at(forward.inputs, wrt))
+    forward = _prepared(inline_calls(forward, splits=False), _at(forward.inputs, wrt))
     if cotangents is None:
         cotangents = [i for i, v in enumerate(forward.outputs) if varies(v)]
     if bad := [v for v in _at(forward.inputs, wrt) + _at(forward.outputs, cotangents) if not varies(v)]:

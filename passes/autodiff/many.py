@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ...ir.builder import GraphBuilder
 from ...ir.graph import Graph, Value
-from ...ir.opdef import BoundOp, OpDef
+from ...ir.opdef import BoundOp, OpDef, bind
 from ...ir.types import TensorType
 from ..cse import eliminate_common_subexpressions
 from ..dce import eliminate_dead_code
@@ -52,6 +53,27 @@ class ManyDerivative:
     graph: Graph
     saved: tuple[int, ...]
     gradients: tuple[int | None, ...]
+
+    @cached_property
+    def steps(self) -> tuple[tuple[BoundOp, tuple[int, ...]], ...]:
+        """The operations, with the places of their operands in a list that begins with the inputs and gets
+        the results of each."""
+        place = {v: i for i, v in enumerate(self.graph.inputs)}
+        steps = []
+        for op in self.graph.operations:
+            steps.append((bind(op.opdef, op.regions, **op.attrs), tuple(place[v] for v in op.operands)))
+            for v in op.results:
+                place[v] = len(place)
+        return tuple(steps)
+
+    @cached_property
+    def outputs(self) -> tuple[int, ...]:
+        """The places of the outputs in that list."""
+        place = {v: i for i, v in enumerate(self.graph.inputs)}
+        for op in self.graph.operations:
+            for v in op.results:
+                place[v] = len(place)
+        return tuple(place[v] for v in self.graph.outputs)
 
 
 _LOCK = threading.Lock()

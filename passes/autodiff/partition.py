@@ -113,7 +113,7 @@ def _is_cheap(op: Operation) -> bool:
     """Whether an operation may be repeated: movement and plain arithmetic, not a sum, a product of matrices,
     an elementary function or random bits."""
     arithmetic = op.opdef.elementwise and op.opdef.exact and op.opdef is not ops.philox
-    return op.opdef.movement or arithmetic or not op.operands
+    return op.opdef.movement or op.opdef is ops.split or arithmetic or not op.operands
 
 
 def _cost(value: Value) -> int:

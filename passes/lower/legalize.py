@@ -20,7 +20,7 @@ from ...ir.expr import Dim, product, symbol
 from ...ir.graph import Graph, Operation, Value
 from ...ir.opdef import OpDef
 from ..inline import inline_calls
-from ..scans import tidy_scans
+from ..scans import Parts, tidy_scans
 from .attributes import ints, spec_of
 from .build_blocks import COMBINE
 from .contraction import cut, layout_of, packed_order
@@ -29,6 +29,7 @@ from .index import bounds, place_of
 from .layout import Trailing, channels_of, choose_layouts, strides_of
 from .pairs import place_in_pairs
 from .stores import memory_constants
+from .weights import turned_weights
 from .widen import widen
 
 #: Fewer rows than this are reduced at one go, for each run of a row's elements: so many streams are read at
@@ -68,6 +69,7 @@ class _Legalizer:
         self.constants = set(memory_constants(graph))
         self.layouts = choose_layouts(graph)
         self.padded: dict[object, Value] = {}
+        self.copies: dict[tuple[Value, tuple[int, ...]], Value] = {}
         self.uses: dict[Value, int] = {}
         for value in (*(x for op in graph.operations for x in op.operands), *graph.roots()):
             self.uses[value] = self.uses.get(value, 0) + 1
@@ -100,7 +102,10 @@ class _Legalizer:
                 and source not in self.taken_over.values()
             )
             turned = self.turned(value)
-            roots.append(source if own else self.copy(value) if turned is value else turned)
+            if not own and turned is value:
+                turned = self.copies.get((value, _identity(value)), value)
+                turned = self.copy(value) if turned is value or turned in roots else turned
+            roots.append(source if own else turned)
         return roots
 
     def keep(self, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
@@ -128,9 +133,16 @@ class _Legalizer:
 
     def copy(self, value: Value, perm: tuple[int, ...] | None = None) -> Value:
         """A copy in memory, axes permuted."""
-        made = self.build(ops.permute, value, perm=perm or tuple(range(value.type.rank)))
+        made = self.build(ops.permute, value, perm=perm or _identity(value))
         self.kept.add(made)
         return made
+
+    def read(self, value: Value, perm: tuple[int, ...] | None = None) -> Value:
+        """A copy that is only read, made once for all that read it."""
+        key = (value, perm or _identity(value))
+        if key not in self.copies:
+            self.copies[key] = self.copy(value, perm)
+        return self.copies[key]
 
     def in_memory(self, value: Value) -> bool:
         """Whether a value lies in memory if something needs it there."""
@@ -166,14 +178,15 @@ class _Legalizer:
         return (result,)
 
     def scan(self, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
-        """A scan, its operands in row-major order in memory."""
+        """A scan, its operands in row-major order in memory, weights in the order in which they are read."""
+        body, turned = turned_weights(Parts.of(op))
         placed = []
-        for x in operands:
+        for x in (*operands, *(self.copy(operands[number], order) for number, order in turned)):
             source = unreshaped(x)
             fits = self.in_memory(source) and source.strides is None
             placed.append(x if fits else self.copy(x))
             self.kept.add(unreshaped(placed[-1]))
-        results = self.build.emit(op.opdef, placed, op.attrs, op.regions, op.location)
+        results = self.build.emit(op.opdef, placed, op.attrs, (body,), op.location)
         self.kept.update(results)
         return results
 
@@ -206,7 +219,7 @@ class _Legalizer:
             order = packed_order(shifted, maps, layout.n)
             if x.type.dtype is bfloat16:
                 order = _last(order, maps.index(symbol(spec.over[-1])))
-            sides[at] = self.copy(x, order), tuple(maps[a] for a in order)
+            sides[at] = self.read(x, order), tuple(maps[a] for a in order)
         shifted = ContractSpec(sides[0][1], sides[1][1], spec.out, spec.over, tuple(sorted(sizes.items())))
         result = self.build(ops.contract, sides[0][0], sides[1][0], spec=shifted)
         result.strides = strides
@@ -260,7 +273,7 @@ class _Legalizer:
     def addressable(self, x: Value, maps: tuple[Dim, ...], sizes: dict[str, Dim]) -> Value:
         """The operand, or a copy of it if its elements do not lie in memory at an affine place."""
         found = place_of(x, maps, sizes, self.in_memory)
-        return x if found is not None and not divides(found[1]) else self.copy(x)
+        return x if found is not None and not divides(found[1]) else self.read(x)
 
 
 def in_blocks(op: Operation) -> bool:
@@ -270,6 +283,11 @@ def in_blocks(op: Operation) -> bool:
         return False
     count, row = product(shape[a] for a in axes), product(shape[axes[-1] + 1 :])
     return row != 1 and 0 not in shape and not (isinstance(count, int) and count < FEW_ROWS)
+
+
+def _identity(value: Value) -> tuple[int, ...]:
+    """The order of a value's axes as it is."""
+    return tuple(range(value.type.rank))
 
 
 def unreshaped(value: Value) -> Value:

@@ -29,6 +29,21 @@ def gather_at_constant(op: Operation, build: Rewriter) -> Value | None:
     return build(ops.expand, flat, shape=op.result.type.shape)
 
 
+@rewrites(ops.permute)
+def permute_of_gather(op: Operation, build: Rewriter) -> Value | None:
+    """permute(gather(x, i)) -> gather(x, permute(i)) where only axes of the indices change places, and nobody
+    else reads the gathered elements."""
+    made = op.operands[0].operation
+    if made is None or made.opdef is not ops.gather or not build.has_one_use(op.operands[0]):
+        return None
+    x, *indices = made.operands
+    perm, count = ints(op.attrs["perm"]), indices[0].type.rank
+    if sorted(perm[:count]) != list(range(count)) or perm[count:] != tuple(range(count, len(perm))):
+        return None
+    moved = [build(ops.permute, i, perm=perm[:count]) for i in indices]
+    return build(ops.gather, x, *moved, **made.attrs)
+
+
 @rewrites(ops.gather)
 def gather_by_iota(op: Operation, build: Rewriter) -> Value | None:
     """gather(x, iota(n)) -> x[:n], the axis moved to the front."""

@@ -83,11 +83,11 @@ class NumpyBackend:
             self.bump(inputs[graph.inputs.index(value)], 1)
         return [Memory.of(x) for x in outputs]
 
-    def eager(self, op: BoundOp, types: tuple[StridedType, ...], storages: Sequence[Memory]) -> Memory:
+    def eager(self, op: BoundOp, types: tuple[StridedType, ...], storages: Sequence[Memory]) -> tuple[Memory, ...]:
         self.eager_ops.append(op)
         assert op.opdef.meaning is not None
         result = op.opdef.meaning(*(m.array(t) for m, t in zip(storages, types, strict=True)), **op.attrs)
-        return Memory.of(np.empty(0) if result is None else np.asarray(result))
+        return (Memory.of(np.empty(0) if result is None else np.asarray(result)),)
 
     def assign(self, target: Memory, type: StridedType, source: Memory, source_type: StridedType) -> None:
         target.array(type)[...] = source.array(source_type).copy()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .._functions import cat, stack, tensor
-from .._tape import no_grad
-from .._tensor import Tensor
+from ..._functions import cat, stack, tensor
+from ..._tape import no_grad
+from ..._tensor import Tensor
+from . import rnn as rnn
 
 
 @no_grad()

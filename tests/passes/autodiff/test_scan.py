@@ -165,3 +165,20 @@ def test_what_is_added_up_is_as_in_the_loop_written_out():
     got = interpret(joint_graph(graph, [0, 1, 2]).graph, inputs)[0]
     for g, w in zip(got, want, strict=True):
         assert_same_bits(g, w)
+
+
+def test_parts_are_put_together_again():
+    graph = parse_graph("""
+        graph(%x: f64[2, 6]) {
+          %0, %1, %2 = split %x {axis=1, sizes=(1, 3, 2)} : f64[2, 1], f64[2, 3], f64[2, 2]
+          %3 = mul %1, %1 : f64[2, 3]
+          return %0, %3
+        }""")
+    verify_graph(graph)
+    inputs = inputs_of(graph)
+    gradients = check_gradient(graph, inputs, np.random.default_rng(6))
+    assert gradients.operations[-1].opdef is ops.concat
+    made = optimize(graph, verify=True)
+    assert ops.split not in {op.opdef for op in made.operations}
+    for got, want in zip(interpret(made, inputs)[0], interpret(graph, inputs)[0], strict=True):
+        assert_same_bits(got, want)

@@ -9,8 +9,8 @@ from vitrify.passes.lower.build_parts import RULES as WRITTEN
 from vitrify.passes.lower.index import MOVED
 from vitrify.passes.lower.values import RULES as COMPUTED
 
-#: `call` is inlined, `contract` and `scan` have modules of their own.
-ELSEWHERE = (ops.call, ops.contract, ops.scan)
+#: `call` and `split` are inlined, `contract` and `scan` have modules of their own.
+ELSEWHERE = (ops.call, ops.split, ops.contract, ops.scan)
 
 
 @pytest.mark.parametrize("opdef", ops.ALL.values(), ids=str)
