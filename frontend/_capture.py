@@ -155,7 +155,8 @@ _EFFECTS = frozenset((
 ))  # fmt: skip
 #: Modules of ours that deal in more than tensors: files, data sets, Python state.
 _OUTSIDE = (
-    "vitrify._save", "vitrify.utils", "vitrify.vision", "vitrify.optim.lr_scheduler", "vitrify._config",
+    "vitrify._save", "vitrify.utils", "vitrify.vision.datasets", "vitrify.vision.transforms",
+    "vitrify.optim.lr_scheduler", "vitrify._config",
     "vitrify._print",
     "vitrify._explain",
 )  # fmt: skip

@@ -1,4 +1,5 @@
-"""Data sets and transforms of images."""
+"""Data sets, models and transforms of images."""
 
 from . import datasets as datasets
+from . import models as models
 from . import transforms as transforms
