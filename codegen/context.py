@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ..ir.dtypes import DType
 from ..ir.expr import Dim, Expr
-from ..ir.kernel import VECTOR, Axis, Kernel, Local, Scalar, Statement
+from ..ir.kernel import VECTOR, Axis, Kernel, Local, Reduce, Scalar, Statement
 from .combs import combs_of
 from .indices import Indices, Value, splat
 from .known import Known
@@ -45,14 +45,19 @@ class Reg:
         return (type_text(self.element, VECTOR if self.vector else 1),) * len(self.parts)
 
 
+#: Elements of a buffer that no first- or second-level cache holds.
+_LARGE = 1 << 18
+
+
 @dataclass(frozen=True)
 class Group:
     """What runs together in a vector loop: `parts` vectors of 16 lanes. masks: per part, the lanes that
-    count; None if all do.
+    count; None if all do. ahead: runs are fetched into the cache some way before they are read.
     """
 
     parts: int
     masks: tuple[str, ...] | None = None
+    ahead: bool = False
 
     @property
     def align(self) -> int:
@@ -89,6 +94,9 @@ class Context:
         self.known = Known()
         self.combs = combs_of(kernel)
         self.buffers = {b.name: Memory(f"%b.{b.name}", b.dtype) for b in kernel.buffers}
+        self.streams = {b.name for b in kernel.buffers if b.access == "stream"}
+        self.flows = bool(self.streams) and not any(isinstance(s, Reduce) for s in kernel.statements())
+        self.large = {b.name for b in kernel.buffers if isinstance(b.size, int) and b.size >= _LARGE}
         self.group: Group | None = None
         self.status: str | None = None
         self._emit = emit
@@ -101,6 +109,11 @@ class Context:
     def beside(self, f: Function, kernel: Kernel) -> Context:
         """For a part of the kernel in a function of its own, to which everything has yet to be made known."""
         return Context(f, kernel, self.target, self._emit)
+
+    def finish(self) -> None:
+        """Before the function returns: what was written past the caches is there for other threads."""
+        if self.streams:
+            self.f.call("void", "llvm.x86.sse.sfence")
 
     # Values.
 

@@ -312,6 +312,21 @@ class Indices:
             )
         return symbol(name)
 
+    def is_multiple(self, dim: Dim, of: int) -> bool:
+        """Whether the value in lane 0 is surely a multiple of `of`, which divides the number of lanes."""
+        return all(
+            any(self._is_multiple(factor, of) for factor in (c, *monomial))
+            for monomial, c in (dim.terms if isinstance(dim, Expr) else {(): dim}).items()
+        )
+
+    def _is_multiple(self, factor: int | str | Quotient, of: int) -> bool:
+        if isinstance(factor, str):
+            known = self._symbols[factor]
+            return (
+                known.steps == 1 if known.varies else isinstance(known.value, int) and known.value % of == 0
+            )
+        return isinstance(factor, int) and factor % of == 0
+
     def split(self, dim: Dim, part: int) -> tuple[Value, str]:
         """(base, offsets): the index is the i64 `base` plus, lane by lane, the <16 x i64> `offsets`."""
         base: Dim = 0

@@ -16,8 +16,15 @@ from .comb_access import is_comb, read_comb, write_comb
 from .context import Context, Memory, Reg
 from .known import Place, place_of
 from .lanes import MEMORY, constant_text, lane_mask, literal_text, scalar_text, type_suffix, type_text
+from .text import NON_TEMPORAL
 
 ALL = lane_mask(VECTOR)
+
+#: Blocks of memory lie at multiples of this: a cache line.
+_LINE = 64
+#: Bytes between what is read and what is fetched ahead, where results are written past the caches. Measured
+#: on 64 MB: 4.5 ms without, 2.7 with it, two vectors or more at a time.
+_AHEAD = 2048
 _REVERSED = "<" + ", ".join(f"i32 {VECTOR - 1 - lane}" for lane in range(VECTOR)) + ">"
 
 
@@ -250,6 +257,9 @@ def _read_run(ctx: Context, access: _Access, part: int, otherwise: str) -> str:
     pointer = _run_address(ctx, access, part)
     if access.masks is None:
         loaded = f(f"load {kind}, ptr {pointer}, align {align}")
+        if ctx.group is not None and ctx.group.ahead and access.buffer in ctx.large and access.stride == 1:
+            later = f(f"getelementptr i8, ptr {pointer}, i64 {_AHEAD}")
+            f.call("void", "llvm.prefetch.p0", ("ptr", later), ("i32", "0"), ("i32", "0"), ("i32", "1"))
     else:
         mask = _mirrored(ctx, "i1", access.masks[part]) if access.stride == -1 else access.masks[part]
         loaded = f.call(
@@ -267,7 +277,10 @@ def _write_run(ctx: Context, access: _Access, part: int, value: str) -> None:
     if access.stride == -1:
         value = _mirrored(ctx, element, value)
     if access.masks is None:
-        f.do(f"store {kind} {value}, ptr {pointer}, align {align}")
+        if access.buffer in ctx.streams and ctx.indices.is_multiple(access.index, VECTOR):
+            f.do(f"store {kind} {value}, ptr {pointer}, align {min(_LINE, VECTOR * align)}{NON_TEMPORAL}")
+        else:
+            f.do(f"store {kind} {value}, ptr {pointer}, align {align}")
         return
     mask = _mirrored(ctx, "i1", access.masks[part]) if access.stride == -1 else access.masks[part]
     f.call(

@@ -46,6 +46,7 @@ class PartCall:
             f.do(f"store i64 0, ptr {part.status}, align 8")
         emit(part, given)
         f.prefix = "v"
+        part.finish()
         f.do(f"ret i64 {f(f'load i64, ptr {part.status}, align 8') if checked else 0}")
         module.add(f)
 

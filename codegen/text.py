@@ -17,7 +17,8 @@ from .target import Target
 #: Every function that we emit: no exceptions, whole registers, no traps on floating point.
 ATTRIBUTES = 'attributes #0 = { nounwind "no-trapping-math"="true" "prefer-vector-width"="512" }'
 NO_UNROLL = ", !llvm.loop !0"
-METADATA = '!0 = distinct !{!0, !1}\n!1 = !{!"llvm.loop.unroll.disable"}'
+NON_TEMPORAL = ", !nontemporal !2"
+METADATA = '!0 = distinct !{!0, !1}\n!1 = !{!"llvm.loop.unroll.disable"}\n!2 = !{i32 1}'
 
 #: A piece of a function's text: lines, and places that hold further pieces.
 Place = list[Any]

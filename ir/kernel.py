@@ -57,7 +57,8 @@ VECTOR = 16
 
 @dataclass(frozen=True)
 class Buffer:
-    """A block of memory handed to a kernel. size: elements. access: in, out, inout, or temp (scratch)."""
+    """A block of memory handed to a kernel. size: elements. access: in, out, inout, temp (scratch), or
+    stream: out, and best written past the caches, since nothing reads it soon."""
 
     name: str
     dtype: DType

@@ -34,7 +34,7 @@ from .opdef import OpDef
 from .scanner import Scanner, print_name
 
 LOOPS = ("parallel", "serial", "vector")
-ACCESS = ("inout", "in", "out", "temp")
+ACCESS = ("inout", "in", "out", "stream", "temp")
 
 
 def print_kernel(kernel: Kernel, indent: str = "") -> str:

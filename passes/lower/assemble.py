@@ -20,6 +20,7 @@ from .index import linear, reshaped
 from .legalize import Legal
 from .memory import live_intervals, place_blocks, reuse_inputs
 from .order import Schedule
+from .streams import mark_streams
 from .writer import Built, Checks, KernelWriter, Memory, Scratch, dtype_of, size_of
 
 
@@ -28,7 +29,8 @@ def assemble(graph: Graph, legal: Legal, order: Schedule, checks: Checks) -> Pla
     copied = [(x, new) for x, new in legal.graph.updates if order.in_place.get(x) is not new]
     kernels = [*order.kernels, *(final_copy(x, new, checks) for x, new in copied)]
     blocks = _Blocks(legal, order, kernels)
-    calls, distinct = _calls(kernels, blocks)
+    own = [v for v in legal.graph.outputs if v not in order.in_place.values() and v not in legal.taken_over]
+    calls, distinct = _calls(mark_streams(kernels, own), blocks)
     outputs = zip(legal.graph.outputs, graph.outputs, strict=True)
     return Plan(
         graph.name, tuple(distinct), tuple(blocks.buffers.values()), tuple(calls),

@@ -141,7 +141,7 @@ def test_kernel_errors(body, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("kernel k(%x: f32[4] on) {}", "expected inout, in, out, temp, found 'on\\)'"),
+        ("kernel k(%x: f32[4] on) {}", "expected inout, in, out, stream, temp, found 'on\\)'"),
         ("kernel k(%x: f32[4] in; ) {}", "expected a size"),
         ("kernel k() {} k", "expected the end of the text"),
         (
