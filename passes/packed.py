@@ -1,9 +1,11 @@
-"""Weights apart: a graph that reads its convolutions' weights as kernels want them, and the graph that
-brings them into that form.
+"""Weights apart: a graph that reads its convolutions' and layers' weights as kernels want them, and the graph
+that brings them into that form.
 
 A kernel that vectors read along the channels of the result has to be turned first: [co, ci, taps] becomes
-[blocks, taps, ci, co in a block]. A weight that the graph only reads need not be turned in every call: the
-second graph does it, and whoever calls both may keep its results for as long as the weights are unchanged.
+[blocks, taps, ci, co in a block]. So has the weight of a layer, [n, k], where few rows are multiplied by it:
+from [k, n] it is read at the speed of memory, while transposing in registers takes twice as long. A weight
+that the graph only reads need not be turned in every call: the second graph does it, and whoever calls both
+may keep its results for as long as the weights are unchanged.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from ..ir import ops
 from ..ir.builder import GraphBuilder
 from ..ir.contraction import ContractSpec
-from ..ir.expr import Dim, Expr, symbol, symbols_of
+from ..ir.expr import Dim, Expr, product, symbol, symbols_of
 from ..ir.graph import Graph, Operation, Value
 
 #: Weights of fewer elements are turned in every call: to look whether they have changed takes as long.
@@ -25,15 +27,21 @@ MOST_BYTES = 512 << 10
 BLOCKS = (64, 48, 32)
 
 
+#: Rows up to which turning a layer's weight in registers in every call is felt.
+MOST_ROWS = 32
+
+
 @dataclass(frozen=True)
 class Packed:
     """main: the graph with more inputs, for the turned weights; as far as its convolutions go it no longer
     reads the weights themselves. packing: gives what these inputs are. weights: numbers of the graph's inputs
-    that packing takes."""
+    that packing takes. windowed: some are of convolutions, whose kernels turn them in memory in every call if
+    nobody else does."""
 
     main: Graph
     packing: Graph
     weights: tuple[int, ...]
+    windowed: bool
 
 
 def pack_weights(graph: Graph) -> Packed | None:
@@ -45,16 +53,19 @@ def pack_weights(graph: Graph) -> Packed | None:
 
 @dataclass(frozen=True)
 class _Turned:
-    """How a convolution's weight is turned. block: channels in a block, None for all in one."""
+    """How a weight is turned. windowed: it is a convolution's. block: channels in a block, None for all in
+    one."""
 
     weight: Value
     spec: ContractSpec
     channel: int
     block: int | None
+    windowed: bool
 
 
 def _turned(op: Operation, updated: set[Value]) -> _Turned | None:
-    """How to turn an operation's weight; None if it is no convolution of a weight that is only read."""
+    """How to turn an operation's weight; None if it is no contraction with a weight that is only read, or
+    one that is better left."""
     if op.opdef is not ops.contract:
         return None
     spec = op.attrs["spec"]
@@ -67,12 +78,23 @@ def _turned(op: Operation, updated: set[Value]) -> _Turned | None:
         return None
     summed = [a for a, i in enumerate(spec.rhs) if str(i) in spec.over]
     left = [a for a in range(len(spec.rhs)) if a not in summed]
-    if not (windowed and plain) or len(left) != 1:
+    if not plain or len(left) != 1:
         return None
+    if not windowed:
+        return _Turned(weight, spec, left[0], None, False) if _is_layer(op, spec) else None
     channels = weight.type.shape[left[0]]
     large = size * weight.type.dtype.itemsize > MOST_BYTES and isinstance(channels, int)
-    block = next((b for b in BLOCKS if channels % b == 0), None) if large else None  # type: ignore[operator]
-    return _Turned(weight, spec, left[0], block)
+    block = next((b for b in BLOCKS if channels % b == 0), None) if large else None
+    return _Turned(weight, spec, left[0], block, True)
+
+
+def _is_layer(op: Operation, spec: ContractSpec) -> bool:
+    """Whether a product multiplies few rows by a weight in row-major order whose last axis is summed last."""
+    x, weight = op.operands
+    rows = product(d for d, i in zip(x.type.shape, spec.lhs, strict=True) if str(i) not in spec.over)
+    few = isinstance(rows, int) and rows <= MOST_ROWS
+    along = bool(spec.over) and str(spec.rhs[-1]) == spec.over[-1] and weight.strides is None
+    return few and along and weight.type.dtype.itemsize >= 4
 
 
 class _Splitter:
@@ -99,7 +121,8 @@ class _Splitter:
         updates = [(self.now[x], self.now[v]) for x, v in self.graph.updates]
         packing = self.packing.finish([packed for packed, _ in self.made.values()])
         weights = tuple(at for at, x in enumerate(self.graph.inputs) if x in self.weights)
-        return Packed(self.main.finish(outputs, updates), packing, weights)
+        windowed = any(t.windowed for t in self.turned.values())
+        return Packed(self.main.finish(outputs, updates), packing, weights, windowed)
 
     def _convolution(self, op: Operation, turned: _Turned) -> Value:
         """The convolution, reading the turned weight."""
@@ -129,7 +152,7 @@ class _Splitter:
         if turned.block is None:
             return self.packing(ops.permute, weight, perm=(*order, turned.channel))
         at, shape = turned.channel, weight.type.shape
-        cut = (*shape[:at], shape[at] // turned.block, turned.block, *shape[at + 1 :])  # type: ignore[operator]
+        cut = (*shape[:at], shape[at] // turned.block, turned.block, *shape[at + 1 :])
         blocks = self.packing(ops.reshape, weight, shape=cut)
         moved = (a if a < at else a + 1 for a in order)
         return self.packing(ops.permute, blocks, perm=(at, *moved, at + 1))

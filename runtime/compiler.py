@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,12 +21,12 @@ from ..ir.opdef import BoundOp
 from ..ir.printer import print_graph
 from ..ir.strided import strided_type
 from ..ir.types import TensorType
-from ..passes.packed import pack_weights
+from ..passes.packed import Packed, pack_weights
 from . import storage
 from .executable import CheckFailed, Executable
 from .host import host_target
 from .options import options
-from .weights import Weights
+from .weights import Settling, Weights
 
 if TYPE_CHECKING:
     from ..codegen.target import Target
@@ -68,11 +68,23 @@ class CompiledGraph(Executable):
         self._target = host_target()
         #: What gives the operands beyond those of the graph that was asked for; None if there are none.
         self.weights: Weights | None = None
+        #: The graph taken apart, if it is worth reading turned weights once these no longer change.
+        self.apart: Packed | None = None
 
     def bind(self, sizes: Sequence[int] = ()) -> Callable[..., Any]:
         """As Executable's; turned weights are found by the call itself."""
         call = super().bind(sizes)
-        return call if self.weights is None else self.weights.given_to(call)
+        if self.weights is not None:
+            return self.weights.given_to(call)
+        apart = self.apart
+        if apart is None:
+            return call
+
+        def make() -> tuple[Weights, Callable[..., Any]]:
+            packing = compile_graph(apart.packing, optimized=True)
+            return Weights(packing, apart.weights), compile_graph(apart.main).bind(sizes)
+
+        return Settling(apart.weights, make).given_to(call)
 
     @property
     def compile_seconds(self) -> float:
@@ -128,13 +140,16 @@ def compile_graph(graph: Graph, *, optimized: bool = False, name: str | None = N
         found = _compiled.get(key)
         if found is not None:
             return found
-        split = None if optimized else pack_weights(graph)
+        apart = None if optimized else pack_weights(graph)
+        split = apart if apart is not None and apart.windowed else None
         if split is not None:
             packing = compile_graph(split.packing, optimized=True)
             graph, text = split.main, print_graph(split.main)
         found = _compiled[key] = _found(graph, text, optimized) or _compile(graph, text, optimized)
         if split is not None:
             found.weights = Weights(packing, split.weights)
+        elif apart is not None:
+            found.apart = apart
     for observe in observers:
         observe(found)
     return found

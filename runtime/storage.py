@@ -17,7 +17,7 @@ says.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
@@ -46,12 +46,14 @@ release_pool: Callable[[], None]
 to_array: Callable[[Storage, StridedType], np.ndarray]
 from_array: Callable[[np.ndarray], Storage]
 is_shared: Callable[[Storage], bool]
+watch: Callable[[Iterable[Storage]], frozenset[int] | None]
+unshared: Callable[[frozenset[int]], bool]
 
 _CHOSEN = (
     "allocate", "view", "foreign", "address", "base", "offset", "nbytes", "version", "bump", "is_storage",
     "make_call", "pooled_bytes", "release_pool",
 )  # fmt: skip
-_ARRAYS = ("to_array", "from_array", "is_shared")
+_ARRAYS = ("to_array", "from_array", "is_shared", "watch", "unshared")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -23,6 +24,26 @@ class _Outside:
 _outside: WeakValueDictionary[int, Any] = WeakValueDictionary()
 
 
+#: Addresses of blocks of which a copy is kept elsewhere; one that is shared with an array leaves the set for
+#: good, for whoever has the array may write and drop it again.
+_watched: set[int] = set()
+
+
+def watch(storages: Iterable[Storage]) -> frozenset[int] | None:
+    """Watch the blocks of these storages, none of which may be shared (else None); they are what `unshared`
+    is asked about."""
+    blocks = frozenset(memory.address(memory.base(s)) for s in storages)
+    if any(block in _outside for block in blocks):
+        return None
+    _watched.update(blocks)
+    return blocks
+
+
+def unshared(blocks: frozenset[int]) -> bool:
+    """Whether none of the blocks has been shared with an array since they are watched."""
+    return blocks <= _watched
+
+
 class _Exported:
     """What numpy makes an array on a storage from; the array keeps it, and so the storage, alive."""
 
@@ -30,7 +51,9 @@ class _Exported:
 
     def __init__(self, storage: Storage, type: StridedType) -> None:
         self.storage = storage
-        self.outside = _outside.setdefault(memory.address(memory.base(storage)), _Outside())
+        block = memory.address(memory.base(storage))
+        self.outside = _outside.setdefault(block, _Outside())
+        _watched.discard(block)
         self.__array_interface__ = {
             "version": 3,
             "shape": type.shape,

@@ -196,12 +196,12 @@ def test_errors_in_the_data_are_pythons() -> None:
 
 
 def test_dtypes_without_kernels_run_in_numpy_and_say_so() -> None:
-    x = np.array([1, 4], np.float16)
+    x = np.array([1, 4], np.complex64)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert_same_bits(run(bind(ops.exp), x), np.exp(x))
         assert_same_bits(run(bind(ops.add), x, x), x + x)
-    assert len(caught) == 1 and "exp of f16[2] has no kernel yet" in str(caught[0].message)
+    assert len(caught) == 1 and "exp of c64[2] has no kernel yet" in str(caught[0].message)
 
 
 def test_layouts_of_matrix_products() -> None:

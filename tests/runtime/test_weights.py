@@ -134,3 +134,54 @@ def test_who_shares_memory_is_known() -> None:
     array = np.zeros(4, np.float32)
     foreign = storage.from_array(array[1:])
     assert storage.is_shared(foreign)
+
+
+def _mlp() -> tuple[nn.Module, object, vitrify.Tensor]:
+    vitrify.manual_seed(0)
+    model = nn.Sequential(nn.Linear(70, 96), nn.ReLU(), nn.Linear(96, 50)).eval()
+    return model, vitrify.compile(model), vitrify.randn(2, 70)
+
+
+def test_layers_with_few_rows_read_turned_weights_once_these_settle() -> None:
+    model, compiled, x = _mlp()
+    for _ in range(3):
+        _agree(model, compiled, x)
+    with vitrify.no_grad():
+        model[0].weight.mul_(2)  # type: ignore[index]
+    _agree(model, compiled, x)
+    model[2].weight.data = vitrify.randn(50, 96)  # type: ignore[index]
+    _agree(model, compiled, x)
+
+
+def test_an_array_that_was_dropped_again_has_been_able_to_write() -> None:
+    for model, compiled, x in (_mlp(), _layers()):
+        for _ in range(3):
+            _agree(model, compiled, x)
+        for _ in range(3):
+            model[0].weight.detach().numpy()[...] += 1  # type: ignore[index]
+            _agree(model, compiled, x)
+
+
+def product(rows: int, *, updated: bool = False) -> Graph:
+    build = GraphBuilder("product")
+    x, w = build.input(TensorType(float32, (rows, 80)), "x"), build.input(TensorType(float32, (96, 80)), "w")
+    y = build(ops.contract, x, w, spec=contract_spec("m k", "n k", "m n", "k"))
+    return build.finish([y], [(w, build(ops.neg, w))] if updated else [])
+
+
+def test_which_layers_are_taken_apart() -> None:
+    packed = pack_weights(product(2))
+    assert packed is not None and not packed.windowed and pack_weights(packed.main) is None
+    assert pack_weights(product(64)) is None
+    assert pack_weights(product(2, updated=True)) is None
+
+
+def test_weights_that_keep_changing_are_left() -> None:
+    made = compile_graph(product(3))
+    assert made.weights is None and made.apart is not None
+    call, x = made.bind(), _copied(np.ones((3, 80), np.float32))
+    for number in range(9):
+        w = np.full((96, 80), number, np.float32)
+        assert _array(call(x, _copied(w)), (3, 96))[1, 5] == 80 * number
+    w = _copied(np.ones((96, 80), np.float32))
+    assert all(_array(call(x, w), (3, 96))[2, 7] == 80 for _ in range(4))
