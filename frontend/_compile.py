@@ -59,8 +59,12 @@ class Program:
     #: Captures of calls alike that may fail before such calls run in segments for good.
     MOST_ATTEMPTS = 2
 
-    def __init__(self, function: Callable[..., Any], *, fullgraph: bool, name: str) -> None:
+    def __init__(
+        self, function: Callable[..., Any], *, fullgraph: bool, name: str, label: str = "CompiledBackward"
+    ) -> None:
+        """label: the name of its nodes of the tape."""
         self.function = function
+        self.label = label
         self.fullgraph = fullgraph
         self.name = name
         self.specializations: list[Specialization] = []
@@ -195,7 +199,7 @@ class Program:
             if needed and executable is None:
                 raise NotReplayable("its graph can't be compiled")
             return builder.build(segment, executable, text)
-        region = Region(recorder, segment, [x for _, x in live])
+        region = Region(recorder, segment, [x for _, x in live], self.label)
         if recorder.blocked:
             raise NotReplayable(f"its backward can't be replayed: {recorder.blocked[0].what}")
         executable = self._backend.executable(region.forward, ("forward", segment.key))
@@ -330,10 +334,13 @@ def _users(error: BaseException) -> TracebackType | None:
 class CompiledFunction(Replayable):
     """What `compile` gives: called like the function; tells what was made of it."""
 
-    def __init__(self, function: Callable[..., Any], *, fullgraph: bool = False) -> None:
+    def __init__(
+        self, function: Callable[..., Any], *, fullgraph: bool = False, label: str = "CompiledBackward"
+    ) -> None:
+        """label: the name of its nodes of the tape."""
         functools.update_wrapper(self, function)
         self._fullgraph = fullgraph
-        self.program = Program(function, fullgraph=fullgraph, name=_graph_name(function))
+        self.program = Program(function, fullgraph=fullgraph, name=_graph_name(function), label=label)
         self.program.on_newest = self._take
 
     def _take(self, replay: Any) -> None:

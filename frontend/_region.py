@@ -39,7 +39,11 @@ class Region:
     """The differentiable part of a replay. outputs: the captured tensors that require grad; edges: where it
     ends."""
 
-    def __init__(self, recorder: Recorder, segment: Segment, outputs: Sequence[Tensor]) -> None:
+    def __init__(
+        self, recorder: Recorder, segment: Segment, outputs: Sequence[Tensor], label: str = "CompiledBackward"
+    ) -> None:
+        """label: the name of its nodes."""
+        self._label = label
         self._recorder = recorder
         self._segment = segment
         self._outputs = list(outputs)
@@ -87,7 +91,7 @@ class Region:
     ) -> None:
         """Give the outputs of a replay their place in the tape: one node whose edges are `edges`."""
         call = Call(self, edges, inputs, saved)
-        node = MultiNode(edges, len(outputs), call.cotangents, "CompiledBackward", takes_partials=True)
+        node = MultiNode(edges, len(outputs), call.cotangents, self._label, takes_partials=True)
         for i, x in enumerate(outputs):
             x._node = OutputOf(node, i)
 

@@ -13,6 +13,7 @@ from vitrify.ir.dtypes import DType
 from vitrify.ir.opdef import BoundOp, OpDef, bind
 from vitrify.ir.strided import StridedType
 
+from .._composite import composite
 from .._dispatch import apply, apply1, build, remembered
 from .._promotion import as_operand, get_default_dtype
 from .._tensor import Tensor, wrap_dim
@@ -129,6 +130,7 @@ def nanmean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DT
     return div(nansum(input, dim, keepdim, dtype=dtype), sum(logical_not(isnan(input)), dim, keepdim))
 
 
+@composite
 def var(
     input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
     correction: float | None = None,
@@ -151,6 +153,7 @@ def max_of(a: float, b: float) -> float:
     return a if a > b else b
 
 
+@composite
 def std(
     input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
     correction: float | None = None,
@@ -291,6 +294,7 @@ def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
     return sum(ne(input, 0), dim)
 
 
+@composite
 def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     """log(sum(exp(input))) over `dim`, without overflow."""
     x = input if input.is_floating_point() else cast(input, get_default_dtype())
@@ -303,6 +307,7 @@ def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     return total + (largest if keepdim else largest.reshape(total.shape))
 
 
+@composite
 def norm(
     input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False, dtype: DType | None = None
 ) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vitrify.ir.dtypes import DType
 
+from .._composite import composite
 from .._tensor import Tensor, wrap_dim
 from .casting import cast
 from .pointwise import div, exp, log, not_implemented, sub
@@ -11,6 +12,7 @@ from .reductions import amax
 from .reductions import sum as sum_
 
 
+@composite
 def softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
     """exp(input) / sum(exp(input)) along `dim`, without overflow.
 
@@ -24,6 +26,7 @@ def softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
     return div(powers, sum_(powers, dim, keepdim=True))
 
 
+@composite
 def log_softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
     """The logarithm of `softmax`, computed directly."""
     x, dim = _prepared(input, dim, dtype, "log_softmax")

@@ -12,6 +12,7 @@ from vitrify.ir import ops
 from vitrify.ir.builder import broadcast, full
 from vitrify.ir.dtypes import int64
 
+from .._composite import composite
 from .._dispatch import build
 from .._functions.pointwise import TYPE_NAMES
 from .._tensor import Tensor
@@ -43,6 +44,7 @@ def _legacy(size_average: bool | None, reduce: bool | None, reduction: str) -> s
 # Classes.
 
 
+@composite
 def cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
     ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean",
@@ -68,6 +70,7 @@ def cross_entropy(
     return loss * (1 - label_smoothing) + smooth * (label_smoothing / classes)
 
 
+@composite
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
     ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean",
@@ -283,6 +286,7 @@ def _log_above(p: Tensor) -> Tensor:
     return build(ops.select, build(ops.lt, logs, low), low, logs)
 
 
+@composite
 def binary_cross_entropy_with_logits(
     input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
     reduce: bool | None = None, reduction: str = "mean", pos_weight: Tensor | None = None,

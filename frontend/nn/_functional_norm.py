@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .._composite import composite
 from .._tape import no_grad
 from .._tensor import Tensor
 
 
+@composite
 def layer_norm(
     input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None,
     eps: float = 1e-5,
@@ -19,6 +21,7 @@ def layer_norm(
     return _affine(_normalised(input, axes, eps), weight, bias)
 
 
+@composite
 def rms_norm(
     input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
@@ -28,6 +31,7 @@ def rms_norm(
     return _affine(input * ((input * input).mean(axes, keepdim=True) + small).rsqrt(), weight, None)
 
 
+@composite
 def group_norm(
     input: Tensor,
     num_groups: int,
@@ -61,25 +65,42 @@ def batch_norm(
     if not training:
         if running_mean is None or running_var is None:
             raise RuntimeError("Expected running_mean and running_var to be defined when training=False")
-        centred = input - _per_channel(running_mean, input)
-        normal = centred * (_per_channel(running_var, input) + eps).rsqrt()
-        return _affine(normal, _per_channel(weight, input), _per_channel(bias, input))
+        return _by_running_statistics(input, running_mean, running_var, weight, bias, eps)
     count = input.numel() // max(input.shape[1], 1)
     if count == 1:
         raise ValueError(
             f"Expected more than 1 value per channel when training, got input size {input.shape}"
         )
-    axes = tuple(a for a in range(input.ndim) if a != 1)
-    mean = input.mean(axes, keepdim=True)
-    centred = input - mean
-    variance = (centred * centred).mean(axes, keepdim=True)
+    result, mean, variance = _by_own_statistics(input, weight, bias, eps)
     if running_mean is not None:
         _move(running_mean, mean, momentum)
     if running_var is not None:
         _move(running_var, variance * (count / max(count - 1, 1)), momentum)
-    return _affine(centred * (variance + eps).rsqrt(), _per_channel(weight, input), _per_channel(bias, input))
+    return result
 
 
+@composite
+def _by_running_statistics(
+    x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    normal = (x - _per_channel(mean, x)) * (_per_channel(variance, x) + eps).rsqrt()
+    return _affine(normal, _per_channel(weight, x), _per_channel(bias, x))
+
+
+@composite
+def _by_own_statistics(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The result, with the mean and the variance of each channel."""
+    axes = tuple(a for a in range(x.ndim) if a != 1)
+    mean = x.mean(axes, keepdim=True)
+    centred = x - mean
+    variance = (centred * centred).mean(axes, keepdim=True)
+    result = _affine(centred * (variance + eps).rsqrt(), _per_channel(weight, x), _per_channel(bias, x))
+    return result, mean.detach(), variance.detach()
+
+
+@composite
 def instance_norm(
     input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
     weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True,
@@ -92,6 +113,7 @@ def instance_norm(
     return _affine(normal, _per_channel(weight, input), _per_channel(bias, input))
 
 
+@composite
 def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
     """input divided by its p-norm along `dim` (at least eps); p is 1 or 2."""
     if p == 2:

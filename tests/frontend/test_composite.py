@@ -1,0 +1,155 @@
+"""Composites: compiled or as their ops, the same bits forward and backward, to any order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import vitrify
+import vitrify.nn.functional as F
+from vitrify import _composite
+from vitrify._tensor import Tensor
+
+
+def _draw(*shape: int, seed: int = 0, grad: bool = True) -> Tensor:
+    return vitrify.tensor(
+        np.random.default_rng(seed).normal(size=shape).astype(np.float32), requires_grad=grad
+    )
+
+
+_TARGET = vitrify.tensor([1, 0, 3, 2, 2, 4])
+_W, _B = _draw(5, seed=1), _draw(5, seed=2)
+_Q, _K, _V = (_draw(2, 4, 3, seed=s) for s in (3, 4, 5))
+
+_CASES: dict[str, tuple[Callable[..., Any], list[Tensor]]] = {
+    "softmax": (lambda x: vitrify.softmax(x, -1), [_draw(6, 5)]),
+    "softmax over columns": (lambda x: F.softmax(x.t(), dim=0), [_draw(6, 5)]),
+    "log_softmax": (lambda x: F.log_softmax(x, 1), [_draw(6, 5)]),
+    "cross_entropy": (lambda x: F.cross_entropy(x, _TARGET), [_draw(6, 5)]),
+    "cross_entropy weighted": (
+        lambda x, w: F.cross_entropy(x, _TARGET, w, label_smoothing=0.1, reduction="sum"),
+        [_draw(6, 5), _draw(5, seed=8, grad=False).abs()],
+    ),
+    "nll_loss": (lambda x: F.nll_loss(x, _TARGET, ignore_index=2), [_draw(6, 5)]),
+    "layer_norm": (lambda x, w, b: F.layer_norm(x, (5,), w, b), [_draw(6, 5), _W, _B]),
+    "layer_norm of a list": (lambda x: F.layer_norm(x, [6, 5]), [_draw(2, 6, 5)]),
+    "rms_norm": (lambda x, w: F.rms_norm(x, (5,), w), [_draw(6, 5), _W]),
+    "group_norm": (lambda x: F.group_norm(x, 2), [_draw(3, 4, 5)]),
+    "batch_norm": (lambda x, w, b: F.batch_norm(x, None, None, w, b, True), [_draw(6, 5), _W, _B]),
+    "logsumexp": (lambda x: vitrify.logsumexp(x, 1), [_draw(6, 5)]),
+    "std": (lambda x: x.std(0) + x.var(), [_draw(6, 5)]),
+    "norm": (lambda x: x.norm() + x.norm(3, dim=0), [_draw(6, 5)]),
+    "normalize": (lambda x: F.normalize(x), [_draw(6, 5)]),
+    "logits": (
+        lambda x, y: F.binary_cross_entropy_with_logits(x, y),
+        [_draw(6, 5), _draw(6, 5, seed=7, grad=False).sigmoid()],
+    ),
+    "residual": (lambda x, w: x + F.softmax(x * w, -1) * F.layer_norm(x, (5,), w), [_draw(6, 5), _W]),
+    "same twice": (lambda x: F.normalize(x) + F.normalize(x), [_draw(6, 5)]),
+}  # fmt: skip
+
+
+@pytest.fixture
+def switch(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    def calls_before(number: int) -> None:
+        monkeypatch.setattr(_composite, "calls_before", number)
+
+    return calls_before
+
+
+def _bits(x: Tensor | None) -> bytes | None:
+    return None if x is None else x.detach().numpy().tobytes()
+
+
+def _run(case: str, order: int) -> list[bytes | None]:
+    function, given = _CASES[case]
+    inputs = [x.detach().clone().requires_grad_(x.requires_grad) for x in given]
+    wanted = [x for x in inputs if x.requires_grad]
+    if case == "logits" or case.endswith("weighted"):
+        wanted = inputs[:1]
+    result = function(*inputs)
+    found = [_bits(result)]
+    for n in range(order):
+        last = n + 1 == order
+        scale = _draw(*result.shape, seed=9, grad=False) if result.ndim else 1.0
+        grads = vitrify.autograd.grad(
+            (result * scale).sum(), wanted, create_graph=not last, allow_unused=True
+        )
+        found += map(_bits, grads)
+        result = sum((g * g).sum() for g in grads if g is not None)
+    return found
+
+
+@pytest.mark.parametrize("case", _CASES)
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_same_bits_as_the_ops(case: str, order: int, switch: Callable[[int], None]) -> None:
+    if case == "nll_loss" and order == 2:
+        pytest.skip("it is linear")
+    switch(1 << 30)
+    want = _run(case, order)
+    switch(0)
+    for _ in range(2):
+        assert _run(case, order) == want
+
+
+def test_one_node_of_the_tape(switch: Callable[[int], None]) -> None:
+    switch(0)
+    x = _draw(4, 7)
+    y = F.softmax(x, -1)
+    assert y.grad_fn.name() == "SoftmaxBackward0" and y.grad_fn.next_functions[0][0] is x._node
+
+
+def test_a_kind_is_compiled_once_it_has_come_often(switch: Callable[[int], None]) -> None:
+    switch(3)
+    x = _draw(3, 11)
+    names = [F.log_softmax(x, 1).grad_fn.name() for _ in range(5)]
+    assert names[:3] == ["SubBackward0"] * 3 and names[3:] == ["LogSoftmaxBackward0"] * 2
+
+
+def test_in_a_trace_it_is_its_ops(switch: Callable[[int], None]) -> None:
+    switch(0)
+    f = vitrify.compile(lambda x: F.softmax(x, -1), fullgraph=True)
+    x = _draw(4, 6, grad=False)
+    assert _bits(f(x)) == _bits(F.softmax(x, -1)) and "reduce_max" in f.ir()
+
+
+def test_errors_are_those_of_the_ops(switch: Callable[[int], None]) -> None:
+    switch(0)
+    x = _draw(3, 5)
+    for _ in range(3):
+        with pytest.raises(IndexError, match="Target 9 is out of bounds"):
+            F.cross_entropy(x, vitrify.tensor([1, 9, 0]))
+        with pytest.raises(IndexError):
+            F.softmax(x, 7)
+        with pytest.raises(NotImplementedError):
+            F.softmax(vitrify.arange(3), 0)
+        assert F.cross_entropy(x, vitrify.tensor([1, 4, 0])).ndim == 0
+    for empty in (vitrify.zeros(0, 3), vitrify.zeros(3, 0)):
+        assert F.softmax(empty, 1).shape == empty.shape
+
+
+def test_running_statistics_move(switch: Callable[[int], None]) -> None:
+    def run() -> list[bytes | None]:
+        norm = vitrify.nn.BatchNorm1d(5)
+        for seed in range(3):
+            norm(_draw(6, 5, seed=seed)).sum().backward()
+        norm.eval()
+        out = norm(_draw(2, 5))
+        return [_bits(x) for x in (norm.running_mean, norm.running_var, norm.weight.grad, out)]
+
+    switch(1 << 30)
+    want = run()
+    switch(0)
+    assert run() == want
+
+
+def test_saved_inputs_are_guarded_against_writes(switch: Callable[[int], None]) -> None:
+    switch(0)
+    x = _draw(4, 5)
+    y = x * 1
+    z = F.normalize(y)
+    y.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        z.sum().backward()
