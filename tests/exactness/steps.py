@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import vitrify
 
+from benchmarks.workloads.recurrent import LSTM_TASK
 from benchmarks.workloads.training import CNN_TASK, GPT_TASK, LINREG_TASK, MLP_TASK, Task
 
 
@@ -23,6 +24,7 @@ STEPS: dict[str, Task] = {
     "MLP": _with_batch(MLP_TASK, 7),
     "CNN": _with_batch(CNN_TASK, 3),
     "GPT": _with_batch(GPT_TASK, 1),
+    "LSTM": _with_batch(LSTM_TASK, 3),
 }
 
 
