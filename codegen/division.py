@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..ir.expr import Dim, floordiv, product, symbols_of
+from ..ir.expr import Dim, coefficient, floordiv, product, symbols_of
 from ..ir.kernel import Axis, Contract, Load, Local, Loop, Reduce, Statement, Store
 from .threads import UNITS_PER_NS, WORTH
 from .transpose import is_transposing_copy
@@ -27,6 +27,8 @@ _WIDE = 128
 _SQUARES = 64
 #: A unit of a contraction: about so much work, at least so many rows and columns.
 _PIECE, _ROWS, _FEWEST_COLUMNS = 30_000 * UNITS_PER_NS, 48, 32
+#: Rows that pay for packing the columns anew, unless there are so many units of columns.
+_ROWS_PACKED, _COLUMN_UNITS = 240, 8
 #: Few rows are bound by memory: runs of so many columns.
 _FEW_ROWS, _RUN = 8, 512
 
@@ -114,8 +116,15 @@ def _contract_cuts(outer: tuple[Axis, ...], c: Contract, sizes: Sequence[str]) -
     columns = Cut(c.n, _step(n, wanted, _RUN if m <= _FEW_ROWS else _FEWEST_COLUMNS))
     if n < 4 * _FEWEST_COLUMNS and m >= 2 * _ROWS:
         columns = Cut(c.n, max(n, 1))
-    rows = Cut(c.m, _step(m, -(-wanted // max(1, -(-n // columns.step))), _ROWS))
-    return (rows, columns)
+    left = -(-wanted // max(1, -(-n // columns.step)))
+    if _is_packed(c):  # once per unit, which many rows pay for
+        left = min(left, m // _ROWS_PACKED) if n // columns.step < _COLUMN_UNITS else 1
+    return (Cut(c.m, _step(m, left, _ROWS)), columns)
+
+
+def _is_packed(c: Contract) -> bool:
+    """Whether the columns of the right operand (of bfloat16: of pairs) have to be packed."""
+    return coefficient(c.rhs_index, c.n.name) != (2 if c.over[-1].extent == 2 else 1)
 
 
 def _serial_cuts(loop: Loop, sizes: Sequence[str]) -> tuple[Cut, ...]:
