@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...ir.expr import Dim, substitute, symbol
+from ...ir.expr import Dim, substitute, symbol, symbols_of
 from ...ir.graph import Value
 from ...ir.kernel import Contract
 from .attributes import spec_of
@@ -24,7 +24,12 @@ def build_contract(writer: KernelWriter, group: Group, stores: Stores) -> None:
     if layout.swapped:
         lhs, rhs = rhs, lhs
     maps = (spec.rhs, spec.lhs) if layout.swapped else (spec.lhs, spec.rhs)
-    around = tuple(label for label in spec.out if label not in (layout.m, layout.n))
+    columns = {name for index in maps[1] for name in symbols_of(index)}
+    columns -= {name for index in maps[0] for name in symbols_of(index)}
+    # Blocks of columns outermost: what one of them reads of the vector operand stays in the caches.
+    around = tuple(
+        sorted((n for n in spec.out if n not in (layout.m, layout.n)), key=lambda n: n not in columns)
+    )
     with writer.loops(tuple(sizes[label] for label in around), "parallel") as outer:
         m, n = (writer.axis(sizes[label] if label else 1) for label in (layout.m, layout.n))
         over = tuple(writer.axis(sizes[label]) for label in spec.over if sizes[label] != 1) or (

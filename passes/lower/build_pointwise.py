@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from math import lcm
 
@@ -26,11 +26,25 @@ def build_pointwise(writer: KernelWriter, group: Group, stores: Stores) -> None:
     does a whole period, so that it is known which operand counts."""
     shape = group.axes.shape
     periods = _periods(group, stores) if group.interleaved else (1,) * len(shape)
+    order = loop_order(group, stores)
+    periods = _few_written_out(shape, order, periods)
     turns = tuple(floordiv(d, p) for d, p in zip(shape, periods, strict=True))
-    with writer.loops(turns, "vector", order=loop_order(group, stores)) as turn:
+    with writer.loops(turns, "vector", order=order) as turn:
         for phase in product(*map(range, periods)):
             index = tuple(i * p + k for i, p, k in zip(turn, periods, phase, strict=True))
             write_members(writer, group, stores, index)
+
+
+def _few_written_out(shape: Shape, order: Sequence[int], periods: tuple[int, ...]) -> tuple[int, ...]:
+    """The periods, an innermost axis of a few elements (the channels of an image) written out if that lets
+    the vectors run along another one."""
+    last = next((a for a in reversed(order) if shape[a] != 1), None)
+    if last is None or list(order) == sorted(order):
+        return periods
+    few = shape[last]
+    if not isinstance(few, int) or not 1 < few <= MOST_PHASES or periods[last] != 1:
+        return periods
+    return (*periods[:last], few, *periods[last + 1 :])
 
 
 def _periods(group: Group, stores: Stores) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from ...ir.opdef import OpDef
 from ..inline import inline_calls
 from ..scans import Parts, tidy_scans
 from .attributes import ints, spec_of
+from .blocked import cut_in_blocks, cut_strides
 from .build_blocks import COMBINE
 from .contraction import cut, layout_of, packed_order
 from .groups import divides, is_free
@@ -126,9 +127,10 @@ class _Legalizer:
 
     def turned(self, value: Value) -> Value:
         """The value in row-major order; inputs and what does not lie in memory are left as they are."""
-        if value.operation is None or value.strides is None:
+        source = unreshaped(value)
+        if source.operation is None or source.strides is None:
             return value
-        self.kept.add(value)
+        self.kept.add(source)
         return self.copy(value)
 
     def copy(self, value: Value, perm: tuple[int, ...] | None = None) -> Value:
@@ -216,13 +218,21 @@ class _Legalizer:
         if layout.packed and layout.n is not None:
             at = 0 if layout.swapped else 1
             x, maps = sides[at]
-            order = packed_order(shifted, maps, layout.n)
+            label = layout.n
+            blocked = cut_in_blocks(shifted, x, maps, label) if channels_of(op) else None
+            if blocked is not None:
+                strides = cut_strides(strides, shifted.out, label, dict(blocked.spec.extents)[blocked.inner])
+                x, maps = self.build(ops.reshape, x, shape=blocked.shape), blocked.maps
+                shifted, label = blocked.spec, blocked.inner
+            order = packed_order(shifted, maps, label)
             if x.type.dtype is bfloat16:
                 order = _last(order, maps.index(symbol(spec.over[-1])))
             sides[at] = self.read(x, order), tuple(maps[a] for a in order)
-        shifted = ContractSpec(sides[0][1], sides[1][1], spec.out, spec.over, tuple(sorted(sizes.items())))
+        shifted = ContractSpec(sides[0][1], sides[1][1], shifted.out, spec.over, shifted.extents)
         result = self.build(ops.contract, sides[0][0], sides[1][0], spec=shifted)
         result.strides = strides
+        if result.type.shape != made.result.type.shape:
+            result = self.build(ops.reshape, result, shape=made.result.type.shape)
         self.now[made.result] = result
         return (result,)
 

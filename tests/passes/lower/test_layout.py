@@ -151,3 +151,19 @@ def test_strides() -> None:
     assert strides_of((2, 1, 4, 3), (1,)) is None
     assert strides_of((2, 8, 1, 1), (1,)) is None
     assert strides_of((2, 8, 4), (2,)) is None
+
+
+def test_large_weights_are_copied_in_blocks_of_channels() -> None:
+    """A weight that exceeds the second-level cache, in a region and alone, forward and backward."""
+    plan = check_lowered(
+        written("""
+        graph g(%x: f32[2, 64, 3, 4], %w: f32[192, 64, 4, 4]) {
+          %0 = contract %x, %w {spec=<[n, ci, h + p - 1, w + q - 1] * [co, ci, p, q] -> [n, co, h, w] over p, q, ci where h = 2, w = 3>} : f32[2, 192, 2, 3]
+          %1 = exp %0 : f32[2, 192, 2, 3]
+          %2 = contract %1, %w {spec=<[n, co, h - p + 1, w - q + 1] * [co, ci, p, q] -> [n, ci, h, w] over p, q, co where h = 3, w = 4>} : f32[2, 64, 3, 4]
+          %3 = neg %0 : f32[2, 192, 2, 3]
+          %4 = reshape %3 {shape=(2, 1152)} : f32[2, 1152]
+          return %2, %4
+        }""")
+    )
+    assert any("3x64x2x3" in kernel.name for kernel in plan.kernels)
