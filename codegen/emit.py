@@ -4,25 +4,33 @@
 
 buffers: the addresses of the plan's external buffers, in their order; sizes: the run-time sizes (i64);
 arena: scratch memory. The status is 0, or the code of the first check that failed; kernels after it have
-not run then. What a plan repeats is a function of the same kind, called once in every turn.
+not run then. It is -1 if the run was interrupted, which only happens before anything is updated. What a plan
+repeats is a function of the same kind, called once in every turn.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import takewhile
+
 from ..ir.dtypes import DType
 from ..ir.expr import Dim
 from ..ir.kernel import Check, Kernel
-from ..ir.plan import Call, Copy, Passed, Plan, PlanBuffer, Repeat
+from ..ir.plan import Call, Copy, Passed, Plan, PlanBuffer, Repeat, Step
 from .indices import Indices
 from .kernels import emit_kernel
 from .target import Target
 from .text import Function, Module
+from .threads import INTERRUPTED, LONG
+from .work import plan_work
 
 
 def emit_plan(plan: Plan, target: Target) -> str:
     """The module's text. A pure function of its arguments."""
     module = Module(target)
-    _emit_run(module, plan, target, "run", "")
+    work = plan_work(plan)
+    looks = not isinstance(work, int) or work >= LONG
+    _emit_run(module, plan, target, "run", "", looks and len(plan.calls) > 1)
     return module.text()
 
 
@@ -31,14 +39,16 @@ def _name(kernel: str, run: str) -> str:
     return f'"k.{kernel}"' if run == "run" else f'"{run}.k.{kernel}"'
 
 
-def _emit_run(module: Module, plan: Plan, target: Target, name: str, linkage: str) -> None:
+def _emit_run(module: Module, plan: Plan, target: Target, name: str, linkage: str, looks: bool) -> None:
+    """looks: between kernels, as long as nothing is updated, it asks whether it is interrupted."""
     kernels = {kernel.name: kernel for kernel in plan.kernels}
     for kernel in plan.kernels:
         emit_kernel(module, kernel, target, _name(kernel.name, name))
     repeats = [step for step in plan.calls if isinstance(step, Repeat)]
     runs = {id(step): f"{name}.{number}" for number, step in enumerate(repeats)}
+    asking = set(map(id, _before_updates(plan, kernels))) if looks else set()
     for repeat in repeats:
-        _emit_run(module, repeat.body, target, runs[id(repeat)], "internal")
+        _emit_run(module, repeat.body, target, runs[id(repeat)], "internal", id(repeat) in asking)
     f = Function(module, name, [("ptr", "buffers"), ("ptr", "sizes"), ("ptr", "arena")], linkage=linkage)
     indices = Indices(f)
     for number, size in enumerate(plan.sizes):
@@ -47,6 +57,8 @@ def _emit_run(module: Module, plan: Plan, target: Target, name: str, linkage: st
     addresses = _addresses(f, indices, plan)
     dtypes = {b.name: b.dtype for b in plan.buffers}
     for step in plan.calls:
+        if id(step) in asking:
+            _return_if_failed(f, f.call("i64", INTERRUPTED))
         if isinstance(step, Call):
             status = _emit_call(f, indices, step, addresses, name)
             if _checks(kernels[step.kernel]):
@@ -54,7 +66,8 @@ def _emit_run(module: Module, plan: Plan, target: Target, name: str, linkage: st
         elif isinstance(step, Copy):
             _emit_copy(f, indices, step, addresses, dtypes)
         else:
-            _emit_repeat(f, indices, step, addresses, dtypes, runs[id(step)])
+            returns = id(step) in asking or any(map(_checks, step.body.all_kernels()))
+            _emit_repeat(f, indices, step, addresses, dtypes, runs[id(step)], returns)
     f.do("ret i64 0")
     module.add(f)
 
@@ -85,6 +98,24 @@ def _checks(kernel: Kernel) -> bool:
     return any(isinstance(s, Check) for s in kernel.statements())
 
 
+def _before_updates(plan: Plan, kernels: dict[str, Kernel]) -> Iterator[Step]:
+    """The steps before the first one that overwrites an input of the plan."""
+    inputs = {b.name for b in plan.buffers if b.kind == "input"}
+
+    def writes(step: Step) -> Iterator[str]:
+        match step:
+            case Call():
+                passed = zip(step.buffers, kernels[step.kernel].buffers, strict=True)
+                yield from (name for name, buffer in passed if buffer.access != "in")
+            case Copy():
+                yield from step.target.buffers
+            case Repeat():
+                for given, buffer in zip(step.buffers, step.body.external, strict=True):
+                    yield from given.buffers if buffer.kind == "output" else ()
+
+    return takewhile(lambda step: inputs.isdisjoint(writes(step)), plan.calls)
+
+
 def _address(
     f: Function, indices: Indices, passed: Passed, addresses: dict[str, str], dtypes: dict[str, DType]
 ) -> str:
@@ -105,14 +136,14 @@ def _emit_copy(
 
 
 def _emit_repeat(
-    f: Function, indices: Indices, step: Repeat, addresses: dict[str, str], dtypes: dict[str, DType], run: str
-) -> None:
-    """A loop that sets the table of addresses for each turn and runs the body on it."""
+    f: Function, indices: Indices, step: Repeat, addresses: dict[str, str], dtypes: dict[str, DType],
+    run: str, returns: bool,
+) -> None:  # fmt: skip
+    """A loop that sets the table of addresses for each turn and runs the body on it. returns: the body's
+    status may be another than 0."""
     table = f.alloca("ptr", max(1, len(step.buffers)))
     arena = addresses[step.arena] if step.arena is not None else "null"
     last = f(f"sub i64 {indices.text(step.extent)}, 1")
-    checks = any(map(_checks, step.body.all_kernels()))
-
     before = f.place()
 
     def turn(number: str, _: list[str]) -> list[str]:
@@ -127,7 +158,7 @@ def _emit_repeat(
                 place = f(f"getelementptr ptr, ptr {table}, i64 {slot}")
                 f.do(f"store ptr {address}, ptr {place}, align 8")
         status = f(f"call i64 @{run}(ptr {table}, ptr %sizes, ptr {arena})")
-        if checks:
+        if returns:
             _return_if_failed(f, status)
         return []
 

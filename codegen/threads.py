@@ -5,11 +5,17 @@
 runs i64 part(ptr context, i64 begin, i64 end) for chunks that together are the units 0 .. units - 1, each of
 about so much work, and returns the status of the first chunk that failed, or 0. The unit of work is a quarter
 of a nanosecond.
+
+    i64 vitrify_interrupted()
+
+looks for signals now and then, if this is the main thread, and returns -1 if a handler raised (Ctrl-C), else
+0. Long plans ask between their kernels.
 """
 
 from __future__ import annotations
 
 PARALLEL = "vitrify_parallel"
+INTERRUPTED = "vitrify_interrupted"
 
 UNITS_PER_NS = 4
 #: Less work is not divided.
@@ -18,3 +24,5 @@ WORTH = 10_000 * UNITS_PER_NS
 WORTH_WAKING = 40_000 * UNITS_PER_NS
 #: A chunk has no less work, unless it is a single unit.
 CHUNK = 4_000 * UNITS_PER_NS
+#: Plans with less work do not ask whether they are interrupted.
+LONG = 20_000_000 * UNITS_PER_NS

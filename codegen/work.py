@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from ..ir import ops
-from ..ir.expr import Dim, floordiv, product, symbols_of
+from ..ir.expr import Dim, floordiv, product, substitute, symbols_of
 from ..ir.kernel import VECTOR, Axis, Compute, Contract, Load, Loop, Reduce, Statement, Store
+from ..ir.plan import Call, Plan, Repeat
 
 _ACCESS, _SIMPLE, _DIVISION, _FUNCTION = 4, 1, 8, 20
 #: What moves memory alone is worth as much as a contraction of so few rows.
@@ -25,6 +26,21 @@ def work(statements: Sequence[Statement], sizes: Collection[str]) -> Dim:
     for statement in statements:
         total = total + _of(statement, sizes)
     return total
+
+
+def plan_work(plan: Plan) -> Dim:
+    """The work of running a plan, over its sizes."""
+    kernels = {kernel.name: work(kernel.body, kernel.sizes) for kernel in plan.kernels}
+    sizes = {kernel.name: kernel.sizes for kernel in plan.kernels}
+    total: Dim = 0
+    for step in plan.calls:
+        if isinstance(step, Call):
+            given = dict(zip(sizes[step.kernel], step.sizes, strict=True))
+            total = total + substitute(kernels[step.kernel], given)
+        elif isinstance(step, Repeat):
+            total = total + step.extent * plan_work(step.body)
+    # Where something depends on an outer axis, a middling guess is enough.
+    return substitute(total, dict.fromkeys(symbols_of(total) - set(plan.sizes), VECTOR))
 
 
 def _of(s: Statement, sizes: Collection[str]) -> Dim:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..ir.expr import Dim, evaluate
 from . import storage
 from .call import CallSpec
+from .interrupt import raise_interrupt
 
 if TYPE_CHECKING:
     from ..ir.plan import CheckPoint, Plan, PlanBuffer
@@ -107,6 +108,8 @@ def _work_of(plan: Plan) -> Dim:
 
 
 def _raise_check(checks: Mapping[int, CheckPoint], status: int) -> NoReturn:
+    if status < 0:
+        raise_interrupt()
     raise CheckFailed(checks[status])
 
 

@@ -10,7 +10,7 @@ import ctypes
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from ..codegen.target import Target
-from ..codegen.threads import PARALLEL
+from ..codegen.threads import INTERRUPTED, PARALLEL
 from .cache import ObjectCache, content_key
 from .host import host_target
 from .options import cache_directory, options
@@ -37,8 +37,8 @@ def load(
 ) -> dict[str, int]:
     """Compile a module, or find it compiled, and give the addresses of the `exports`.
 
-    imports: addresses of symbols that the text declares; `vitrify_parallel` is ours (`runtime.pool`), other
-    symbols come from the process (libc, CPython).
+    imports: addresses of symbols that the text declares; those of `codegen.threads` are ours, others come
+    from the process (libc, CPython).
     target: what the text was emitted for; the host's if None.
     Raises RuntimeError if LLVM can't parse or link the text. Safe to call from any thread.
     """
@@ -47,7 +47,7 @@ def load(
     return _loaded_code(code_key(text, chosen), lambda: _object_code(text, chosen), exports, symbols)
 
 
-def load_kept(code: str, exports: Iterable[str], imports: Iterable[str]) -> dict[str, int] | None:
+def load_kept(code: str, exports: Iterable[str], imports: Collection[str]) -> dict[str, int] | None:
     """The same for object code that an earlier process compiled, given its key and the symbols of ours that
     it needs; None if it is not to be had."""
     data = disk().get(code)
@@ -67,16 +67,18 @@ def _loaded_code(
 
 def imports_of(text: str) -> tuple[str, ...]:
     """The symbols of the run-time that a module calls."""
-    return (PARALLEL,) if f"@{PARALLEL}(" in text else ()
+    return tuple(name for name in (PARALLEL, INTERRUPTED) if f"@{name}(" in text)
 
 
-def of_the_runtime(names: Iterable[str]) -> dict[str, int]:
+def of_the_runtime(names: Collection[str]) -> dict[str, int]:
     """Addresses of symbols of the run-time."""
-    if PARALLEL not in names:
+    if not names:
         return {}
-    from .pool import parallel_address  # the pool's code is loaded from here, too
+    from .interrupt import interrupted_address  # their code is loaded from here, too
+    from .pool import parallel_address
 
-    return {PARALLEL: parallel_address()}
+    where = {PARALLEL: parallel_address, INTERRUPTED: interrupted_address}
+    return {name: where[name]() for name in names}
 
 
 def assembly(text: str, target: Target | None = None) -> str:
