@@ -81,6 +81,37 @@ def _another_call(
     return kinds[key]
 
 
+class Stepper:
+    """Calls a method without arguments or result that changes tensors in place: compiled, once it was called
+    often and `_is_settled` of its owner says that it does no more than that."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._calls = 0
+        self._compiled: Callable[[], None] | None = None
+
+    def __call__(self, owner: Any) -> None:
+        method = getattr(owner, self._name)
+        if _dispatch.captures:
+            method()
+        elif self._compiled is None:
+            method()
+            self._calls += 1
+            if self._calls == calls_before and owner._is_settled():
+                from ._compile import CompiledFunction
+
+                self._compiled = CompiledFunction(method, fullgraph=True)
+        else:
+            self._run(self._compiled, method)
+
+    def _run(self, compiled: Callable[[], None], method: Callable[[], None]) -> None:
+        try:
+            compiled()
+        except CaptureError:  # nothing has been changed
+            self._compiled = None
+            method()
+
+
 def _plain(x: Any) -> Any:
     """A plain argument, kept: nobody else may change it. None in the place of a tensor."""
     if isinstance(x, Tensor):

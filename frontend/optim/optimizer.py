@@ -16,6 +16,7 @@ from typing import Any
 
 from vitrify.tracer.calls import follow
 
+from .._composite import Stepper
 from .._tape import enable_grad, no_grad
 from .._tensor import Tensor
 from ..nn._module import clear_grad
@@ -41,6 +42,7 @@ class Optimizer:
                 + typename(params)
             )
         self.defaults = defaults
+        self._updates = Stepper("_update_all")
         self.state: defaultdict[Tensor, State] = defaultdict(dict)
         self.param_groups: list[Group] = []
         groups = list(params)
@@ -70,17 +72,33 @@ class Optimizer:
             with enable_grad():
                 loss = follow(closure)()
         with no_grad():
-            for group in self.param_groups:
-                for param in group["params"]:
-                    if param.grad is not None:
-                        self._update(param, param.grad, self._state_of(param, group), group)
+            self._updates(self)
         return loss
+
+    def _update_all(self) -> None:
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.grad is not None:
+                    self._update(param, param.grad, self._state_of(param, group), group)
 
     def _state_of(self, param: Tensor, group: Group) -> State:
         state = self.state[param]
         if not state:
             state.update(self._init_state(param, group))
         return state
+
+    def _is_settled(self) -> bool:
+        """Whether its updates are ours, and have made all the state that they will make."""
+        params = [p for p in self._all_params() if p.requires_grad]
+        ours = type(self).__module__.startswith("vitrify.optim.")
+        return ours and all(p._grad is not None for p in params)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_updates"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._updates = Stepper("_update_all")
 
     def _materialize(self) -> None:
         """Create the state of every parameter that takes part and has none yet."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -153,3 +155,69 @@ def test_saved_inputs_are_guarded_against_writes(switch: Callable[[int], None]) 
     y.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         z.sum().backward()
+
+
+def _trained(optimizer: str, options: dict[str, Any]) -> list[Any]:
+    vitrify.manual_seed(3)
+    model = vitrify.nn.Sequential(vitrify.nn.Linear(4, 3), vitrify.nn.Tanh(), vitrify.nn.Linear(3, 2))
+    opt = getattr(vitrify.optim, optimizer)(model.parameters(), **options)
+    schedule = vitrify.optim.lr_scheduler.StepLR(opt, 3, 0.5)
+    x = _draw(5, 4)
+    for step in range(9):
+        opt.zero_grad()
+        (model(x) ** 2).sum().backward()
+        if step == 5:
+            model[0].bias.grad = None
+        if step == 6:
+            opt.load_state_dict(opt.state_dict())
+        opt.step()
+        schedule.step()
+    state = [v for s in opt.state_dict()["state"].values() for v in s.values()]
+    return [_bits(x) if isinstance(x, Tensor) else x for x in (*model.parameters(), *state)]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [
+        ("SGD", {"lr": 0.1}), ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+        ("Adam", {"lr": 0.01, "amsgrad": True}), ("AdamW", {"lr": 0.01}), ("RMSprop", {"lr": 0.01}),
+    ],
+)  # fmt: skip
+def test_optimizers_take_the_same_steps(
+    optimizer: str, options: dict[str, Any], switch: Callable[[int], None]
+) -> None:
+    switch(1 << 30)
+    want = _trained(optimizer, options)
+    switch(2)
+    assert _trained(optimizer, options) == want
+
+
+def test_an_optimizer_can_be_pickled_and_copied(switch: Callable[[int], None]) -> None:
+    switch(1)
+    w = vitrify.ones(3, requires_grad=True)
+    opt = vitrify.optim.Adam([w], lr=0.1)
+    for _ in range(3):
+        w.grad = vitrify.ones(3)
+        opt.step()
+    for other in (pickle.loads(pickle.dumps(opt)), copy.deepcopy(opt)):
+        (v,) = other.param_groups[0]["params"]
+        v.grad = vitrify.ones(3)
+        other.step()
+        assert v.tolist() != w.tolist() and other.state[v]["step"].item() == 4.0
+
+
+def test_a_user_s_optimizer_runs_as_it_is(switch: Callable[[int], None]) -> None:
+    switch(1)
+    seen = []
+
+    class Mine(vitrify.optim.SGD):
+        def _update(self, param: Tensor, *more: Any) -> None:
+            seen.append(1)
+            super()._update(param, *more)
+
+    w = vitrify.ones(2, requires_grad=True)
+    opt = Mine([w], lr=0.1)
+    for _ in range(5):
+        w.grad = vitrify.ones(2)
+        opt.step()
+    assert len(seen) == 5
