@@ -25,6 +25,9 @@ Rule = Callable[[KernelWriter, Operation], None]
 
 RULES: dict[OpDef, Rule] = {}
 
+#: So many parts of one shape are written in one loop: more would be too many streams of memory at once.
+MOST_TOGETHER = 6
+
 
 def build_parts(writer: KernelWriter, group: Group) -> None:
     """Write the one operation of the group."""
@@ -48,14 +51,24 @@ def _check(writer: KernelWriter, op: Operation) -> None:
 
 @_rule(ops.concat)
 def _concat(writer: KernelWriter, op: Operation) -> None:
-    """One loop nest per operand."""
+    """One loop nest per operand; one for all, what they share being computed once, if they are few and of one
+    shape."""
     axis = axis_of(op)
-    start: Dim = 0
-    for x in op.operands:
+    sizes = [x.type.shape[axis] for x in op.operands]
+    starts = [sum(sizes[:at], 0 * sizes[0]) for at in range(len(sizes))]
+
+    def store(x: Value, index: Index, start: Dim) -> None:
+        at = (*index[:axis], index[axis] + start, *index[axis + 1 :])
+        writer.store_element(op.result, at, writer.read(x, index))
+
+    if len({x.type for x in op.operands}) == 1 and len(op.operands) <= MOST_TOGETHER:
+        with writer.loops(op.operands[0].type.shape, "vector") as index:
+            for x, start in zip(op.operands, starts, strict=True):
+                store(x, index, start)
+        return
+    for x, start in zip(op.operands, starts, strict=True):
         with writer.loops(x.type.shape, "vector") as index:
-            at = (*index[:axis], index[axis] + start, *index[axis + 1 :])
-            writer.store_element(op.result, at, writer.read(x, index))
-        start = start + x.type.shape[axis]
+            store(x, index, start)
 
 
 @_rule(ops.update_slice)

@@ -97,7 +97,7 @@ class _Legalizer:
             op = source.operation
             own = (
                 op is not None
-                and not is_free(op)
+                and (not is_free(op) or source in self.kept)
                 and source.strides is None
                 and source not in roots
                 and source not in self.taken_over.values()
@@ -140,8 +140,12 @@ class _Legalizer:
         return made
 
     def read(self, value: Value, perm: tuple[int, ...] | None = None) -> Value:
-        """A copy that is only read, made once for all that read it."""
+        """A copy that is only read, made once for all that read it; of parts put together the whole itself."""
         key = (value, perm or _identity(value))
+        joined = value.operation is not None and value.operation.opdef is ops.concat
+        if joined and key[1] == _identity(value):
+            self.kept.add(value)
+            return value
         if key not in self.copies:
             self.copies[key] = self.copy(value, perm)
         return self.copies[key]

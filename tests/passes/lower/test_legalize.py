@@ -73,23 +73,37 @@ def test_a_reshape_that_joins_axes_stays() -> None:
     check_legalized(text, text)
 
 
-def test_an_operand_that_is_not_in_memory_is_copied() -> None:
+def test_an_operand_that_is_not_in_memory_is_copied_once() -> None:
     check_legalized(
         """
-        graph g(%x: f32[2, 4], %y: f32[2, 4], %w: f32[8, 3]) {
-          %0 = concat %x, %y {axis=1} : f32[2, 8]
-          %1 = contract %0, %w {spec=<[m, k] * [k, n] -> [m, n] over k>} : f32[2, 3]
-          return %1
+        graph g(%x: f32[2, 2, 4], %w: f32[8, 3], %v: f32[8, 3]) {
+          %0 = permute %x {perm=(1, 0, 2)} : f32[2, 2, 4]
+          %1 = reshape %0 {shape=(2, 8)} : f32[2, 8]
+          %2 = contract %1, %w {spec=<[m, k] * [k, n] -> [m, n] over k>} : f32[2, 3]
+          %3 = contract %1, %v {spec=<[m, k] * [k, n] -> [m, n] over k>} : f32[2, 3]
+          return %2, %3
         }""",
         """
-        graph g(%x: f32[2, 4], %y: f32[2, 4], %w: f32[8, 3]) {
-          %0 = concat %x, %y {axis=1} : f32[2, 8]
-          %1 = permute %0 {perm=(0, 1)} : f32[2, 8]
-          %2 = contract %1, %w {spec=<[m, k] * [k, n] -> [m, n] over k where k = 8, m = 2, n = 3>} : f32[2, 3]
-          return %2
+        graph g(%x: f32[2, 2, 4], %w: f32[8, 3], %v: f32[8, 3]) {
+          %0 = permute %x {perm=(1, 0, 2)} : f32[2, 2, 4]
+          %1 = reshape %0 {shape=(2, 8)} : f32[2, 8]
+          %2 = permute %1 {perm=(0, 1)} : f32[2, 8]
+          %3 = contract %2, %w {spec=<[m, k] * [k, n] -> [m, n] over k where k = 8, m = 2, n = 3>} : f32[2, 3]
+          %4 = contract %2, %v {spec=<[m, k] * [k, n] -> [m, n] over k where k = 8, m = 2, n = 3>} : f32[2, 3]
+          return %3, %4
         }""",
         kept=1,
     )
+
+
+def test_parts_are_put_together_in_memory_where_that_is_read() -> None:
+    text = """
+        graph g(%x: f32[2, 4], %y: f32[2, 4], %w: f32[8, 3]) {
+          %0 = concat %x, %y {axis=1} : f32[2, 8]
+          %1 = contract %0, %w {spec=<[m, k] * [k, n] -> [m, n] over k where k = 8, m = 2, n = 3>} : f32[2, 3]
+          return %1, %0
+        }"""
+    check_legalized(text, text, kept=1)
 
 
 def test_a_reduction_over_no_axes_gets_one() -> None:
