@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..ir.expr import coefficient
-from ..ir.kernel import VECTOR, Load, Store
-from .context import tail_mask
+from ..ir.kernel import VECTOR, Load, Scalar, Store
+from .context import Group, tail_mask
 from .contract_pack import square_of, transposing_function
 from .contract_sum import Contraction
 from .indices import Value
@@ -38,6 +38,29 @@ class Epilogue:
             sum(coefficient(s.index, axis.name) == 1 for s in accesses) for axis in (contract.m, contract.n)
         )
         return along_rows > along_columns and not (isinstance(c.m, int) and c.m < _FEW_ROWS)
+
+    # Sums that go on.
+
+    def begin(self, first_row: Value, count: Value, sums: str) -> None:
+        """If the contraction goes on from other sums, those of so many rows, put at `sums`."""
+        c, contract = self.c, self.c.contract
+        if contract.start is None:
+            return
+        buffer, index = contract.start
+        load = Load(Scalar("start", contract.result.dtype), buffer, index)
+
+        def row(at: Value, places: list[str]) -> Sequence[str]:
+            for j in range(self.vectors):
+                mask, column = self._mask(j), c.add(self.at, VECTOR * j)
+                with self.ctx.scope(), self.ctx.vectors(Group(1, (mask,) if mask else None)):
+                    self.ctx.bind(contract.m.name, at, contract.m.extent)
+                    self.ctx.bind(contract.n.name, column, contract.n.extent, lanes=True)
+                    self.ctx.body([load])
+                    (part,) = self.ctx.spread(self.ctx.get(load.result))
+                    c.store(part, places[0], VECTOR * j)
+            return [c.offset(places[0], [self.columns], [1])]
+
+        self.ctx.loop(None, first_row, c.add(first_row, count), 1, [("ptr", sums)], row)
 
     # Along a row.
 

@@ -71,6 +71,8 @@ class _PanelEmitter:
         #: Axes that a micro-kernel walks; along the others a superblock has one step.
         self.walked = [i for i, chunk in enumerate(c.chunks) if chunk != 1] or [len(c.chunks) - 1]
         self.piece = self._piece()
+        #: The sums go on from others (an i1).
+        self.goes_on = "false" if c.contract.start is None else "true"
 
     def _heights(self) -> list[int]:
         """The heights of tiles, falling; together they cover any number of rows."""
@@ -135,12 +137,13 @@ class _PanelEmitter:
         c = self.c
         if c.may_be_empty:
             self._clear(total, c.mul(height, self.columns))
+        self.epilogue.begin(row, height, total)
 
         def superblock(part: _Part) -> None:
             first = self._is_first(part)
             out = self._choose(first, total, chain)
             b = rhs if self.packed else c.offset(rhs, part.starts, c.rhs_strides)
-            self._call(kernel, part, row, b, out, "false")
+            self._call(kernel, part, row, b, out, self.goes_on)
             self._add_unless(first, total, chain, c.mul(height, self.columns))
 
         self._superblocks(superblock)
@@ -164,6 +167,7 @@ class _PanelEmitter:
             count = c.least(block, c.sub(c.m, first_row))
             if c.may_be_empty:
                 self._clear(total, c.mul(count, self.columns))
+            self.epilogue.begin(first_row, count, total)
             self._superblocks(lambda part: superblock(first_row, count, part))
             if self.turned:
                 self.epilogue.turned(first_row, count, total, block)
@@ -255,14 +259,15 @@ class _PanelEmitter:
         c, axis = self.c, self.walked[0]
         count, size = part.counts[axis], self.piece
         if size is None or isinstance(count, int) and count <= size:
-            body(part, "false")
+            body(part, self.goes_on)
             return
 
         def turn(at: Value) -> None:
             starts, counts = list(part.starts), list(part.counts)
             starts[axis] = c.add(starts[axis], at)
             counts[axis] = c.least(size, c.sub(count, at))
-            body(_Part(tuple(starts), tuple(counts)), self.f(f"icmp sgt i64 {at}, 0"))
+            more = self.goes_on if self.goes_on == "true" else self.f(f"icmp sgt i64 {at}, 0")
+            body(_Part(tuple(starts), tuple(counts)), more)
 
         c.each(0, count, size, turn)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..ir.expr import Dim, symbols_of
-from ..ir.kernel import Axis, Contract, Index, Kernel, Load, Loop, Reduce, Statement, Store
+from ..ir.kernel import Axis, Compute, Contract, Index, Kernel, Load, Loop, Reduce, Statement, Store
+
+#: Statements of a body that counts as light.
+LIGHT = 16
 
 
 def dims_of(statement: Statement) -> Iterator[Dim]:
@@ -24,6 +27,8 @@ def dims_of(statement: Statement) -> Iterator[Dim]:
         case Contract():
             yield from (statement.lhs_index, statement.rhs_index)
             yield from (axis.extent for axis in axes_of(statement))
+            if statement.start is not None:
+                yield statement.start[1]
 
 
 def axes_of(statement: Contract) -> tuple[Axis, ...]:
@@ -34,6 +39,11 @@ def axes_of(statement: Contract) -> tuple[Axis, ...]:
 def index_symbols(kernel: Kernel) -> set[str]:
     """Every name in the kernel's index expressions."""
     return {name for s in kernel.statements() for dim in dims_of(s) for name in symbols_of(dim)}
+
+
+def is_light(body: Sequence[Statement]) -> bool:
+    """Whether a few vectors of everything in a body fit into registers, and take few instructions."""
+    return len(body) <= LIGHT and all(s.opdef.exact for s in body if isinstance(s, Compute))
 
 
 def nested(statements: Sequence[Statement]) -> Iterator[Statement]:

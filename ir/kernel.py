@@ -183,6 +183,8 @@ class Contract:
     """result(m, n) = sum over `over` of lhs[lhs_index] * rhs[rhs_index], in the canonical order of
     `contract`.
 
+    start: (buffer, index of m and n) from which the sums, of one superblock at most, go on; else they begin
+    at zero.
     The register tile spans `m` (rows, lhs broadcast) and `n` (vector, rhs contiguous along n or loaded
     strided). lhs_index has no n, rhs_index no m. `body` runs for each (m, n) with `result` known: the
     epilogue, which stores.
@@ -197,6 +199,7 @@ class Contract:
     rhs: str
     rhs_index: Dim
     body: tuple[Statement, ...]
+    start: tuple[str, Dim] | None = None
 
 
 @dataclass(frozen=True)

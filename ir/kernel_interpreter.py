@@ -219,7 +219,11 @@ class _Run:
         self.names[contract.m.name], self.names[contract.n.name] = np.arange(m), np.arange(n)
         lhs = self.operand(contract.lhs, contract.lhs_index, (steps, m), contract)
         rhs = self.operand(contract.rhs, contract.rhs_index, (steps, n), contract)
-        result = chain(lhs[:, :, None], rhs[:, None, :], extents)
+        start = None
+        if contract.start is not None:
+            self.names[contract.m.name] = np.arange(m).reshape(-1, 1)
+            start = self.operand(*contract.start, (m, n), contract)
+        result = chain(lhs[:, :, None], rhs[:, None, :], extents, start)
         for i in range(m):
             with _Vector(self, n):
                 self.names[contract.m.name] = i

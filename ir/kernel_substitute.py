@@ -56,7 +56,10 @@ def _renewed(s: Statement, new: _Renew) -> Statement:
         case Contract():
             m, n, *over = (_axis(a, new) for a in (s.m, s.n, *s.over))
             lhs, rhs, body = new(s.lhs_index), new(s.rhs_index), _body(s.body, new)
-            return replace(s, m=m, n=n, over=tuple(over), lhs_index=lhs, rhs_index=rhs, body=body)
+            start = None if s.start is None else (s.start[0], new(s.start[1]))
+            return replace(
+                s, m=m, n=n, over=tuple(over), lhs_index=lhs, rhs_index=rhs, body=body, start=start
+            )
         case Loop():
             return replace(s, axis=_axis(s.axis, new), body=_body(s.body, new))
         case Reduce():

@@ -97,8 +97,9 @@ def _head(statement: Loop | Reduce | Contract) -> str:
             return f"{results}{kind} {_axes([axis])}{f' carry {carried}' if carried else ''}"
         case Reduce(result, op, order, axes):
             return f"%{result.name} = {op.name} {order}{' ' * bool(axes)}{_axes(axes)} : {result.dtype}"
-        case Contract(result, m, n, over, lhs, lhs_index, rhs, rhs_index):
+        case Contract(result, m, n, over, lhs, lhs_index, rhs, rhs_index, _, start):
             summed = f" over {_axes(over)}" if over else ""
+            summed += f" from %{start[0]}[{start[1]}]" if start is not None else ""
             product = f"%{lhs}[{lhs_index}] * %{rhs}[{rhs_index}]"
             return f"%{result.name} = contract {product}{summed} for {_axes([m, n])} : {result.dtype}"
 
@@ -353,10 +354,11 @@ class _Reader:
         self.scanner.expect("*")
         rhs, rhs_index = self.place()
         over = self.axes() if self.scanner.accept("over") else ()
+        start = self.place() if self.scanner.accept("from") else None
         self.scanner.expect("for")
         axes = self.axes()
         if len(axes) != 2:
             self.scanner.fail(f"a contraction runs for two axes, m and n, got {len(axes)}")
         result = self.result(name, at)
         body, _ = self.block()
-        return Contract(result, axes[0], axes[1], over, lhs, lhs_index, rhs, rhs_index, body)
+        return Contract(result, axes[0], axes[1], over, lhs, lhs_index, rhs, rhs_index, body, start)

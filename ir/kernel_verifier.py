@@ -16,6 +16,7 @@
   dtypes
 * a reduction's op is one, its order is known, its result has the dtype that the op gives for the yielded
   value
+* a contraction that goes on from other sums has one dtype and one superblock, and not no steps
 * a contraction's operands and result have one dtype, or the operands are bf16 and the result is f32; lhs does
   not depend on n, rhs not on m
 * in the body of a vector loop, of a `lanes` reduction and of a contraction stand only computations,
@@ -30,7 +31,7 @@ from collections.abc import Iterable
 
 from .dtypes import bfloat16, bool_, float32, int64
 from .errors import IRError, VerifyError
-from .expr import Dim, symbols_of
+from .expr import Dim, product, symbols_of
 from .kernel import (
     Axis,
     Buffer,
@@ -50,8 +51,9 @@ from .kernel import (
     Store,
 )  # fmt: skip
 from .kernel_text import ACCESS, LOOPS, print_kernel, print_statement
-from .ops import reduction
 from .narrow import NARROW
+from .ops import reduction
+from .ops.ordered import CONTRACT_BLOCK
 from .types import TensorType
 
 #: How the reductions of kernels combine; the results of blocks are kept in memory by other statements.
@@ -299,7 +301,7 @@ class _Verifier:
         head = _head(contract)
         _require(not self.vector, f"{head}: a contraction can't stand inside a vector body")
         buffers = [self.buffer(name, contract) for name in (contract.lhs, contract.rhs)]
-        dtypes = (contract.result.dtype, *(b.dtype for b in buffers))
+        result, lhs, rhs = (contract.result.dtype, *(b.dtype for b in buffers))
         _require(
             lhs is rhs and result is (float32 if lhs is bfloat16 else lhs),
             f"{head}: result and operands are {result.short}, {lhs.short}, {rhs.short}, not one dtype",
@@ -309,6 +311,13 @@ class _Verifier:
         _require(contract.n.name not in symbols_of(contract.lhs_index), f"{head}: lhs depends on n")
         _require(contract.m.name not in symbols_of(contract.rhs_index), f"{head}: rhs depends on m")
         self.names -= {a.name for a in contract.over}
+        if contract.start is not None:
+            self.indexed([contract.start[1]], contract)
+            have = self.buffer(contract.start[0], contract).dtype
+            _require(have is result is lhs, f"{head}: the sums go on from {have.short}")
+            steps = product(a.extent for a in contract.over)
+            one = isinstance(steps, int) and 0 < steps <= CONTRACT_BLOCK
+            _require(one, f"{head}: only the sums of one superblock go on from others")
         self.vector = True
         self.block(contract.body, (), [contract.result])
         self.names, self.vector = names, False

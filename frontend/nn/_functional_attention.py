@@ -6,7 +6,7 @@ import math
 
 from vitrify.ir.dtypes import bool_
 
-from .._functions import amax, ones, rand, where
+from .._functions import amax, eq, ones, rand, where
 from .._tensor import Tensor
 from ._functional_activation import softmax
 
@@ -84,7 +84,7 @@ def attention_weights(
     scores = _masked(scores, mask)
     if whole_rows:
         return softmax(scores, -1)
-    nothing = amax(scores, -1, keepdim=True).detach() == float("-inf")
+    nothing = eq(amax(scores, -1, keepdim=True).detach(), float("-inf"))
     # The gradient of such a row is zero, too, as softmax never sees it.
     return where(nothing, 0.0, softmax(where(nothing, 0.0, scores), -1))
 

@@ -43,7 +43,7 @@ class _Layer(Module):
     def _residual(self, x: Tensor, norm: Module, block: Callable[[Tensor], Tensor]) -> Tensor:
         if self.norm_first:
             return x + block(norm(x))
-        return norm(x + block(x))  # type: ignore[no-any-return]
+        return norm(x + block(x))
 
     def _attention(
         self, module: MultiheadAttention, dropout: Dropout, memory: Tensor | None, mask: Tensor | None,
@@ -62,7 +62,7 @@ class _Layer(Module):
                 is_causal=is_causal,
                 need_weights=False,
             )
-            return dropout(out)  # type: ignore[no-any-return]
+            return dropout(out)
 
         return block
 
@@ -241,7 +241,7 @@ class Transformer(Module):
         memory = self.encoder(
             src, mask=src_mask, src_key_padding_mask=src_key_padding_mask, is_causal=src_is_causal
         )
-        return self.decoder(  # type: ignore[no-any-return]
+        return self.decoder(
             tgt, memory, tgt_mask=tgt_mask, memory_mask=memory_mask,
             tgt_key_padding_mask=tgt_key_padding_mask, memory_key_padding_mask=memory_key_padding_mask,
             tgt_is_causal=tgt_is_causal, memory_is_causal=memory_is_causal,

@@ -170,9 +170,12 @@ def sum_dtype(dtype: DType) -> DType:
     return int32 if dtype.is_integer and dtype.itemsize < 4 else dtype
 
 
-def chain(lhs: np.ndarray, rhs: np.ndarray, extents: tuple[int, ...]) -> np.ndarray:
+def chain(
+    lhs: np.ndarray, rhs: np.ndarray, extents: tuple[int, ...], start: np.ndarray | None = None
+) -> np.ndarray:
     """The canonical sum of lhs[k] * rhs[k] over k, the summed labels (of these sizes) taken as one: an FMA
-    chain from zero within each superblock, the superblocks' sums added in order. bfloat16: see `paired`."""
+    chain from zero within each superblock, the superblocks' sums added in order. bfloat16: see `paired`.
+    start: where the chain of the only superblock begins instead."""
     if lhs.dtype == np.uint16:
         return _chain_of_pairs(lhs, rhs, extents)
     lhs, rhs = _summands(lhs), _summands(rhs)
@@ -183,7 +186,7 @@ def chain(lhs: np.ndarray, rhs: np.ndarray, extents: tuple[int, ...]) -> np.ndar
         return total
 
     zero = np.zeros(np.broadcast_shapes(lhs.shape[1:], rhs.shape[1:]), lhs.dtype)
-    return _sum_of_superblocks(extents, zero, block)
+    return _sum_of_superblocks(extents, zero if start is None else start, block)
 
 
 def _summands(x: np.ndarray) -> np.ndarray:

@@ -73,7 +73,7 @@ def _accesses(
                 axes = (s.axis,) if isinstance(s, Loop) else s.axes
                 yield from _accesses(s.body, *_within(names, inner, axes), parallel)
             case Contract():
-                for buffer in (s.lhs, s.rhs):
+                for buffer in (s.lhs, s.rhs, *(s.start or ())[:1]):
                     yield Access(buffer, False, symbol("operand"), inner, parallel)
                 yield from _accesses(s.body, *_within(names, inner, (s.m, s.n)), parallel)
 

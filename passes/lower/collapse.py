@@ -130,5 +130,7 @@ def _dims(statements: Sequence[Statement]) -> Iterator[Dim]:
                     yield from (guard.expr, guard.low, guard.high)
             case Contract():
                 yield from (s.lhs_index, s.rhs_index)
+                if s.start is not None:
+                    yield s.start[1]
         if isinstance(s, Loop | Reduce | Contract):
             yield from _dims(s.body)

@@ -10,15 +10,16 @@ and if no kernel elsewhere has to run in between. Source: loop fusion with array
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import heapify, heappop, heappush
 from math import prod
 
 from ...ir.expr import Dim, product
 from ...ir.graph import Value
-from ...ir.kernel import Contract, Kernel
+from ...ir.kernel import Contract, Kernel, Local
+from .blocks import in_blocks
 from .collapse import collapse_loops
 from .groups import Dependences
 from .nest import Member, Share, as_one, peel, shared_stretch
@@ -105,14 +106,47 @@ def fuse_panels(tasks: Sequence[Task], fixed: set[Value]) -> list[Task]:
             readers.setdefault(memory, []).append(number)
     result: dict[int, Task] = dict(enumerate(tasks))
     for panel in _Fuser().panels_of(tasks):
-        kept = _kept(panel, readers, fixed)
-        saved = sum(share.size * dtype_of(m).itemsize for m, share in kept.items())
-        if len(panel.tasks) > 1 and saved * prod(e for e in panel.extents if isinstance(e, int)) >= WORTH:
-            made = as_one(panel.ordered(), kept, f"panel_{panel.tasks[min(panel.tasks)].built.kernel.name}")
+        made = _joined(panel, readers, fixed) if len(panel.tasks) > 1 else None
+        if made is not None:
             last = max(panel.tasks)
             result = {n: task for n, task in result.items() if n not in panel.tasks or n == last}
             result[last] = Task(made, tasks[last].position)
     return list(result.values())
+
+
+def _joined(panel: Panel, readers: dict[Memory, list[int]], fixed: set[Value]) -> Built | None:
+    """The kernels of a panel as one, or None if nothing is gained. Scratch memory that is too large for one
+    turn is cut into blocks of rows; if it can't be, as much of it is kept as there is room for."""
+    members, name = panel.ordered(), f"panel_{panel.tasks[min(panel.tasks)].built.kernel.name}"
+    kept = _kept(panel, readers, fixed)
+    turns = prod(e for e in panel.extents if isinstance(e, int))
+    if turns * _nbytes(kept) < WORTH:
+        return None
+    made = as_one(members, kept, name)
+    if _local_bytes(made.kernel) <= MOST_LOCAL:
+        return made
+    blocks = in_blocks(made.kernel, MOST_LOCAL)
+    if blocks is not None:
+        return replace(made, kernel=blocks)
+    kept = _fitting(kept)
+    return as_one(members, kept, name) if turns * _nbytes(kept) >= WORTH else None
+
+
+def _nbytes(kept: Mapping[Memory, Share]) -> int:
+    return sum(share.size * dtype_of(m).itemsize for m, share in kept.items())
+
+
+def _fitting(kept: Mapping[Memory, Share]) -> dict[Memory, Share]:
+    """As much, in order, as there is room for."""
+    found: dict[Memory, Share] = {}
+    for memory, share in kept.items():
+        if _nbytes({**found, memory: share}) <= MOST_LOCAL:
+            found[memory] = share
+    return found
+
+
+def _local_bytes(kernel: Kernel) -> int:
+    return sum(s.size * s.dtype.itemsize for s in kernel.statements() if isinstance(s, Local))
 
 
 class _Fuser:
@@ -184,20 +218,16 @@ def _turns(panel: Panel) -> int:
 
 
 def _kept(panel: Panel, readers: dict[Memory, list[int]], fixed: set[Value]) -> dict[Memory, Share]:
-    """What only the panel's kernels use, and how large it is for one turn of the loops, as far as there is
-    room."""
+    """What only the panel's kernels use, and how large it is for one turn of the loops."""
     written = panel.written()
     found: dict[Memory, Share] = {}
-    room = MOST_LOCAL
     for memory in dict.fromkeys(m for member in panel.ordered() for m in member.built.memory):
         if memory not in written or memory in fixed:
             continue
         share = shared_stretch(panel.members.values(), memory)
         if share is None or any(n not in panel.tasks for n in readers.get(memory, ())):
             continue
-        room -= share.size * dtype_of(memory).itemsize
-        if room >= 0:
-            found[memory] = share
+        found[memory] = share
     return found
 
 

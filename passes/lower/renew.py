@@ -117,10 +117,11 @@ class Renewal:
     def _contract(self, s: Contract) -> Contract:
         m, n, *over = map(self.axis, (s.m, s.n, *s.over))
         lhs, rhs = self._at(s.lhs, s.lhs_index), self._at(s.rhs, s.rhs_index)
+        start = None if s.start is None else self._at(*s.start)
         result = self._defined(s.result)
         return replace(
             s, result=result, m=m, n=n, over=tuple(over), lhs=lhs[0], lhs_index=lhs[1], rhs=rhs[0],
-            rhs_index=rhs[1], body=self.body(s.body),
+            rhs_index=rhs[1], body=self.body(s.body), start=start,
         )  # fmt: skip
 
     def _at(self, buffer: str, index: Dim) -> tuple[str, Dim]:
@@ -148,6 +149,8 @@ def touched(statements: Iterable[Statement], axes: tuple[Axis, ...] = ()) -> Ite
             case Contract():
                 yield s.lhs, s.lhs_index, False, (*axes, s.m, *s.over)
                 yield s.rhs, s.rhs_index, False, (*axes, s.n, *s.over)
+                if s.start is not None:
+                    yield *s.start, False, (*axes, s.m, s.n)
                 yield from touched(s.body, (*axes, s.m, s.n))
             case Loop():
                 yield from touched(s.body, (*axes, s.axis))

@@ -90,6 +90,22 @@ def test_rows_known_at_run_time(rows: int) -> None:
     check_kernel(matmul("m", 40, 30, "mk,kn", sizes="m"), buffers, {"m": rows})
 
 
+@pytest.mark.parametrize("layout", ["mk,kn", "mk,nk", "km,kn"])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (13, 33, 10), (7, 100, 33), (2, 2000, 20), (40, 3, 20), (30, 20, 2500)], ids=str
+)
+@pytest.mark.parametrize("order", ["rows", "columns"])
+def test_sums_that_go_on(shape: tuple[int, int, int], layout: str, order: str) -> None:
+    m, n, k = shape
+    text = matmul(m, n, k, layout).replace("%c: f32[" + str(m * n) + "] out", f"%c: f32[{m * n}] inout")
+    place = "%c" + text.partition("store %c")[2].partition(",")[0]
+    text = text.replace(" for i <", f" from {place} for i <")
+    if order == "columns":
+        text = text.replace(place, f"%c[i + {m}*j]")
+    a, b, c = data(m * k, k * n, m * n)
+    check_kernel(text, {"a": a, "b": b, "c": c})
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(3, 20, 4097), (2, 5, 8192), (3, 40, 1500), (245, 9, 1030)], ids=str)
 def test_long_sums(shape: tuple[int, int, int], layout: str) -> None:

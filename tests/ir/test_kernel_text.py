@@ -30,7 +30,8 @@ kernel "odd name"(%x: f32[s0*s1] in, %i: i64[4] in, %t: f32[3] temp, %y: f32[s0*
       %r = add %cc, %last : f32
       store %y[m*s1 + n], %r when 0 <= m < 3
     }
-    %dot = contract %x[m] * %x[n] for m < 4, n < 10 : f32 {
+    local %room: f32[40]
+    %dot = contract %x[m] * %x[n] over k < 3 from %room[m + 4*n] for m < 4, n < 10 : f32 {
       store %y[m*s1 + n], %dot
     }
     vector j < s1 {
@@ -91,7 +92,7 @@ def test_kernels_round_trip(text):
 
 def test_a_kernel_walks_its_statements_outer_first():
     statements = list(parse_kernel(ALL).statements())
-    assert len(statements) == 19
+    assert len(statements) == 20
     assert [type(s) for s in statements if isinstance(s, Loop | Reduce | Contract)] == [
         Loop, Loop, Contract, Contract, Loop, Reduce, Reduce,
     ]  # fmt: skip

@@ -82,6 +82,20 @@ ONE = "%one = const f32(1.0) : f32\n"
             "%0 = contract %x[p] * %x[q] over k < 3 for p < 3, q < 3 : f32 {\nstore %y[k], %0\n}",
             "k is no size",
         ),
+        ("local %x: f32[3]", "there is a buffer %x already"),
+        ("vector i < 3 {\nlocal %t: f32[3]\n}", "can't stand inside a vector"),
+        (
+            "parallel i < 3 {\nlocal %t: f32[3]\n}\n%1 = load %t[0] : f32",
+            "there is no buffer %t",
+        ),
+        (
+            "%0 = contract %x[p] * %x[q] over k < 3 from %i[p] for p < 3, q < 3 : f32 {\n}",
+            "the sums go on from i64",
+        ),
+        (
+            "%0 = contract %x[p] * %x[q] over k < 5000 from %y[p] for p < 3, q < 3 : f32 {\n}",
+            "only the sums of one superblock go on",
+        ),
         (
             "%0 = contract %x[p] * %x[q] for p < 3, q < 3 : f32 {\nvector i < 3 {\n}\n}",
             "can't stand inside a vector",

@@ -3,11 +3,14 @@ bit is as before."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from vitrify.ir.kernel import Contract, Local
 from vitrify.ir.kernel_text import parse_kernel, print_kernel
 from vitrify.ir.plan import Plan
-from vitrify.passes.lower import panels
+from vitrify.ir.plan_text import parse_plan, print_plan
+from vitrify.passes.lower import blocks, panels
 
 from tests.passes.lower.lowering import check_lowered
 
@@ -27,6 +30,18 @@ SOFTMAX = """
 """
 OUTPUT = """
   %o = contract %p, %v {spec=<[b, h, i, j] * [b, h, j, d] -> [b, h, i, d] over j>} : f32[2, 3, 20, 5]
+"""
+BACKWARD = """
+  %dv = contract %p, %do {spec=<[b, h, i, j] * [b, h, i, d] -> [b, h, j, d] over i>} : f32[2, 3, 20, 5]
+  %dp = contract %do, %v {spec=<[b, h, i, d] * [b, h, j, d] -> [b, h, i, j] over d>} : f32[2, 3, 20, 20]
+  %pdp = mul %p, %dp : f32[2, 3, 20, 20]
+  %sum = reduce_sum %pdp {axes=(3,), order="lanes"} : f32[2, 3, 20]
+  %sum1 = reshape %sum {shape=(2, 3, 20, 1)} : f32[2, 3, 20, 1]
+  %sum2 = expand %sum1 {shape=(2, 3, 20, 20)} : f32[2, 3, 20, 20]
+  %apart = sub %dp, %sum2 : f32[2, 3, 20, 20]
+  %ds = mul %apart, %p : f32[2, 3, 20, 20]
+  %dq = contract %ds, %k {spec=<[b, h, i, j] * [b, h, j, d] -> [b, h, i, d] over j>} : f32[2, 3, 20, 5]
+  %dk = contract %ds, %q {spec=<[b, h, i, j] * [b, h, i, d] -> [b, h, j, d] over i>} : f32[2, 3, 20, 5]
 """
 QKV = "%q: f32[2, 3, 20, 5], %k: f32[2, 3, 20, 5], %v: f32[2, 3, 20, 5]"
 
@@ -94,20 +109,8 @@ def test_what_is_an_output_stays_in_memory() -> None:
 
 
 def test_forward_and_backward_are_one_kernel() -> None:
-    backward = """
-      %dv = contract %p, %do {spec=<[b, h, i, j] * [b, h, i, d] -> [b, h, j, d] over i>} : f32[2, 3, 20, 5]
-      %dp = contract %do, %v {spec=<[b, h, i, d] * [b, h, j, d] -> [b, h, i, j] over d>} : f32[2, 3, 20, 20]
-      %pdp = mul %p, %dp : f32[2, 3, 20, 20]
-      %sum = reduce_sum %pdp {axes=(3,), order="lanes"} : f32[2, 3, 20]
-      %sum1 = reshape %sum {shape=(2, 3, 20, 1)} : f32[2, 3, 20, 1]
-      %sum2 = expand %sum1 {shape=(2, 3, 20, 20)} : f32[2, 3, 20, 20]
-      %apart = sub %dp, %sum2 : f32[2, 3, 20, 20]
-      %ds = mul %apart, %p : f32[2, 3, 20, 20]
-      %dq = contract %ds, %k {spec=<[b, h, i, j] * [b, h, j, d] -> [b, h, i, d] over j>} : f32[2, 3, 20, 5]
-      %dk = contract %ds, %q {spec=<[b, h, i, j] * [b, h, i, d] -> [b, h, j, d] over i>} : f32[2, 3, 20, 5]
-    """
     plan = lowered(
-        f"{SCORES}\n{SOFTMAX}\n{OUTPUT}\n{backward}\nreturn %o, %dq, %dk, %dv",
+        f"{SCORES}\n{SOFTMAX}\n{OUTPUT}\n{BACKWARD}\nreturn %o, %dq, %dk, %dv",
         f"{QKV}, %do: f32[2, 3, 20, 5]",
     )
     assert len(plan.calls) == 1 and plan.arena_bytes == 0
@@ -194,3 +197,78 @@ def test_scratch_memory_that_does_not_fit_stays_in_the_arena(monkeypatch: pytest
     monkeypatch.setattr(panels, "MOST_LOCAL", 0)
     plan = lowered(f"{SCORES}\n{SOFTMAX}\n{OUTPUT}\nreturn %o")
     assert not locals_of(plan) and plan.arena_bytes > 0
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Blocks of so many bytes, however few rows that is, the rows a multiple of a unit."""
+
+    def cut(room: int, unit: int = 1) -> None:
+        monkeypatch.setattr(blocks, "LEAST", 1)
+        monkeypatch.setattr(blocks, "UNIT", unit)
+        monkeypatch.setattr(panels, "MOST_LOCAL", room)
+
+    return cut
+
+
+@pytest.mark.parametrize("room, unit, rows", [(4, 1, 4), (5, 1, 5), (12, 1, 10), (13, 4, 12), (9, 4, 8)])
+def test_rows_are_taken_in_blocks(room: int, unit: int, rows: int, small_blocks: Callable[..., None]) -> None:
+    """Blocks that divide the rows, where there are any, and ones that leave some over."""
+    small_blocks(room * 80, unit)
+    plan = lowered(f"{SCORES}\n{SOFTMAX}\n{OUTPUT}\nreturn %o")
+    assert len(plan.calls) == 1 and plan.arena_bytes == 0 and locals_of(plan) == [20 * rows]
+    assert print_plan(parse_plan(print_plan(plan))) == print_plan(plan)
+
+
+@pytest.mark.parametrize("rows, unit", [(4, 1), (12, 4)])
+def test_backward_in_blocks_adds_to_what_it_has(
+    rows: int, unit: int, small_blocks: Callable[..., None]
+) -> None:
+    small_blocks(rows * 160, unit)
+    plan = lowered(
+        f"{SCORES}\n{SOFTMAX}\n{OUTPUT}\n{BACKWARD}\nreturn %o, %dq, %dk, %dv",
+        f"{QKV}, %do: f32[2, 3, 20, 5]",
+    )
+    assert len(plan.calls) == 1 and plan.arena_bytes == 0 and locals_of(plan) == [rows * 20] * 2
+    sums = [s for s in plan.kernels[0].statements() if isinstance(s, Contract)]
+    assert sum(s.start is not None for s in sums) == (2 if 20 % rows == 0 else 4)
+
+
+def test_the_causal_mask_in_blocks(small_blocks: Callable[..., None]) -> None:
+    """A mask computed from the index knows in which row a block begins."""
+    small_blocks(6 * 80)
+    masked = SOFTMAX.replace("%s", "%ms")
+    plan = lowered(
+        f"""
+        {SCORES}
+        %i = iota {{axis=2, dtype=i64, shape=(2, 3, 20, 20)}} : i64[2, 3, 20, 20]
+        %j = iota {{axis=3, dtype=i64, shape=(2, 3, 20, 20)}} : i64[2, 3, 20, 20]
+        %below = ge %i, %j : bool[2, 3, 20, 20]
+        %none = constant {{value=f32(-inf)}} : f32[]
+        %none1 = reshape %none {{shape=(1, 1, 1, 1)}} : f32[1, 1, 1, 1]
+        %none2 = expand %none1 {{shape=(2, 3, 20, 20)}} : f32[2, 3, 20, 20]
+        %ms = select %below, %s, %none2 : f32[2, 3, 20, 20]
+        {masked}
+        {OUTPUT}
+        return %o
+        """
+    )
+    assert len(plan.calls) == 1 and locals_of(plan) == [100]
+
+
+def test_what_needs_all_rows_at_once_is_not_cut(small_blocks: Callable[..., None]) -> None:
+    """The sums of the scores' columns, which the weights are divided by."""
+    small_blocks(4 * 80)
+    plan = lowered(
+        f"""
+        {SCORES}
+        %e = exp %s : f32[2, 3, 20, 20]
+        %sum = reduce_sum %e {{axes=(2,), order="rows"}} : f32[2, 3, 20]
+        %sum1 = reshape %sum {{shape=(2, 3, 1, 20)}} : f32[2, 3, 1, 20]
+        %sum2 = expand %sum1 {{shape=(2, 3, 20, 20)}} : f32[2, 3, 20, 20]
+        %p = div %e, %sum2 : f32[2, 3, 20, 20]
+        {OUTPUT}
+        return %o
+        """
+    )
+    assert 400 not in locals_of(plan)
