@@ -29,6 +29,10 @@ _SQUARES = 64
 _PIECE, _ROWS, _FEWEST_COLUMNS = 30_000 * UNITS_PER_NS, 48, 32
 #: Rows that pay for packing the columns anew, unless there are so many units of columns.
 _ROWS_PACKED, _COLUMN_UNITS = 240, 8
+#: Columns of a unit where contiguous ones are packed: as the widest tile.
+_COLUMNS_PACKED = 64
+#: Elements of a right operand that does not stay in second-level cache.
+_LARGE = 128 << 10
 #: Few rows are bound by memory: runs of so many columns.
 _FEW_ROWS, _RUN = 8, 512
 
@@ -113,18 +117,27 @@ def _contract_cuts(outer: tuple[Axis, ...], c: Contract, sizes: Sequence[str]) -
     wanted = min(_ENOUGH, total // _PIECE) if isinstance(total, int) else _ENOUGH
     if isinstance(around, int):
         wanted = -(-wanted // max(around, 1))
-    columns = Cut(c.n, _step(n, wanted, _RUN if m <= _FEW_ROWS else _FEWEST_COLUMNS))
-    if n < 4 * _FEWEST_COLUMNS and m >= 2 * _ROWS:
+    scattered, large = _is_scattered(c), _is_large(c)
+    wide = large and not scattered and m >= _ROWS_PACKED
+    fewest = _RUN if m <= _FEW_ROWS else _COLUMNS_PACKED if wide else _FEWEST_COLUMNS
+    columns = Cut(c.n, _step(n, wanted, fewest))
+    if n < 4 * _FEWEST_COLUMNS and m >= 2 * _ROWS and not (scattered and n >= 2 * _FEWEST_COLUMNS):
         columns = Cut(c.n, max(n, 1))
     left = -(-wanted // max(1, -(-n // columns.step)))
-    if _is_packed(c):  # once per unit, which many rows pay for
+    if scattered or large:  # columns are packed once per unit, which many rows pay for
         left = min(left, m // _ROWS_PACKED) if n // columns.step < _COLUMN_UNITS else 1
     return (Cut(c.m, _step(m, left, _ROWS)), columns)
 
 
-def _is_packed(c: Contract) -> bool:
-    """Whether the columns of the right operand (of bfloat16: of pairs) have to be packed."""
+def _is_scattered(c: Contract) -> bool:
+    """Whether columns of the right operand (of bfloat16: of pairs) are not contiguous, and so packed."""
     return coefficient(c.rhs_index, c.n.name) != (2 if c.over[-1].extent == 2 else 1)
+
+
+def _is_large(c: Contract) -> bool:
+    """Whether the right operand is so large that columns of it are likely packed."""
+    size = product((c.n.extent, *(axis.extent for axis in c.over)))
+    return not isinstance(size, int) or size > _LARGE
 
 
 def _serial_cuts(loop: Loop, sizes: Sequence[str]) -> tuple[Cut, ...]:

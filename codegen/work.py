@@ -20,11 +20,11 @@ _LEAST_ROWS = 4
 _DIVISIONS = {ops.div, ops.sqrt, ops.floor_div, ops.rem}
 
 
-def work(statements: Sequence[Statement], sizes: Collection[str]) -> Dim:
-    """The work of running these once. sizes: the kernel's."""
+def work(statements: Sequence[Statement], sizes: Collection[str], in_vector: bool = False) -> Dim:
+    """The work of running these once. sizes: the kernel's. in_vector: in a vector loop, each for 16 lanes."""
     total: Dim = 0
     for statement in statements:
-        total = total + _of(statement, sizes)
+        total = total + _of(statement, sizes, in_vector)
     return total
 
 
@@ -43,14 +43,15 @@ def plan_work(plan: Plan) -> Dim:
     return substitute(total, dict.fromkeys(symbols_of(total) - set(plan.sizes), VECTOR))
 
 
-def _of(s: Statement, sizes: Collection[str]) -> Dim:
+def _of(s: Statement, sizes: Collection[str], in_vector: bool) -> Dim:
     match s:
         case Loop():
-            return turns(s.axis, sizes, s.kind == "vector") * work(s.body, sizes)
+            vector = s.kind == "vector"
+            return turns(s.axis, sizes, vector) * work(s.body, sizes, in_vector or vector)
         case Reduce():
-            outer = product(_extent(a, sizes) for a in s.axes[:-1])
-            inner = turns(s.axes[-1], sizes, s.order == "lanes")
-            return outer * inner * (_SIMPLE + work(s.body, sizes))
+            vector = s.order == "lanes" and not in_vector
+            steps = product(_extent(a, sizes) for a in s.axes[:-1]) * turns(s.axes[-1], sizes, vector)
+            return steps * (_SIMPLE + work(s.body, sizes, in_vector or vector))
         case Contract():
             columns, depth = turns(s.n, sizes, True), product(_extent(a, sizes) for a in s.over)
             rows = _extent(s.m, sizes)
