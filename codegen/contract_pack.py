@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from ..ir.dtypes import DType
 from ..ir.kernel import VECTOR
 from .context import Context, tail_mask
-from .contract_turn import columns_together, turning_function
+from .contract_turn import FETCH, columns_together, turning_function
 from .indices import Value, splat
 from .lanes import MEMORY, lane_mask, type_suffix, type_text
 from .target import Target
 from .text import Function, Module
+
+#: Rows of a panel that are fetched beforehand: they may lie a page apart, which no prefetcher foresees.
+_ROWS_AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,9 @@ class _Packer:
         read = self._read_rows if self.panel.column == 1 else self._gather
 
         def turn(_: Value, places: list[str]) -> list[str]:
+            if self.panel.column == 1:
+                ahead = self._step(places[0], self._product(_ROWS_AHEAD, axis.stride))
+                self.f.call("void", "llvm.prefetch.p0", ("ptr", ahead), *FETCH)
             for j in range(self.panel.vectors):
                 self._store(read(places[0], j), self._step(places[1], VECTOR * j), VECTOR)
             return [self._step(places[0], axis.stride), self._step(places[1], self.width)]

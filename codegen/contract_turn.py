@@ -16,7 +16,7 @@ from .text import Function, Module
 
 _LINE = 64
 #: llvm.prefetch: for reading, into the second-level cache, of data.
-_FETCH = (("i32", "0"), ("i32", "2"), ("i32", "1"))
+FETCH = (("i32", "0"), ("i32", "2"), ("i32", "1"))
 
 
 def columns_together(itemsize: int) -> int:
@@ -75,7 +75,7 @@ class _Turning:
         if self.ahead:
             for column in columns:
                 at = self.f(f"getelementptr i8, ptr {column}, i64 {self.ahead}")
-                self.f.call("void", "llvm.prefetch.p0", ("ptr", at), *_FETCH)
+                self.f.call("void", "llvm.prefetch.p0", ("ptr", at), *FETCH)
         return self._blocks(columns, to, step)
 
     def _blocks(self, columns: list[str], to: str, step: int) -> str:

@@ -100,7 +100,7 @@ def _cuts(outer: tuple[Axis, ...], inner: Loop | Contract, sizes: Sequence[str])
     if isinstance(inner, Contract):
         return _contract_cuts(outer, inner, sizes)
     if inner.kind == "serial":
-        return _serial_cuts(inner, sizes)
+        return _owners(inner, kernel.sizes, {b.name: b for b in kernel.buffers})
     if inner.kind == "parallel":
         return (Cut(inner.axis, _SQUARES if is_transposing_copy(inner) else 1),)
     has_loop = any(isinstance(s, Loop | Reduce) for s in inner.body)
@@ -140,19 +140,28 @@ def _is_large(c: Contract) -> bool:
     return not isinstance(size, int) or size > _LARGE
 
 
-def _serial_cuts(loop: Loop, sizes: Sequence[str]) -> tuple[Cut, ...]:
-    """Columns of a serial loop, such as the additions of a scatter: each unit goes through all its turns, for
-    columns that no other one touches."""
+def _owners(loop: Loop, sizes: Sequence[str], buffers: Mapping[str, Buffer]) -> tuple[Cut, ...]:
+    """Destinations of a scatter: a serial loop whose stores all go where the same integer says, guarded to be
+    within the outermost axis of what they write to. Each unit goes through all turns, for values of its own."""
     inside = list(nested(loop.body))
-    loops = [s for s in inside if isinstance(s, Loop | Reduce | Contract)]
-    columns = [s for s in loops if isinstance(s, Loop) and s.kind == "vector"]
-    places = {(s.buffer, s.index) for s in inside if isinstance(s, Store)}
-    written = {buffer for buffer, _ in places}
-    apart = all((s.buffer, s.index) in places for s in inside if isinstance(s, Load) and s.buffer in written)
-    plain = all(isinstance(s, Loop) and not s.carries for s in (loop, *loops))
-    if not plain or not apart or len(columns) != 1 or not symbols_of(columns[0].axis.extent) <= set(sizes):
+    if any(isinstance(s, Reduce | Contract) or isinstance(s, Loop) and s.carries for s in (loop, *inside)):
         return ()
-    return (Cut(columns[0].axis, _WIDE),)
+    written = {s.buffer for s in inside if isinstance(s, Store)}
+    touching = [s for s in inside if isinstance(s, Load | Store) and s.buffer in written]
+    for guard in touching[0].guards if touching else ():
+        (name, *others), high = symbols_of(guard.expr) or ("",), guard.high
+        if others or guard.expr != symbol(name) or guard.low != 0 or not symbols_of(high) <= set(sizes):
+            continue
+        if all(guard in s.guards and _is_outermost(s, name, high, buffers[s.buffer]) for s in touching):
+            units = _ENOUGH if not isinstance(high, int) else min(high, _ENOUGH)
+            return (Cut(Axis(name, high), max(1, high // units) if isinstance(high, int) else 1),)
+    return ()
+
+
+def _is_outermost(s: Load | Store, name: str, extent: Dim, buffer: Buffer) -> bool:
+    """Whether a symbol is the index along the outermost axis of a buffer."""
+    stride = coefficient(s.index, name)
+    return stride is not None and stride * extent == buffer.size
 
 
 def _step(extent: int, wanted: int, least: int) -> int:
