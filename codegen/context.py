@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 from ..ir.dtypes import DType
 from ..ir.expr import Dim, Expr
-from ..ir.kernel import VECTOR, Axis, Kernel, Local, Reduce, Scalar, Statement
+from ..ir.kernel import VECTOR, Axis, Kernel, Local, Scalar, Statement
 from .combs import combs_of
 from .indices import Indices, Value, splat
 from .known import Known
 from .lanes import MEMORY, REGISTER, Lanes, constant_text, lane_mask, type_text
+from .prefetch import distances
 from .target import Target
 from .text import Function
 from .walk import index_symbols
@@ -45,19 +46,14 @@ class Reg:
         return (type_text(self.element, VECTOR if self.vector else 1),) * len(self.parts)
 
 
-#: Elements of a buffer that no first- or second-level cache holds.
-_LARGE = 1 << 18
-
-
 @dataclass(frozen=True)
 class Group:
     """What runs together in a vector loop: `parts` vectors of 16 lanes. masks: per part, the lanes that
-    count; None if all do. ahead: runs are fetched into the cache some way before they are read.
+    count; None if all do.
     """
 
     parts: int
     masks: tuple[str, ...] | None = None
-    ahead: bool = False
 
     @property
     def align(self) -> int:
@@ -95,8 +91,7 @@ class Context:
         self.combs = combs_of(kernel)
         self.buffers = {b.name: Memory(f"%b.{b.name}", b.dtype) for b in kernel.buffers}
         self.streams = {b.name for b in kernel.buffers if b.access == "stream"}
-        self.flows = bool(self.streams) and not any(isinstance(s, Reduce) for s in kernel.statements())
-        self.large = {b.name for b in kernel.buffers if isinstance(b.size, int) and b.size >= _LARGE}
+        self.ahead = distances(kernel)
         self.group: Group | None = None
         self.status: str | None = None
         self._emit = emit

@@ -8,8 +8,6 @@ Buffers may alias where the plan reuses one in place, so pointers promise nothin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ..ir import ops
 from ..ir.kernel import (
     VECTOR,
@@ -37,12 +35,10 @@ from .reduce import STRAIGHT, emit_reduce
 from .target import Target
 from .text import Function, Module
 from .transpose import emit_transposing_copy, is_transposing_copy
-from .walk import nested
+from .walk import is_light, nested
 
 #: Vectors that run together where a vector loop holds a loop of its own: memory is then read in longer runs.
 _JOINT = 4
-#: Statements of a body that counts as light.
-_LIGHT = 16
 
 
 def emit_kernel(module: Module, kernel: Kernel, target: Target, name: str) -> None:
@@ -153,7 +149,8 @@ def _vector_loop(ctx: Context, loop: Loop) -> None:
     if whole <= STRAIGHT:
         done = _whole_vectors(ctx, loop, done, stop, max(whole, 1))
     else:
-        if any(isinstance(s, Loop | Reduce) for s in nested(loop.body)) or ctx.flows and _is_light(loop.body):
+        has_loops = any(isinstance(s, Loop | Reduce) for s in nested(loop.body))
+        if has_loops or (ctx.streams and is_light(loop.body)):
             done = _whole_vectors(ctx, loop, done, stop, _JOINT)
         done = _whole_vectors(ctx, loop, done, stop, 1)
     if isinstance(stop, int):
@@ -173,17 +170,12 @@ def _whole_vectors(ctx: Context, loop: Loop, start: Value, stop: Value, parts: i
     end = stop // step * step if isinstance(stop, int) else ctx.f(f"and i64 {stop}, {-step}")
 
     def body(_: object, __: list[str]) -> list[str]:
-        with ctx.vectors(Group(parts, ahead=ctx.flows)):
+        with ctx.vectors(Group(parts)):
             ctx.body(loop.body)
         return []
 
     ctx.loop(loop.axis.name, start, end, step, [], body, extent=loop.axis.extent, lanes=True)
     return end
-
-
-def _is_light(body: Sequence[Statement]) -> bool:
-    """Whether a few vectors of everything in it fit into registers."""
-    return len(body) <= _LIGHT and all(s.opdef.exact for s in body if isinstance(s, Compute))
 
 
 def _masked(ctx: Context, loop: Loop, start: Value, count: Value) -> list[str]:

@@ -22,9 +22,6 @@ ALL = lane_mask(VECTOR)
 
 #: Blocks of memory lie at multiples of this: a cache line.
 _LINE = 64
-#: Bytes between what is read and what is fetched ahead, where results are written past the caches. Measured
-#: on 64 MB: 4.5 ms without, 2.7 with it, two vectors or more at a time.
-_AHEAD = 2048
 _REVERSED = "<" + ", ".join(f"i32 {VECTOR - 1 - lane}" for lane in range(VECTOR)) + ">"
 
 
@@ -32,6 +29,7 @@ _REVERSED = "<" + ", ".join(f"i32 {VECTOR - 1 - lane}" for lane in range(VECTOR)
 class _Access:
     """Where a group accesses memory. stride: from lane to lane, None if it is not one number. masks: per
     part, or None for all. fixed: the index of lane 0, where it is a run at a place known while emitting.
+    ahead: bytes from what is loaded to what is fetched besides (see `prefetch`).
     """
 
     memory: Memory
@@ -40,6 +38,7 @@ class _Access:
     stride: Dim | None
     masks: tuple[str, ...] | None
     fixed: Dim | None
+    ahead: int = 0
 
     def place(self, part: int) -> Place | None:
         """Where a part of a run lies, if that is certain."""
@@ -56,7 +55,7 @@ def emit_load(ctx: Context, load: Load) -> None:
         literal_text(load.otherwise, element) if load.otherwise is not None else scalar_text(0, element)
     )
     whole, lanewise = _sorted_guards(ctx, load.guards)
-    access = _access(ctx, load.buffer, load.index, lanewise)
+    access = _access(ctx, load.buffer, load.index, lanewise, ctx.ahead.get(id(load), 0))
     vector = ctx.group is not None and (access.stride != 0 or bool(lanewise))
 
     def read() -> Sequence[str]:
@@ -189,14 +188,14 @@ def _lane_masks(ctx: Context, guards: Sequence[Guard]) -> tuple[str, ...] | None
 # Access.
 
 
-def _access(ctx: Context, buffer: str, index: Dim, lanewise: Sequence[Guard]) -> _Access:
+def _access(ctx: Context, buffer: str, index: Dim, lanewise: Sequence[Guard], ahead: int = 0) -> _Access:
     memory = ctx.buffers[buffer]
     if ctx.group is None:
         return _Access(memory, buffer, index, 0, None, None)
     settled = ctx.indices.settle(index, ctx.group.align)
     stride = ctx.indices.stride(settled)
     fixed = ctx.indices.pinned(settled) if stride == 1 and not lanewise else None
-    return _Access(memory, buffer, settled, stride, _lane_masks(ctx, lanewise), fixed)
+    return _Access(memory, buffer, settled, stride, _lane_masks(ctx, lanewise), fixed, ahead)
 
 
 def _read_scalar(ctx: Context, buffer: str, index: Dim) -> str:
@@ -257,8 +256,8 @@ def _read_run(ctx: Context, access: _Access, part: int, otherwise: str) -> str:
     pointer = _run_address(ctx, access, part)
     if access.masks is None:
         loaded = f(f"load {kind}, ptr {pointer}, align {align}")
-        if ctx.group is not None and ctx.group.ahead and access.buffer in ctx.large and access.stride == 1:
-            later = f(f"getelementptr i8, ptr {pointer}, i64 {_AHEAD}")
+        if access.ahead and access.stride == 1:
+            later = f(f"getelementptr i8, ptr {pointer}, i64 {access.ahead}")
             f.call("void", "llvm.prefetch.p0", ("ptr", later), ("i32", "0"), ("i32", "0"), ("i32", "1"))
     else:
         mask = _mirrored(ctx, "i1", access.masks[part]) if access.stride == -1 else access.masks[part]

@@ -18,6 +18,7 @@ from .indices import Value, splat
 from .lanes import REGISTER, Lanes
 from .reduce_each import reduce_each
 from .reducers import Reducer, State, reducer
+from .walk import is_light
 
 #: So many whole vectors are written out, without a loop: short rows stay in registers.
 STRAIGHT = 4
@@ -160,7 +161,8 @@ def _block(ctx: Context, s: Reduce, how: Reducer, at: Value, length: Value) -> S
     lanes = ctx.lanes(s.value.dtype, True)
     whole = length // VECTOR if isinstance(length, int) else STRAIGHT + 1
     state = _start(how, lanes)
-    if how.exact and whole > STRAIGHT:  # in any order, so that joins needn't wait for each other
+    # In any order, so that joins needn't wait for each other; or so few instructions that rows overlap.
+    if whole > STRAIGHT and (how.exact or is_light(s.body)):
         at, length, state = _whole(ctx, s, how, lanes, state, at, length, STRAIGHT)
     parts = whole if 0 < whole <= STRAIGHT else 1
     at, length, state = _whole(ctx, s, how, lanes, state, at, length, parts)

@@ -7,14 +7,14 @@ from vitrify.ir.dtypes import DType
 from .._composite import composite
 from .._tensor import Tensor, wrap_dim
 from .casting import cast
-from .pointwise import div, exp, log, not_implemented, sub
+from .pointwise import div, exp, log, mul, not_implemented, sub
 from .reductions import amax
 from .reductions import sum as sum_
 
 
 @composite
 def softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
-    """exp(input) / sum(exp(input)) along `dim`, without overflow.
+    """exp(input) times 1 / sum(exp(input)) along `dim`, without overflow.
 
     >>> vitrify.softmax(vitrify.zeros(4), dim=0)
     tensor([0.2500, 0.2500, 0.2500, 0.2500])
@@ -23,7 +23,7 @@ def softmax(input: Tensor, dim: int, dtype: DType | None = None) -> Tensor:
     if x._type.numel == 0:
         return exp(x)
     powers = exp(sub(x, amax(x, dim, keepdim=True).detach()))
-    return div(powers, sum_(powers, dim, keepdim=True))
+    return mul(powers, div(1.0, sum_(powers, dim, keepdim=True)))
 
 
 @composite
