@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from ..ir.kernel import VECTOR
 from ..ir.ops.ordered import CONTRACT_BLOCK
+from .contract_ahead import Ahead
 from .contract_epilogue import Epilogue
 from .contract_few import streamed_kernel
 from .contract_pack import PackedAxis, Panel, pack_panel
@@ -68,9 +69,11 @@ class _PanelEmitter:
         self.heights = self._heights()
         self.epilogue = Epilogue(c, at, vectors, valid)
         self.turned = self.epilogue.is_turned()
+        self.ahead = None if packed or c.streamed else Ahead.of(c, vectors)
         #: Axes that a micro-kernel walks; along the others a superblock has one step.
         self.walked = [i for i, chunk in enumerate(c.chunks) if chunk != 1] or [len(c.chunks) - 1]
         self.piece = self._piece()
+        self.distance: Value = 0
         #: The sums go on from others (an i1).
         self.goes_on = "false" if c.contract.start is None else "true"
 
@@ -138,6 +141,7 @@ class _PanelEmitter:
         if c.may_be_empty:
             self._clear(total, c.mul(height, self.columns))
         self.epilogue.begin(row, height, total)
+        self.distance = 0 if self.ahead is None else self.ahead.distance(self.source)
 
         def superblock(part: _Part) -> None:
             first = self._is_first(part)
@@ -311,7 +315,7 @@ class _PanelEmitter:
         c, walked = self.c, self.walked
         lhs = tuple(c.lhs_strides[i] for i in walked)
         if not self.packed:
-            return Layout(c.row, lhs, tuple(c.rhs_strides[i] for i in walked))
+            return Layout(c.row, lhs, tuple(c.rhs_strides[i] for i in walked), self.distance)
         inside = [c.product([part.counts[j] for j in walked[at + 1 :]]) for at in range(len(walked))]
         return Layout(c.row, lhs, tuple(c.mul(steps, self.columns) for steps in inside))
 

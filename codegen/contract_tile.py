@@ -99,11 +99,14 @@ class Layout:
     to it.
 
     row: from a row of the left operand to the next. lhs, rhs: for each axis of the sum, outer before inner.
+    ahead: a place of the right operand, so far from the step's own, is brought into the second-level cache; 0
+    if none is.
     """
 
     row: Value
     lhs: tuple[Value, ...]
     rhs: tuple[Value, ...]
+    ahead: Value = 0
 
 
 def micro_kernel(module: Module, dtype: DType, tile: Tile, layout: Layout) -> str:
@@ -124,13 +127,13 @@ def micro_kernel(module: Module, dtype: DType, tile: Tile, layout: Layout) -> st
 
 def kernel_name(kind: str, dtype: DType, tile: Tile, layout: Layout) -> str:
     """A name that differs wherever the micro-kernel does."""
-    strides = (layout.row, *layout.lhs, *layout.rhs)
+    strides = (layout.row, *layout.lhs, *layout.rhs, *((layout.ahead,) if layout.ahead != 0 else ()))
     return "_".join([kind, dtype.short, f"{tile.rows}x{tile.columns}", *map(_key, strides)])
 
 
 def passed_strides(layout: Layout) -> list[str]:
     """The strides that a call of the micro-kernel passes, in order."""
-    return [s for s in (layout.row, *layout.lhs, *layout.rhs) if isinstance(s, str)]
+    return [s for s in (layout.row, *layout.lhs, *layout.rhs, layout.ahead) if isinstance(s, str)]
 
 
 def _key(stride: Value) -> str:
@@ -149,6 +152,7 @@ class TileWriter:
             ("row", layout.row),
             *((f"a{i}", layout.lhs[i]) for i in axes),
             *((f"b{i}", layout.rhs[i]) for i in axes),
+            ("ahead", layout.ahead),
         ]
         pointers = [("ptr", "lhs"), ("ptr", "rhs"), ("ptr", "out"), ("i1", "more")]
         counts = [("i64", f"n{i}") for i in axes]
@@ -228,6 +232,9 @@ class TileWriter:
             f(f"load {self.vector}, ptr {self.step(rhs, VECTOR * j)}, align {self.align}")
             for j in range(tile.vectors)
         ]
+        if self.strides["ahead"] != 0:
+            fetched = self.step(rhs, self.strides["ahead"])
+            f.call("void", "llvm.prefetch.p0", ("ptr", fetched), ("i32", "0"), ("i32", "2"), ("i32", "1"))
         result = list(sums)
         for i, offset in enumerate(self.rows):
             x = self.broadcast(self.step(lhs, offset))

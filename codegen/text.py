@@ -117,6 +117,11 @@ class Function:
         with self.writing_to(self._entry):
             return self(f"alloca {kind}, i64 {count}, align {align}")
 
+    def at_entry(self, line: str) -> None:
+        """Append a line to the function's entry."""
+        with self.writing_to(self._entry):
+            self.do(line)
+
     # Blocks.
 
     def label(self, hint: str = "b") -> str:
