@@ -23,12 +23,17 @@ from .blocks import in_blocks
 from .collapse import collapse_loops
 from .groups import Dependences
 from .nest import Member, Share, as_one, peel, shared_stretch
-from .writer import Built, Memory, dtype_of
+from .writer import Built, Memory, Scratch, dtype_of, size_of
 
 #: Bytes of intermediate results below which nothing is gained: they stay in the second-level cache anyway.
 WORTH = 256 << 10
 #: Bytes of scratch memory of one turn at most: they lie on the stack, and in the second-level cache.
 MOST_LOCAL = 640 << 10
+#: Added to running numbers, less this is before all kernels.
+BEFORE = 1 << 30
+#: Bytes of an intermediate result that a later panel computes anew rather than read it from memory: it would
+#: not stay in the third-level cache, and memory is dear.
+RECOMPUTED = 16 << 20
 
 
 @dataclass(eq=False)
@@ -100,18 +105,66 @@ class Panel:
 def fuse_panels(tasks: Sequence[Task], fixed: set[Value]) -> list[Task]:
     """Join kernels where that pays. tasks: in an order in which they may run. fixed: values that have to be
     in memory afterwards."""
+    panels = _Fuser().panels_of(tasks)
+    recompute(panels, fixed)
+    result: dict[int, Task] = dict(enumerate(tasks))
+    result |= {n: task for panel in panels for n, task in panel.tasks.items()}
     readers: dict[Memory, list[int]] = {}
-    for number, task in enumerate(tasks):
+    for number, task in result.items():
         for memory in task.reads:
             readers.setdefault(memory, []).append(number)
-    result: dict[int, Task] = dict(enumerate(tasks))
-    for panel in _Fuser().panels_of(tasks):
+    for panel in panels:
         made = _joined(panel, readers, fixed) if len(panel.tasks) > 1 else None
         if made is not None:
             last = max(panel.tasks)
             result = {n: task for n, task in result.items() if n not in panel.tasks or n == last}
             result[last] = Task(made, tasks[last].position)
     return list(result.values())
+
+
+def recompute(panels: Sequence[Panel], fixed: set[Value]) -> None:
+    """Let panels compute large results of earlier ones themselves (the weights of attention, backward), so
+    that these need not lie in memory in between. fixed: values that do anyway."""
+    for late in panels:
+        for early in panels:
+            if early is not late and early.extents == late.extents:
+                common = early.written() & late.touched() - fixed
+                wanted = {m for m in common if _size_bytes(m) >= RECOMPUTED}
+                needed = _needed_for(wanted, early)
+                reads = {m for task in needed.values() for m in task.reads}
+                if wanted and sum(t.has_tile for t in needed.values()) == 1 and not reads & fixed:
+                    _take_in(needed, late)
+
+
+def _size_bytes(memory: Memory) -> int:
+    size = size_of(memory)
+    return size * dtype_of(memory).itemsize if isinstance(size, int) else 0
+
+
+def _needed_for(wanted: set[Memory], panel: Panel) -> dict[int, Task]:
+    """The kernels of a panel that what is wanted is computed by."""
+    found: dict[int, Task] = {}
+    wanted = set(wanted)
+    for number in sorted(panel.tasks, reverse=True):
+        task = panel.tasks[number]
+        if not task.writes.isdisjoint(wanted):
+            found[number] = task
+            wanted |= task.reads
+    return found
+
+
+def _take_in(needed: dict[int, Task], panel: Panel) -> None:
+    """Put copies of kernels, with memory of their own, before those of a panel, which then read theirs."""
+    twins = {m: _twin(m) for task in needed.values() for m in task.writes}
+    before = {number - BEFORE: task for number, task in needed.items()}
+    for number, task in {**before, **panel.tasks}.items():
+        memory = tuple(twins.get(m, m) for m in task.built.memory)
+        new = panel.tasks[number] = Task(replace(task.built, memory=memory), task.position)
+        panel.members[number] = Member(new.built, len(panel.extents))
+
+
+def _twin(memory: Memory) -> Memory:
+    return Scratch(memory.dtype, memory.size) if isinstance(memory, Scratch) else Value(memory.type)
 
 
 def _joined(panel: Panel, readers: dict[Memory, list[int]], fixed: set[Value]) -> Built | None:

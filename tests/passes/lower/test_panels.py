@@ -272,3 +272,30 @@ def test_what_needs_all_rows_at_once_is_not_cut(small_blocks: Callable[..., None
         """
     )
     assert 400 not in locals_of(plan)
+
+
+BETWEEN = """
+%y = mul %o, %o : f32[2, 3, 20, 5]
+%all = reduce_sum %y {axes=(0, 1, 2, 3), order="lanes"} : f32[]
+%all1 = reshape %all {shape=(1, 1, 1, 1)} : f32[1, 1, 1, 1]
+%all2 = expand %all1 {shape=(2, 3, 20, 5)} : f32[2, 3, 20, 5]
+%do = mul %o, %all2 : f32[2, 3, 20, 5]
+"""
+
+
+@pytest.mark.parametrize("limit, contractions, arena", [(2400 * 4, 7, 2432), (2400 * 4 + 1, 6, 12032)])
+def test_large_weights_are_computed_again_backward(
+    limit: int, contractions: int, arena: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rather than kept in memory between the two panels, if they are large enough."""
+    monkeypatch.setattr(panels, "RECOMPUTED", limit)
+    plan = lowered(f"{SCORES}\n{SOFTMAX}\n{OUTPUT}\n{BETWEEN}\n{BACKWARD}\nreturn %o, %dq, %dk, %dv")
+    found = [s for kernel in plan.kernels for s in kernel.statements() if isinstance(s, Contract)]
+    assert len(plan.calls) == 3 and len(found) == contractions and plan.arena_bytes == arena
+
+
+def test_weights_that_are_an_output_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(panels, "RECOMPUTED", 0)
+    plan = lowered(f"{SCORES}\n{SOFTMAX}\n{OUTPUT}\n{BETWEEN}\n{BACKWARD}\nreturn %p, %dq, %dk, %dv")
+    found = [s for kernel in plan.kernels for s in kernel.statements() if isinstance(s, Contract)]
+    assert len(found) == 6
