@@ -349,3 +349,23 @@ def test_emitted_code_is_exact_and_shares_micro_kernels() -> None:
     assert "fmuladd" not in text and not re.search(r"f(add|mul) (fast|reassoc|contract)", text)
     assert "call <16 x float> @llvm.fma.v16f32" in text
     assert len(re.findall(r"define internal void @tile_", text)) == 1
+
+
+def test_a_large_block_is_followed_by_the_next() -> None:
+    """A right operand in blocks, one after the other in memory: tiles fetch ahead, no bit changes."""
+    text = """
+        kernel blocks(%x: f32[2*6*2048] in, %w: f32[2*2048*48] in, %y: f32[2*2*6*48] out) {
+          parallel b < 2 {
+            parallel r < 2 {
+              %c = contract %x[12288*r + 2048*m + k] * %w[98304*b + 48*k + n]
+                over k < 2048 for m < 6, n < 48 : f32 {
+                store %y[576*b + 288*r + 48*m + n], %c
+              }
+            }
+          }
+        }"""
+    kernel = parse_kernel(text)
+    assert "llvm.prefetch" in text_of(kernel)
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(n).astype(np.float32) for n in (2 * 6 * 2048, 2 * 2048 * 48))
+    check_kernel(text, {"x": x, "w": w, "y": np.zeros(2 * 2 * 6 * 48, np.float32)})
