@@ -149,7 +149,7 @@ def _fit(t: np.ndarray, wanted: np.ndarray, weight: np.ndarray, powers: list[int
     return found
 
 
-def _interval(table: Piecewise, low: float, high: float) -> list[float]:
+def interval(table: Piecewise, low: float, high: float) -> list[float]:
     """Centre and coefficients c0, c1, ... of one interval."""
     middle, fine = _fine(table.function, low, high)
     angles = np.cos(np.pi * (np.arange(400) + 0.5) / 400).astype(np.longdouble)
@@ -176,7 +176,7 @@ def main() -> None:
     for table in TABLES:
         columns = np.zeros((COUNT, table.degree + 2))
         for i, slot in enumerate(table.slots):
-            columns[slot] = _interval(table, table.edges[i], table.edges[i + 1])
+            columns[slot] = interval(table, table.edges[i], table.edges[i + 1])
         print(f"\n{table.name} = (")
         for column in columns.T:
             print(f"    ({', '.join(str(np.float32(v)) for v in column)}),")

@@ -14,7 +14,19 @@ from ..ir import ops
 from ..ir.dtypes import DType, bool_, float32
 from ..ir.narrow import NARROW
 from ..ir.opdef import OpDef
-from . import integers, narrow, vmath_erf, vmath_exp, vmath_log, vmath_logistic, vmath_trig
+from . import (
+    integers,
+    narrow,
+    vmath_area,
+    vmath_atan,
+    vmath_erf,
+    vmath_erfinv,
+    vmath_exp,
+    vmath_gamma,
+    vmath_log,
+    vmath_logistic,
+    vmath_trig,
+)
 from .lanes import REGISTER, Lanes
 from .reals import Real
 from .text import Function
@@ -100,12 +112,12 @@ def _elementary(name: str, rule: Rule) -> Rule:
     """The rule as it is for vectors; a function of its own, one per module, for scalars: their speed hardly
     matters, and 200 instructions each time would (an optimizer takes powers for every parameter)."""
 
-    def called(x: Lanes, *operands: str) -> str:
+    def called(x: Lanes, *operands: str, **attrs: int) -> str:
         if x.width > 1:
-            return rule(x, *operands)
-        function = f"vitrify.{name}.{x.suffix}"
+            return rule(x, *operands, **attrs)
+        function = ".".join(["vitrify", name, *map(str, attrs.values()), x.suffix])
         if not x.f.module.defined(function):
-            _define(x, function, rule, len(operands))
+            _define(x, function, lambda *args: rule(*args, **attrs), len(operands))
         return x.f(f"call {x.type} @{function}({', '.join(f'{x.type} {o}' for o in operands)})")
 
     return called
@@ -187,6 +199,42 @@ def _float_to_integer(x: Lanes, a: str, target: Lanes) -> str:
     return result if target.bits == wide.bits else wide.to("trunc", result, target.element)
 
 
+#: One kernel each. Source and error of each: the module that it is from, and docs/accuracy.md.
+ELEMENTARY: dict[OpDef, Rule] = {
+    ops.exp: vmath_exp.exp,
+    ops.exp2: vmath_exp.exp2,
+    ops.expm1: vmath_exp.expm1,
+    ops.log: vmath_log.log,
+    ops.log2: vmath_log.log2,
+    ops.log10: vmath_log.log10,
+    ops.log1p: vmath_log.log1p,
+    ops.sin: vmath_trig.sin,
+    ops.cos: vmath_trig.cos,
+    ops.tan: vmath_trig.tan,
+    ops.asin: vmath_atan.asin,
+    ops.acos: vmath_atan.acos,
+    ops.atan: vmath_atan.atan,
+    ops.atan2: vmath_atan.atan2,
+    ops.sinh: vmath_exp.sinh,
+    ops.cosh: vmath_exp.cosh,
+    ops.tanh: vmath_logistic.tanh,
+    ops.asinh: vmath_area.asinh,
+    ops.acosh: vmath_area.acosh,
+    ops.atanh: vmath_area.atanh,
+    ops.erf: vmath_erf.erf,
+    ops.erfc: vmath_erf.erfc,
+    ops.erfinv: vmath_erfinv.erfinv,
+    ops.lgamma: vmath_gamma.lgamma,
+    ops.digamma: vmath_gamma.digamma,
+    ops.polygamma: vmath_gamma.polygamma,
+    ops.rsqrt: vmath_log.rsqrt,
+    ops.sigmoid: vmath_logistic.sigmoid,
+    ops.softplus: vmath_logistic.softplus,
+    ops.silu: vmath_logistic.silu,
+    ops.gelu: vmath_erf.gelu,
+    ops.gelu_tanh: vmath_logistic.gelu_tanh,
+}
+
 EMIT: dict[OpDef, Rule] = {
     ops.add: _arithmetic("add"),
     ops.sub: _arithmetic("sub"),
@@ -204,19 +252,8 @@ EMIT: dict[OpDef, Rule] = {
     ops.ceil: _intrinsic("ceil"),
     ops.trunc: _intrinsic("trunc"),
     ops.round_: _intrinsic("roundeven"),
-    ops.exp: _elementary("exp", vmath_exp.exp),
-    ops.log: _elementary("log", vmath_log.log),
-    ops.sin: _elementary("sin", vmath_trig.sin),
-    ops.cos: _elementary("cos", vmath_trig.cos),
-    ops.tanh: _elementary("tanh", vmath_logistic.tanh),
-    ops.erf: _elementary("erf", vmath_erf.erf),
     ops.sqrt: _intrinsic("sqrt"),
-    ops.rsqrt: _elementary("rsqrt", vmath_log.rsqrt),
-    ops.sigmoid: _elementary("sigmoid", vmath_logistic.sigmoid),
-    ops.softplus: _elementary("softplus", vmath_logistic.softplus),
-    ops.silu: _elementary("silu", vmath_logistic.silu),
-    ops.gelu: _elementary("gelu", vmath_erf.gelu),
-    ops.gelu_tanh: _elementary("gelu_tanh", vmath_logistic.gelu_tanh),
+    **{op: _elementary(op.name, rule) for op, rule in ELEMENTARY.items()},
     ops.eq: _comparison("oeq", "eq"),
     ops.ne: _comparison("une", "ne"),
     ops.lt: _comparison("olt", "lt"),

@@ -141,9 +141,6 @@ class Lanes:
         """The same bits as another type of equal size."""
         return self.to("bitcast", value, element)
 
-    def any(self, mask: str) -> str:
-        """An i1: whether any lane of a mask is set."""
-        if self.width == 1:
     def lookup(self, values: Sequence[float], index: str) -> str:
         """values[index % 32], for 32 floats and an index per lane (i32): data are moved, nothing is computed.
         In registers where the target permutes vectors, else from memory."""
@@ -199,6 +196,9 @@ class Lanes:
         )  # fmt: skip
         return self.f.call(self.type, name, *arguments)
 
+    def any(self, mask: str) -> str:
+        """An i1: whether any lane of a mask is set."""
+        if self.width == 1:
             return mask
         whole = self.f(f"bitcast {self.mask} {mask} to i{self.width}")
         return self.f(f"icmp ne i{self.width} {whole}, 0")

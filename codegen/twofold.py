@@ -45,6 +45,12 @@ class Twofold:
         """The product with a power of two: exact."""
         return Twofold(self.high * power_of_two, self.low * power_of_two)
 
+    def sqrt(self) -> Twofold:
+        """The square root; 0 of 0."""
+        root = self.high.sqrt()
+        rest = ((-root).fma(root, self.high) + self.low) / (root + root)
+        return fast_two_sum(root, rest.unless(root.compare("oeq", 0.0), 0.0))
+
     def where(self, mask: str, other: Twofold) -> Twofold:
         """self where the mask holds, else the other."""
         return Twofold(self.high.where(mask, other.high), self.low.where(mask, other.low))

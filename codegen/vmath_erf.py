@@ -1,4 +1,4 @@
-"""The error function, and gelu(x) = x Phi(x) with the normal distribution's Phi.
+"""The error function, its complement, and gelu(x) = x Phi(x) with the normal distribution's Phi.
 
 For a >= 0, Phi(-a) = e^(-a^2 / 2) G(a) with a smooth G, approximated in t = (a - k) / (a + k); so the far
 negative tail of gelu keeps its digits. float32 computes in double lanes to 2^-30 and rounds once; float64
@@ -31,6 +31,8 @@ _TAIL_SHORT = (
     0.00010369477619590022, 1.4510242457360526e-05, -1.4320246229416863e-05, -3.0347663757307496e-06,
 )  # fmt: skip
 _SHORT_PIVOT, _SHORT_LIMIT = 4.5, 15.0
+#: Beyond these erfc is 0 in floats and doubles.
+_ERFC_SHORT_LIMIT, _ERFC_LIMIT = 10.5, 27.5
 # (a + 0.8) G in t, k = 5, 0 <= a <= 39, to 2^-62: nearly flat, so that an error of t hardly counts.
 _TAIL_FULL = (
     0.44613196885503653, -0.06286077078120653, 0.007816606048762246, 0.026179127838043038,
@@ -57,21 +59,56 @@ def gelu(lanes: Lanes, x: str) -> str:
     return (vmath_pieces.gelu(real, _gelu_far) if lanes.element == "float" else _gelu_double(real)).text
 
 
+def erfc(lanes: Lanes, x: str) -> str:
+    """1 - erf(x), with all digits where that is small."""
+    real = Real(lanes, x)
+    if lanes.element == "double":
+        return _erfc_double(real).text
+    wide = widened(lanes, x)
+    a = abs(wide).at_most(_ERFC_SHORT_LIMIT)
+    tail = exp_of(-(a * a)) * _tail_short(a * _ROOT_TWO[0]) * 2.0
+    return rounded(tail.unless(wide.compare("olt", 0.0), 2.0 - tail))
+
+
+def _tail_short(a: Real) -> Real:
+    return polynomial((a - _SHORT_PIVOT) / (a + _SHORT_PIVOT), _TAIL_SHORT)
+
+
 def _gelu_far(x: Real) -> Real:
     """In doubles, for floats x < -5."""
     a = -widened(x.lanes, x.at_least(-_SHORT_LIMIT).text)
-    t = (a - _SHORT_PIVOT) / (a + _SHORT_PIVOT)
-    tail = exp_of(a * a * -0.5) * polynomial(t, _TAIL_SHORT)
-    return Real(x.lanes, rounded(-a * tail))
+    return Real(x.lanes, rounded(-a * (exp_of(a * a * -0.5) * _tail_short(a))))
 
 
 def _erf_double(x: Real) -> Real:
+    near = erf_near(abs(x))
+    value, n = erfc_far(abs(x).at_most(6.0))
+    far = constant(x, 1.0) + -value.scaled(power_of_two(x, n))
+    return near.where(abs(x).compare("olt", 0.9), far).value().with_sign_of(x)
+
+
+def _erfc_double(x: Real) -> Real:
     size = abs(x)
-    near = _centre(size * size, size, constant(x, *_TWO_OVER_ROOT_PI).times(size))
-    bounded = size.at_most(6.0)
-    value, n = _tail(constant(x, *_ROOT_TWO).times(bounded), two_product(bounded, bounded))
-    far = constant(x, 1.0) + -value.scaled(power_of_two(x, n)).scaled(2.0)
-    return near.where(size.compare("olt", 0.9), far).value().with_sign_of(x)
+    near = erf_near(size)
+    negative = x.compare("olt", 0.0)
+    near = constant(x, 1.0) + near.where(negative, -near)
+    value, n = erfc_far(size.at_most(_ERFC_LIMIT))
+    right = scaled(value.value(), n)
+    integers = x.lanes.integers
+    floor = integers.intrinsic("smax", n, integers.const(-1000))
+    left = (constant(x, 2.0) + -value.scaled(power_of_two(x, floor))).value()
+    return near.value().where(size.compare("olt", 0.5), left.where(negative, right))
+
+
+def erf_near(size: Real) -> Twofold:
+    """erf of doubles in [0, 1)."""
+    return _centre(size * size, size, constant(size, *_TWO_OVER_ROOT_PI).times(size))
+
+
+def erfc_far(size: Real) -> tuple[Twofold, str]:
+    """(v, n): erfc = 2^n v of doubles in [0, 28)."""
+    value, n = _tail(constant(size, *_ROOT_TWO).times(size), two_product(size, size))
+    return value.scaled(2.0), n
 
 
 def _gelu_double(x: Real) -> Real:

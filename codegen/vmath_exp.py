@@ -1,15 +1,17 @@
-"""The exponential and its family: exp, tanh, sigmoid, silu, softplus, gelu_tanh.
+"""The exponential and its family: exp, exp2, expm1, sinh, cosh.
 
-float32: exp, sigmoid and silu work in floats; the others compute in double lanes to about 2^-28 and round
-once. float64: twofold arithmetic up to the last rounding. exp(x) = 2^n (1 + q), q = r + r^2 p(r), r = x - n
-ln 2 in [-ln2/2, ln2/2]; polynomials are minimax (Remez).
+float32: exp and exp2 work in floats; the others compute in double lanes to about 2^-28 and round once.
+float64: twofold arithmetic up to the last rounding. exp(x) = 2^n (1 + q), q = r + r^2 p(r), r = x - n ln 2 in
+[-ln2/2, ln2/2]; polynomials are minimax (Remez), or interpolate at Chebyshev nodes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .lanes import Lanes
-from .reals import Real, polynomial, widened
-from .twofold import Twofold, fast_two_sum
+from .reals import Real, polynomial, rounded, widened
+from .twofold import Twofold, constant, fast_two_sum, single
 
 LOG2E = 1.4426950408889634
 LN2 = 0.6931471805599453
@@ -35,6 +37,17 @@ _FULL = (
     2.5119085394700954e-08,
 )  # fmt: skip
 
+
+# (2^r - 1) / r, |r| <= 1/2, to 2^-33 and 2^-57 of 2^r; the rest of the first number.
+_EXP2_FLOAT = (
+    0.6931471805599453, 0.2402265092256076, 0.05550410883930555, 0.00961805662050108, 0.001333350234150156,
+    0.00015461467905285986, 1.529734162283227e-05,
+)  # fmt: skip
+_EXP2_FULL = (
+    0.6931471805599453, 0.24022650695910072, 0.055504108664821625, 0.00961812910762848,
+    0.0013333558146406436, 0.00015403530393370715, 1.5252733841601815e-05, 1.3215486808727859e-06,
+    1.0178057064573359e-07, 7.054897292691627e-09, 4.455822025014915e-10, 2.5729344553786755e-11,
+)  # fmt: skip
 
 # Powers of two.
 
@@ -142,3 +155,85 @@ def exp_sum(r: Real, tail: Real) -> Twofold:
     one = Real(r.lanes, r.lanes.const(1.0))
     top = fast_two_sum(one, r)
     return fast_two_sum(top.high, top.low + tail)
+
+
+def around(s: Real, shift: float, r: Real, tail: Real) -> Twofold:
+    """s (1 + r + tail) + shift, keeping the digits of r where s + shift is 0."""
+    top = fast_two_sum(s + shift, s * r)
+    return fast_two_sum(top.high, s.fma(tail, top.low))
+
+
+# exp2 and expm1.
+
+
+def exp2(lanes: Lanes, x: str) -> str:
+    """2^x; exact for whole x."""
+    real = Real(lanes, x)
+    if lanes.element == "double":
+        return _exp2(real.at_most(1025.0).at_least(-1076.0), _EXP2_FULL).text
+    return _exp2(real.at_most(129.0).at_least(-151.0), _EXP2_FLOAT).text
+
+
+def _exp2(x: Real, coefficients: Sequence[float]) -> Real:
+    z = x + MAGIC[x.lanes.element]
+    n = z - MAGIC[x.lanes.element]
+    r = x - n
+    return _scaled_by_whole(r.fma(polynomial(r, coefficients), 1.0), z, n)
+
+
+def expm1(lanes: Lanes, x: str) -> str:
+    """e^x - 1."""
+    real = Real(lanes, x)
+    if lanes.element == "double":
+        return _expm1_double(real).text
+    s, q = exp_short(widened(lanes, real.at_most(120.0).at_least(-60.0).text))
+    return Real(lanes, rounded(s.fma(q, s - 1.0))).where(real.compare("une", 0.0), real).text
+
+
+def _expm1_double(x: Real) -> Real:
+    near = x.at_most(710.0).at_least(-60.0)
+    r, tail, n = exp_twofold(single(near))
+    integers = x.lanes.integers
+    s = power_of_two(x, integers("sub", n, integers.const(1)))  # half of 2^n, which may be too large
+    value = around(s, -0.5, r, tail).value() * 2.0
+    return x.where(abs(x).compare("olt", 2.0**-54), value)
+
+
+# Hyperbolic functions.
+
+
+def sinh(lanes: Lanes, x: str) -> str:
+    """(E - 1/E) / 2 = (e + e/E) / 2 with E = e^|x|, e = E - 1."""
+    real = Real(lanes, x)
+    if lanes.element == "double":
+        less, more, far = _exponentials(real)
+        return _halved(less + less / more, far).with_sign_of(real).text
+    s, q = exp_short(widened(lanes, abs(real).at_most(100.0).text))
+    near = s.fma(q, s - 1.0)
+    return Real(lanes, rounded((near + near / s.fma(q, s)) * 0.5)).with_sign_of(real).text
+
+
+def cosh(lanes: Lanes, x: str) -> str:
+    """(E + 1/E) / 2 with E = e^|x|."""
+    real = Real(lanes, x)
+    if lanes.element == "double":
+        _, more, far = _exponentials(real)
+        return _halved(more + constant(real, 1.0) / more, far).text
+    e = exp_wide(abs(real).at_most(100.0))
+    return rounded((e + 1.0 / e) * 0.5)
+
+
+def _exponentials(x: Real) -> tuple[Twofold, Twofold, tuple[Twofold, str]]:
+    """(E - 1, E, (v, n)) for |x| < 60 with E = e^|x|; 2^n v = E for any x."""
+    r, tail, n = exp_twofold(single(abs(x).at_most(712.0)))
+    integers = x.lanes.integers
+    s = power_of_two(x, integers.intrinsic("smin", n, integers.const(90)))
+    return around(s, -1.0, r, tail), around(s, 0.0, r, tail), (exp_sum(r, tail), n)
+
+
+def _halved(near: Twofold, far: tuple[Twofold, str]) -> Real:
+    """near / 2, or 2^n v / 2 where 1 / E does not count any more."""
+    value, n = far
+    integers = value.high.lanes.integers
+    half = scaled(value.value(), integers("sub", n, integers.const(1)))
+    return near.scaled(0.5).value().where(integers.compare("slt", n, integers.const(80)), half)

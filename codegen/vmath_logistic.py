@@ -10,20 +10,11 @@ from . import vmath_pieces
 from .lanes import Lanes
 from .reals import Real, polynomial, rounded, widened
 from .twofold import Twofold, constant, fast_two_sum, single, two_product
-from .vmath_exp import exp_of, exp_sum, exp_twofold, exp_wide, power_of_two, scaled
+from .vmath_exp import around, exp_of, exp_sum, exp_twofold, exp_wide, power_of_two, scaled
+from .vmath_log import LOG1P_FULL, LOG1P_SHORT
 
 #: Beyond this e^x and x e^x are 0 in floats.
 _FLOAT_FAR = -110.0
-# (log(1 + e) - 2 s) / s^3 in s^2, s = e / (2 + e), 0 <= e <= 1; to 2^-37 and 2^-74 of the logarithm.
-_LOG1P_SHORT = (
-    0.6666666635754908, 0.4000005323642199, 0.2856838472581084, 0.22301735636480352, 0.17145669759107485,
-    0.21799807436094912,
-)  # fmt: skip
-_LOG1P_FULL = (
-    0.6666666666666666, 0.3999999999999999, 0.28571428571430646, 0.22222222221964893, 0.181818182006256,
-    0.15384614502611865, 0.1333336121395663, 0.11764095518098801, 0.10535664998379096, 0.09424212345699913,
-    0.09414209688384767, 0.04698251234097145, 0.15767601912401932,
-)  # fmt: skip
 # sqrt(2 / pi) and 0.044715, each as a double and the rest, times 2: gelu_tanh(x) = x sigmoid(2 u).
 _GELU_C1 = (1.5957691216057308, -9.96930880911092e-17)
 _GELU_C3 = (0.044715, 2.1960211427085595e-18)
@@ -39,14 +30,8 @@ def _tanh_double(x: Real) -> Real:
     twice = (abs(x) * 2.0).at_most(44.0)
     r, tail, n = exp_twofold(single(twice))
     s = power_of_two(x, n)
-    less, more = (_around(s, shift, r, tail) for shift in (-1.0, 1.0))
+    less, more = (around(s, shift, r, tail) for shift in (-1.0, 1.0))
     return (less / more).value().with_sign_of(x)
-
-
-def _around(s: Real, shift: float, r: Real, tail: Real) -> Twofold:
-    """s (1 + r + tail) + shift, keeping the digits of r where s + shift is 0."""
-    top = fast_two_sum(s + shift, s * r)
-    return fast_two_sum(top.high, s.fma(tail, top.low))
 
 
 # The logistic family: x / (1 + e^-x) and the like.
@@ -139,7 +124,7 @@ def softplus(lanes: Lanes, x: str) -> str:
     e = exp_wide((-abs(real)).at_least(-120.0))
     s = e / (e + 2.0)
     z = s * s
-    return rounded(s.fma(z.fma(polynomial(z, _LOG1P_SHORT), 2.0), widened(lanes, real.at_least(0.0).text)))
+    return rounded(s.fma(z.fma(polynomial(z, LOG1P_SHORT), 2.0), widened(lanes, real.at_least(0.0).text)))
 
 
 def _softplus_double(x: Real) -> Real:
@@ -152,7 +137,7 @@ def _softplus_double(x: Real) -> Real:
     s = high / (high + 2.0)
     z = s * s
     half_square = high * high * 0.5
-    less = half_square - s * z.fma(polynomial(z, _LOG1P_FULL), half_square)
+    less = half_square - s * z.fma(polynomial(z, LOG1P_FULL), half_square)
     log1p = fast_two_sum(high, low / (high + 1.0) - less)
     total = fast_two_sum(x.at_least(0.0), log1p.high)
     positive = x.compare("ogt", 0.0)

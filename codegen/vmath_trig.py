@@ -1,4 +1,4 @@
-"""Sine and cosine, for arguments of any size.
+"""Sine, cosine and tangent, for arguments of any size.
 
 x = n pi/2 + r, |r| <= pi/4. Up to a limit n pi/2 is subtracted in two or three parts (Cody and Waite).
 Where a lane is beyond it, a branch that is hardly ever taken reduces lane by lane with the bits of 2/pi
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from .lanes import Lanes
 from .reals import Real, polynomial, rounded, widened
 from .text import Function, Module
+from .twofold import Twofold, fast_two_sum
 from .vmath_exp import MAGIC
 
 _TWO_OVER_PI = 0.6366197723675814
@@ -55,8 +56,30 @@ def _trigonometric(lanes: Lanes, x: str, cosine: bool) -> str:
         return rounded(_of_quadrant(_sin_short(r), _cos_short(r), quadrant, cosine))
     real = Real(lanes, x)
     r, rest, quadrant = _reduced_full(real)
-    result = _of_quadrant(_sin_full(r, rest), _cos_full(r, rest), quadrant, cosine)
+    result = _of_quadrant(_sin_parts(r, rest).high, _cos_parts(r, rest).high, quadrant, cosine)
     return result.text if cosine else real.where(real.compare("oeq", 0.0), result).text
+
+
+def tan(lanes: Lanes, x: str) -> str:
+    """The tangent; NaN at infinities."""
+    real = Real(lanes, x)
+    if lanes.element == "float":
+        r, quadrant = _reduced_short(widened(lanes, x))
+        above, below = _swapped(_sin_short(r), _cos_short(r), quadrant)
+        return Real(lanes, rounded(above / below)).unless(real.compare("oeq", 0.0), real).text
+    r, rest, quadrant = _reduced_full(real)
+    sine, cosine = _sin_parts(r, rest), _cos_parts(r, rest)
+    high = _swapped(sine.high, cosine.high, quadrant)
+    low = _swapped(sine.low, cosine.low, quadrant)
+    quotient = Twofold(high[0], low[0]) / Twofold(high[1], low[1])
+    return real.where(abs(real).compare("olt", 2.0**-30), quotient.value()).text
+
+
+def _swapped(sine: Real, cosine: Real, quadrant: str) -> tuple[Real, Real]:
+    """What the tangent is the quotient of: sin / cos, or -cos / sin in an odd quadrant."""
+    integers = sine.lanes.integers
+    odd = integers.compare("ne", integers("and", quadrant, integers.const(1)), integers.const(0))
+    return (-cosine).where(odd, sine), sine.where(odd, cosine)
 
 
 def _of_quadrant(sine: Real, cosine: Real, quadrant: str, shifted: bool) -> Real:
@@ -83,19 +106,19 @@ def _cos_short(r: Real) -> Real:
     return (z * z).fma(polynomial(z, _COS_SHORT), z.fma(-0.5, 1.0))
 
 
-def _sin_full(r: Real, rest: Real) -> Real:
+def _sin_parts(r: Real, rest: Real) -> Twofold:
     """sin(r + rest)."""
     z = r * r
-    return r + (z * r).fma(polynomial(z, _SIN_FULL), rest * z.fma(-0.5, 1.0))
+    return fast_two_sum(r, (z * r).fma(polynomial(z, _SIN_FULL), rest * z.fma(-0.5, 1.0)))
 
 
-def _cos_full(r: Real, rest: Real) -> Real:
+def _cos_parts(r: Real, rest: Real) -> Twofold:
     """cos(r + rest), with the rounding of 1 - r^2 / 2 made up for."""
     z = r * r
     half = z * 0.5
     near = 1.0 - half
     lost = (1.0 - near) - half
-    return near + (lost + (z * z).fma(polynomial(z, _COS_FULL), -(r * rest)))
+    return fast_two_sum(near, lost + (z * z).fma(polynomial(z, _COS_FULL), -(r * rest)))
 
 
 # Reduction.

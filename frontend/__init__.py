@@ -24,26 +24,29 @@ from ._promotion import (
     broadcast_shapes, can_cast, get_default_dtype, promote_types, result_type, set_default_dtype,
 )  # fmt: skip
 from ._functions import (
-    Generator, abs, absolute, add, addbmm, addcdiv, addcmul, addmm, addmv, addr, all, allclose, amax, amin,
-    aminmax, any, arange, argmax, argmin, argsort, argwhere, as_strided, as_tensor, asarray, baddbmm,
-    bernoulli, bincount, bitwise_and, bitwise_left_shift, bitwise_not, bitwise_or, bitwise_right_shift,
-    bitwise_xor, bmm, broadcast_tensors, broadcast_to, cat, ceil, chain_matmul, chunk, clamp, clamp_max,
-    clamp_min, clip, clone, concat, concatenate, cos, cosh, count_nonzero, cumsum, diag, diagonal, diff,
-    div, divide, dot, einsum, empty, empty_like, eq, equal, erf, exp, exp2, expm1, eye, fix, flatten, flip,
-    fliplr, flipud, float_power, floor, floor_divide, fmod, frac, from_numpy, full, full_like, gather, ge,
-    get_rng_state, greater, greater_equal, gt, hstack, hypot, index_add, index_copy, index_fill, index_put,
-    index_select, initial_seed, isclose, isfinite, isinf, isnan, isneginf, isposinf, kron, kthvalue, le,
-    lerp, less, less_equal, linear, linspace, log, log10, log1p, log2, log_softmax, logaddexp, logical_and,
-    logical_not, logical_or, logical_xor, logspace, logsumexp, lt, manual_seed, masked_fill, masked_select,
-    matmul, max, maximum, mean, median, meshgrid, min, minimum, mm, moveaxis, movedim, mul, multinomial,
-    multiply, mv, nan_to_num, nanmean, nansum, narrow, ne, neg, negative, nonzero, norm, normal, not_equal,
-    ones, ones_like, outer, permute, positive, pow, prod, rand, rand_like, randint, randint_like, randn,
-    randn_like, randperm, ravel, reciprocal, relu, remainder, repeat_interleave, reshape, roll, rot90,
-    round, rsqrt, rsub, scatter, scatter_add, seed, select, set_rng_state, sigmoid, sign, signbit, sin,
-    sinh, softmax, sort, split, sqrt, square, squeeze, stack, std, std_mean, sub, subtract, sum, swapaxes,
-    swapdims, t, take, take_along_dim, tan, tanh, tensor, tensor_split, tensordot, tile, topk, trace,
-    transpose, tril, tril_indices, triu, triu_indices, true_divide, trunc, unbind, unflatten, unique,
-    unsqueeze, var, var_mean, vstack, where, zeros, zeros_like,
+    Generator, abs, absolute, acos, acosh, add, addbmm, addcdiv, addcmul, addmm, addmv, addr, all,
+    allclose, amax, amin, aminmax, any, arange, arccos, arccosh, arcsin, arcsinh, arctan, arctan2,
+    arctanh, argmax, argmin, argsort, argwhere, as_strided, as_tensor, asarray, asin, asinh, atan, atan2,
+    atanh, baddbmm, bernoulli, bincount, bitwise_and, bitwise_left_shift, bitwise_not, bitwise_or,
+    bitwise_right_shift, bitwise_xor, bmm, broadcast_tensors, broadcast_to, cat, ceil, chain_matmul,
+    chunk, clamp, clamp_max, clamp_min, clip, clone, concat, concatenate, cos, cosh, count_nonzero,
+    cumsum, deg2rad, diag, diagonal, diff, digamma, div, divide, dot, einsum, empty, empty_like, eq,
+    equal, erf, erfc, erfinv, exp, exp2, expm1, eye, fix, flatten, flip, fliplr, flipud, float_power,
+    floor, floor_divide, fmod, frac, from_numpy, full, full_like, gather, ge, get_rng_state, greater,
+    greater_equal, gt, hstack, hypot, index_add, index_copy, index_fill, index_put, index_select,
+    initial_seed, isclose, isfinite, isinf, isnan, isneginf, isposinf, kron, kthvalue, le, lerp, less,
+    less_equal, lgamma, linear, linspace, log, log10, log1p, log2, log_softmax, logaddexp, logaddexp2,
+    logical_and, logical_not, logical_or, logical_xor, logit, logspace, logsumexp, lt, manual_seed,
+    masked_fill, masked_select, matmul, max, maximum, mean, median, meshgrid, min, minimum, mm, moveaxis,
+    movedim, mul, multinomial, multiply, mv, mvlgamma, nan_to_num, nanmean, nansum, narrow, ne, neg,
+    negative, nonzero, norm, normal, not_equal, ones, ones_like, outer, permute, polygamma, positive,
+    pow, prod, rad2deg, rand, rand_like, randint, randint_like, randn, randn_like, randperm, ravel,
+    reciprocal, relu, remainder, repeat_interleave, reshape, roll, rot90, round, rsqrt, rsub, scatter,
+    scatter_add, seed, select, set_rng_state, sgn, sigmoid, sign, signbit, sin, sinc, sinh, softmax,
+    sort, split, sqrt, square, squeeze, stack, std, std_mean, sub, subtract, sum, swapaxes, swapdims, t,
+    take, take_along_dim, tan, tanh, tensor, tensor_split, tensordot, tile, topk, trace, transpose, tril,
+    tril_indices, triu, triu_indices, true_divide, trunc, unbind, unflatten, unique, unsqueeze, var,
+    var_mean, vstack, where, xlogy, zeros, zeros_like,
 )  # fmt: skip
 from . import _methods, autograd, cuda
 from ._print import set_printoptions
@@ -66,12 +69,12 @@ __version__ = "0.1.0"
 
 # The libraries are loaded when they are first used: an import of vitrify alone is that much faster.
 if _TYPE_CHECKING:
-    from . import nn, optim, utils, vision
+    from . import nn, optim, special, utils, vision
     from ._save import load, save
 
 
 def __getattr__(name: str) -> object:
-    if name in ("nn", "optim", "utils", "vision"):
+    if name in ("nn", "optim", "special", "utils", "vision"):
         return _importlib.import_module("." + name, __name__)
     if name in ("load", "save"):
         return getattr(_importlib.import_module("._save", __name__), name)
@@ -79,4 +82,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "nn", "optim", "utils", "vision", "load", "save"})
+    return sorted({*globals(), "nn", "optim", "special", "utils", "vision", "load", "save"})

@@ -37,13 +37,17 @@ from ._tensor import Tensor, edge_of
 #: Functions of a module that are methods under their own name.
 _METHODS: dict[Any, str] = {
     pointwise: """
-        add sub mul div floor_divide remainder fmod pow float_power neg abs sign floor ceil trunc round frac
-        exp log sin cos tanh erf sqrt rsqrt sigmoid reciprocal square maximum minimum clamp clamp_min
+        add sub mul div floor_divide remainder fmod pow float_power neg abs sign sgn floor ceil trunc round
+        frac exp log sin cos tanh erf sqrt rsqrt sigmoid reciprocal square maximum minimum clamp clamp_min
         clamp_max relu lerp addcmul addcdiv positive bitwise_and bitwise_or bitwise_xor bitwise_not
         bitwise_left_shift bitwise_right_shift subtract multiply divide true_divide negative absolute fix
         clip
     """,
-    elementary: "log2 log10 log1p exp2 expm1 tan sinh cosh hypot logaddexp nan_to_num",
+    elementary: """
+        log2 log10 log1p exp2 expm1 tan asin acos atan atan2 sinh cosh asinh acosh atanh arcsin arccos arctan
+        arctan2 arcsinh arccosh arctanh erfc erfinv lgamma digamma mvlgamma hypot logaddexp logaddexp2
+        logit xlogy sinc deg2rad rad2deg nan_to_num
+    """,
     compare: """
         eq ne lt le gt ge logical_and logical_or logical_xor logical_not isnan isinf isposinf isneginf
         isfinite signbit masked_fill isclose allclose equal greater greater_equal less less_equal not_equal
@@ -59,7 +63,7 @@ _METHODS: dict[Any, str] = {
         narrow select diag diagonal diff as_strided unfold moveaxis swapaxes swapdims
     """,
     joining: "split chunk tensor_split unbind",
-    linalg: "matmul mm bmm mv dot outer addmm addmv addbmm baddbmm addr trace kron",
+    linalg: "matmul mm bmm mv dot vdot inner outer addmm addmv addbmm baddbmm addr trace kron",
     indexing: "nonzero argwhere masked_select index_put",
     gathering: """
         gather take_along_dim take index_select scatter scatter_add index_add index_copy index_fill argsort
@@ -78,7 +82,11 @@ _IN_PLACE: dict[Any, str] = {
         addcdiv bitwise_and bitwise_or bitwise_xor bitwise_not subtract multiply divide true_divide negative
         absolute clip
     """,
-    elementary: "log2 log10 log1p exp2 expm1 tan sinh cosh nan_to_num",
+    elementary: """
+        log2 log10 log1p exp2 expm1 tan asin acos atan atan2 sinh cosh asinh acosh atanh arcsin arccos arctan
+        arctan2 arcsinh arccosh arctanh erfc erfinv lgamma digamma mvlgamma hypot logit xlogy sinc
+        deg2rad rad2deg nan_to_num
+    """,
     compare: "eq ne lt le gt ge logical_and logical_or logical_xor logical_not masked_fill",
     reductions: "cumsum",
     linalg: "addmm addmv addbmm baddbmm addr",

@@ -477,6 +477,6 @@ def bitwise_not(input: Tensor) -> Tensor:
     return apply(bind(ops.bit_not), input)
 
 
-subtract, multiply, divide, true_divide, negative, absolute, fix, clip = (
-    sub, mul, div, div, neg, abs, trunc, clamp,
+subtract, multiply, divide, true_divide, negative, absolute, fix, clip, sgn = (
+    sub, mul, div, div, neg, abs, trunc, clamp, sign,
 )  # fmt: skip

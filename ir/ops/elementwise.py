@@ -11,7 +11,7 @@ from ..dtypes import DType, bool_, int32, int64
 from ..errors import IRTypeError
 from ..opdef import OpDef, define
 from ..types import TensorType
-from . import numeric
+from . import gamma, numeric
 
 
 def same_type(*types: TensorType) -> TensorType:
@@ -54,6 +54,13 @@ def converted(x: TensorType, *, dtype: DType) -> TensorType:
     return x.with_dtype(dtype)
 
 
+def derivative_order(x: TensorType, *, order: int) -> TensorType:
+    """Type of polygamma(f32[4], order=1) -> f32[4]."""
+    if order < 1:
+        raise IRTypeError(f"polygamma needs an order of 1 or more, got {order}")
+    return floating(x)
+
+
 def _random(seed: TensorType, counter: TensorType, index: TensorType) -> TensorType:
     if same_type(seed, counter, index).dtype is not int64:
         raise IRTypeError(f"philox needs i64 operands, got {seed}")
@@ -92,11 +99,31 @@ round_ = _unary("round", np.round, exact=True)
 
 # Elementary functions, each with one kernel of at most 1 ULP in float32.
 exp = _unary("exp", numeric.in_wider(np.exp))
+exp2 = _unary("exp2", numeric.in_wider(np.exp2))
+expm1 = _unary("expm1", numeric.in_wider(np.expm1))
 log = _unary("log", numeric.in_wider(np.log))
+log2 = _unary("log2", numeric.in_wider(np.log2))
+log10 = _unary("log10", numeric.in_wider(np.log10))
+log1p = _unary("log1p", numeric.in_wider(np.log1p))
 sin = _unary("sin", numeric.in_wider(np.sin))
 cos = _unary("cos", numeric.in_wider(np.cos))
+tan = _unary("tan", numeric.in_wider(np.tan))
+asin = _unary("asin", numeric.in_wider(np.arcsin))
+acos = _unary("acos", numeric.in_wider(np.arccos))
+atan = _unary("atan", numeric.in_wider(np.arctan))
+atan2 = _binary("atan2", numeric.atan2, floating, exact=False)
+sinh = _unary("sinh", numeric.in_wider(np.sinh))
+cosh = _unary("cosh", numeric.in_wider(np.cosh))
 tanh = _unary("tanh", numeric.in_wider(np.tanh))
+asinh = _unary("asinh", numeric.in_wider(np.arcsinh))
+acosh = _unary("acosh", numeric.in_wider(np.arccosh))
+atanh = _unary("atanh", numeric.in_wider(np.arctanh))
 erf = _unary("erf", numeric.in_wider(numeric.erf))
+erfc = _unary("erfc", numeric.in_wider(numeric.erfc))
+erfinv = _unary("erfinv", numeric.in_wider(numeric.erfinv))
+lgamma = _unary("lgamma", numeric.in_wider(gamma.lgamma))
+digamma = _unary("digamma", numeric.in_wider(gamma.digamma))
+polygamma = _unary("polygamma", gamma.polygamma, derivative_order)
 sqrt = _unary("sqrt", np.sqrt, exact=True)
 rsqrt = _unary("rsqrt", numeric.in_wider(numeric.rsqrt))
 sigmoid = _unary("sigmoid", numeric.in_wider(numeric.sigmoid))

@@ -6,7 +6,7 @@ tells what a tape node has to keep. `joint_graph` differentiates a whole graph a
 outcome by a minimum cut.
 """
 
-from . import contraction, elementwise, movement, reduction, scan, split, structure
+from . import contraction, elementary, elementwise, movement, reduction, scan, split, structure
 from .derivative import Derivative, Saves, derivative, pull_back, saves
 from .joint import JointGraph, joint_graph
 from .many import MANY, ManyDerivative, Prepared, many_derivative, prepared
@@ -15,7 +15,7 @@ from .rules import NO_GRADIENT, VJP, Rule, no_gradient, vjp
 
 __all__ = [
     "MANY", "NO_GRADIENT", "VJP", "Derivative", "JointGraph", "ManyDerivative", "Partition", "Prepared",
-    "Rule", "Saves", "contraction", "derivative", "elementwise", "joint_graph", "many_derivative", "movement",
-    "no_gradient", "partition", "prepared", "pull_back", "reduction", "saves", "scan", "split",
-    "structure", "vjp",
+    "Rule", "Saves", "contraction", "derivative", "elementary", "elementwise", "joint_graph",
+    "many_derivative", "movement", "no_gradient", "partition", "prepared", "pull_back", "reduction",
+    "saves", "scan", "split", "structure", "vjp",
 ]  # fmt: skip

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from ...ir import ops
 from ...ir.builder import Builder
 from ...ir.dtypes import DType
@@ -101,103 +99,6 @@ def _constant_between_jumps(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
 
 for _opdef in (ops.sign, ops.floor, ops.ceil, ops.trunc, ops.round_):
     vjp(_opdef)(_constant_between_jumps)
-
-
-@vjp(ops.exp)
-def exp(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d exp(x) = y dx."""
-    return (build(ops.mul, ct, y),)
-
-
-@vjp(ops.log)
-def log(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d log(x) = dx / x."""
-    return (build(ops.div, ct, x),)
-
-
-@vjp(ops.sin)
-def sin(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d sin(x) = cos(x) dx."""
-    return (build(ops.mul, ct, build(ops.cos, x)),)
-
-
-@vjp(ops.cos)
-def cos(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d cos(x) = -sin(x) dx."""
-    return (build(ops.mul, ct, build(ops.neg, build(ops.sin, x))),)
-
-
-@vjp(ops.tanh)
-def tanh(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d tanh(x) = (1 - y y) dx; written with y, so that x need not stay live."""
-    return (build(ops.mul, ct, build(ops.sub, like(build, 1, y), build(ops.mul, y, y))),)
-
-
-@vjp(ops.erf)
-def erf(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d erf(x) = 2 / sqrt(pi) exp(-x x) dx."""
-    bell = build(ops.exp, build(ops.neg, build(ops.mul, x, x)))
-    return (build(ops.mul, ct, build(ops.mul, bell, like(build, 2 / math.sqrt(math.pi), x))),)
-
-
-@vjp(ops.sqrt)
-def sqrt(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d sqrt(x) = dx / (2 y); infinite at 0."""
-    return (build(ops.div, ct, build(ops.mul, y, like(build, 2, y))),)
-
-
-@vjp(ops.rsqrt)
-def rsqrt(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d x**(-1/2) = -1/2 y**3 dx."""
-    cube = build(ops.mul, build(ops.mul, y, y), y)
-    return (build(ops.mul, build(ops.mul, ct, like(build, -0.5, y)), cube),)
-
-
-@vjp(ops.sigmoid)
-def sigmoid(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d sigmoid(x) = (1 - y) y dx."""
-    rest = build(ops.sub, like(build, 1, y), y)
-    return (build(ops.mul, build(ops.mul, ct, rest), y),)
-
-
-@vjp(ops.softplus)
-def softplus(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d log(1 + exp(x)) = sigmoid(x) dx."""
-    return (build(ops.mul, ct, build(ops.sigmoid, x)),)
-
-
-@vjp(ops.silu)
-def silu(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d(x s) = s (1 + x (1 - s)) dx with s = sigmoid(x)."""
-    s, one = build(ops.sigmoid, x), like(build, 1, x)
-    bend = build(ops.add, one, build(ops.mul, x, build(ops.sub, one, s)))
-    return (build(ops.mul, build(ops.mul, ct, s), bend),)
-
-
-@vjp(ops.gelu)
-def gelu(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d(x Phi(x)) = (Phi(x) + x phi(x)) dx with Phi and phi of the normal distribution."""
-    half = like(build, 0.5, x)
-    scaled = build(ops.erf, build(ops.mul, x, like(build, math.sqrt(0.5), x)))
-    cdf = build(ops.mul, half, build(ops.add, scaled, like(build, 1, x)))
-    bell = build(ops.exp, build(ops.mul, build(ops.mul, x, x), like(build, -0.5, x)))
-    pdf = build(ops.mul, bell, like(build, 1 / math.sqrt(2 * math.pi), x))
-    return (build(ops.mul, ct, build(ops.add, cdf, build(ops.mul, x, pdf))),)
-
-
-@vjp(ops.gelu_tanh)
-def gelu_tanh(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """With t = tanh(u), u = c (x + a x**3): d(x (1 + t) / 2) = ((1 + t) / 2 + x (1 - t t) u' / 2) dx."""
-    c, a = math.sqrt(2 / math.pi), 0.044715
-    one, half = like(build, 1, x), like(build, 0.5, x)
-    xx = build(ops.mul, x, x)
-    inner = build(ops.add, x, build(ops.mul, like(build, a, x), build(ops.mul, xx, x)))
-    t = build(ops.tanh, build(ops.mul, like(build, c, x), inner))
-    slope = build(ops.mul, like(build, c, x), build(ops.add, one, build(ops.mul, like(build, 3 * a, x), xx)))
-    left = build(ops.mul, half, build(ops.add, one, t))
-    bend = build(ops.mul, build(ops.sub, one, build(ops.mul, t, t)), slope)
-    right = build(ops.mul, build(ops.mul, half, x), bend)
-    return (build(ops.mul, ct, build(ops.add, left, right)),)
 
 
 @vjp(ops.select)

@@ -22,9 +22,12 @@ from .groups import ROWS, Group, is_free, leaves_of, moves_of
 COST: dict[OpDef, int] = {
     **dict.fromkeys((ops.div, ops.sqrt, ops.rsqrt), 4),
     **dict.fromkeys((ops.floor_div, ops.rem), 12),
-    **dict.fromkeys((ops.exp, ops.log, ops.sin, ops.cos, ops.tanh, ops.erf), 16),
+    **dict.fromkeys((ops.exp, ops.exp2, ops.log, ops.sin, ops.cos, ops.tanh, ops.erf), 16),
     **dict.fromkeys((ops.sigmoid, ops.softplus, ops.silu, ops.gelu, ops.gelu_tanh), 16),
-    **dict.fromkeys((ops.pow_, ops.philox), 40),
+    **dict.fromkeys((ops.pow_, ops.philox, ops.expm1, ops.log2, ops.log10, ops.log1p, ops.tan), 40),
+    **dict.fromkeys((ops.asin, ops.acos, ops.atan, ops.atan2, ops.sinh, ops.cosh), 40),
+    **dict.fromkeys((ops.asinh, ops.acosh, ops.atanh, ops.erfc, ops.erfinv), 60),
+    **dict.fromkeys((ops.lgamma, ops.digamma, ops.polygamma), 200),
 }
 
 #: Cycles per element of movement that has to be decided for each element.

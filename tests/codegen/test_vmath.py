@@ -4,6 +4,7 @@ table.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable
@@ -11,19 +12,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from vitrify.codegen import vmath_tables
+from vitrify.codegen.elementwise import ELEMENTARY
 from vitrify.ir import ops
 from vitrify.ir.dtypes import DType, float32, float64
-from vitrify.ir.ops import numeric
+from vitrify.ir.ops import gamma, numeric
 
 from tests.codegen.harness import apply_native, pointwise, runnable_targets, text_of
 from tests.support import assert_same_bits, assert_within_ulp
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
-FLOAT32: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "exp": np.exp, "log": np.log, "sin": np.sin, "cos": np.cos, "tanh": np.tanh, "erf": _erf,
-    "rsqrt": numeric.rsqrt, "sigmoid": numeric.sigmoid, "softplus": numeric.softplus, "silu": numeric.silu,
-    "gelu": numeric.gelu, "gelu_tanh": numeric.gelu_tanh,
+#: The functions that numpy has under another name, or not in float64 alone.
+_OTHERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh, "acosh": np.arccosh,
+    "atanh": np.arctanh, "erf": np.vectorize(math.erf, otypes=[np.float64]), "erfc": numeric.erfc,
+    "erfinv": numeric.erfinv, "lgamma": gamma.lgamma, "digamma": gamma.digamma, "rsqrt": numeric.rsqrt,
+    "sigmoid": numeric.sigmoid, "softplus": numeric.softplus, "silu": numeric.silu, "gelu": numeric.gelu,
+    "gelu_tanh": numeric.gelu_tanh,
 }  # fmt: skip
+#: Every elementary function of one operand, in float64.
+FLOAT32: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    op.name: _OTHERS.get(op.name) or getattr(np, op.name)
+    for op in ELEMENTARY
+    if op.arity == 1 and op is not ops.polygamma
+}
+OF_TWO = {"pow", "atan2"}
 STEP = 50_021  # a prime: 86,000 floats of all exponents and both signs
 REFERENCES = Path(__file__).with_name("references.txt")
 
@@ -44,6 +56,9 @@ def sample() -> np.ndarray:
         103.97,
         104.0,
         3.4e38,
+        1.4616321,
+        5.6,
+        17.4,
     ]
     edges = np.array([*special, np.inf, np.nan], np.float32)
     spread = np.arange(0, 2**32, STEP, dtype=np.uint64).astype(np.uint32).view(np.float32)
@@ -73,19 +88,19 @@ def test_float32_is_within_one_ulp(name: str) -> None:
     assert (np.signbit(found) == np.signbit(exact))[zero].all()
 
 
-@pytest.mark.parametrize("name", [*FLOAT32, "pow"])
+@pytest.mark.parametrize("name", [*FLOAT32, *OF_TWO])
 def test_the_bits_are_the_same_on_every_target(name: str) -> None:
     x = sample()[::20]
     x = x[~np.isnan(x)]
     for dtype in (float32, float64):
-        operands = [x.astype(dtype.numpy)] + [x[::-1].astype(dtype.numpy)] * (name == "pow")
+        operands = [x.astype(dtype.numpy)] + [x[::-1].astype(dtype.numpy)] * (name in OF_TWO)
         kernel = pointwise(ops.ALL[name], [dtype] * len(operands), dtype)
         first, *others = (apply_native(kernel, *operands, target=t) for t in runnable_targets())
         for other in others:
             assert_same_bits(other, first, name)
 
 
-@pytest.mark.parametrize("name", [*FLOAT32, "pow"])
+@pytest.mark.parametrize("name", [*FLOAT32, *OF_TWO])
 def test_float64_is_within_two_ulp(name: str) -> None:
     rows = [line.split()[1:] for line in REFERENCES.read_text().splitlines() if line.split()[0] == name]
     *arguments, wanted = np.array([[float.fromhex(word) for word in row] for row in rows]).T
@@ -129,3 +144,37 @@ def test_vector_and_scalar_code_have_the_same_bits(name: str, dtype: DType) -> N
         x = sample()[::10].astype(dtype.numpy)
     vector, scalar = (pointwise(ops.ALL[name], [dtype], dtype, kind) for kind in ("vector", "parallel"))
     assert_same_bits(apply_native(scalar, x), apply_native(vector, x), name)
+
+
+def test_atan2_has_the_special_cases_of_c() -> None:
+    inf, pi = math.inf, math.pi
+    numbers = [0.0, -0.0, 1.0, -1.0, inf, -inf, 1e-45, -3e38]
+    y, x = (np.array(column, np.float32) for column in zip(*itertools.product(numbers, repeat=2)))
+    found = apply_native(pointwise(ops.atan2, [float32] * 2, float32), y, x)
+    assert_within_ulp(found, np.arctan2(y.astype(np.float64), x).astype(np.float32), 1)
+    assert (np.signbit(found) == np.signbit(y)).all()
+    assert found[9] == np.float32(-pi)  # of (-0, -0)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 7])
+@pytest.mark.parametrize("dtype", [float32, float64])
+def test_polygamma(order: int, dtype: DType) -> None:
+    """Against zeta(order + 1) at 1, the recurrence, and its own meaning."""
+    x = np.concatenate([np.linspace(0.05, 40, 500), np.linspace(-4.9, -0.1, 97)]).astype(dtype.numpy)
+    found = apply_native(pointwise(ops.polygamma, [dtype], dtype, order=order), x)
+    wanted = gamma.polygamma(x.astype(np.float64), order=order)
+    near = np.abs(found - wanted) <= 1e-12 * np.abs(wanted) + np.spacing(np.abs(wanted).astype(dtype.numpy))
+    assert near[:500].all()
+    one = np.ones(3, dtype.numpy)
+    zeta = sum(1.0 / k ** (order + 1) for k in range(1, 10**5))
+    first = apply_native(pointwise(ops.polygamma, [dtype], dtype, order=order), one)
+    assert first[0] == pytest.approx((-1) ** (order + 1) * math.factorial(order) * zeta, rel=2e-5)
+
+
+def test_the_piecewise_tables_are_the_ones_that_are_generated() -> None:
+    """An interval of each, made anew (all take 10 s)."""
+    piecewise = pytest.importorskip("benchmarks.tables")
+    for table in piecewise.TABLES:
+        made = piecewise.interval(table, table.edges[5], table.edges[6])
+        columns = getattr(vmath_tables, table.name)
+        assert [c[table.slots[5]] for c in columns] == [float(str(np.float32(v))) for v in made]

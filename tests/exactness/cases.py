@@ -77,6 +77,13 @@ UNARY: dict[str, Callable[[Any], Any]] = {
     "silu": F.silu,
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    **{
+        name: getattr(vitrify, name)
+        for name in """exp2 expm1 log2 log10 log1p tan asin acos atan sinh cosh asinh acosh atanh erfc erfinv
+        lgamma digamma sinc logit""".split()
+    },
+    "polygamma": lambda x: vitrify.polygamma(2, x),
+    "logsigmoid": F.logsigmoid,
     "square": lambda x: x * x,
     "scaled": lambda x: x * 2.5 + 0.1,
     "reciprocal": lambda x: 1 / x,
@@ -91,6 +98,8 @@ BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "maximum": vitrify.maximum,
     "minimum": vitrify.minimum,
     "pow": lambda x, y: vitrify.abs(x) ** y,
+    "atan2": vitrify.atan2,
+    "xlogy": vitrify.xlogy,
     "where": lambda x, y: vitrify.where(x > y, x, y * 2),
 }
 REDUCTIONS: dict[str, Callable[[Any], Any]] = {

@@ -102,11 +102,14 @@ UNARY = [
     (ops.ceil, 0.1, 0.9), (ops.trunc, 0.1, 0.9), (ops.round_, 0.1, 0.4), (ops.exp, -2, 2), (ops.log, 0.2, 3),
     (ops.sin, -4, 4), (ops.cos, -4, 4), (ops.tanh, -2, 2), (ops.erf, -2, 2), (ops.sqrt, 0.2, 3),
     (ops.rsqrt, 0.2, 3), (ops.sigmoid, -4, 4), (ops.softplus, -4, 4), (ops.silu, -4, 4), (ops.gelu, -4, 4),
-    (ops.gelu_tanh, -4, 4),
+    (ops.gelu_tanh, -4, 4), (ops.exp2, -2, 2), (ops.expm1, -2, 2), (ops.log2, 0.2, 3), (ops.log10, 0.2, 3),
+    (ops.log1p, -0.5, 3), (ops.tan, -1, 1), (ops.asin, -0.8, 0.8), (ops.acos, -0.8, 0.8), (ops.atan, -3, 3),
+    (ops.sinh, -2, 2), (ops.cosh, -2, 2), (ops.asinh, -3, 3), (ops.acosh, 1.3, 4), (ops.atanh, -0.8, 0.8),
+    (ops.erfc, -2, 2), (ops.erfinv, -0.8, 0.8), (ops.lgamma, 0.5, 4), (ops.digamma, 0.8, 4),
 ]  # fmt: skip
 BINARY = [
     (ops.add, -2, 2), (ops.sub, -2, 2), (ops.mul, -2, 2), (ops.div, 0.5, 2), (ops.pow_, 0.3, 2),
-    (ops.maximum, -2, 2), (ops.minimum, -2, 2),
+    (ops.maximum, -2, 2), (ops.minimum, -2, 2), (ops.atan2, 0.3, 2), (ops.atan2, -2, -0.3),
 ]  # fmt: skip
 ELEMENTWISE = [
     *(Case(op, [s], {}, lo, hi) for op, lo, hi in UNARY for s in SHAPES),
@@ -115,6 +118,7 @@ ELEMENTWISE = [
     Case(ops.rem, [np.array([3.3, -3.3]), np.array([2.0, 2.0])]),
     Case(ops.select, [np.array([True, False, True]), (3,), (3,)]),
     Case(ops.cast, [(3,)], {"dtype": dtypes.float64}),
+    Case(ops.polygamma, [np.array([0.9, 1.7, 3.2, -0.4])], {"order": 1}),
 ]
 
 
