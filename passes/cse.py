@@ -57,6 +57,4 @@ def computation(op: Operation) -> Hashable:
     """Equal for operations that do the same to their operands."""
     if op.opdef is ops.constant:
         return op.attrs["value"]  # not interned: a literal may be large
-    if op.regions:
-        return op
-    return bind(op.opdef, **op.attrs) if op.attrs else op.opdef
+    return bind(op.opdef, op.regions, **op.attrs) if op.attrs or op.regions else op.opdef

@@ -120,13 +120,13 @@ def _lstm(build: GraphBuilder, carries: list[Value], gates: Value, shared: list[
     kept, new = build(ops.mul, f, c), build(ops.mul, i, build(ops.tanh, g))
     c = build(ops.add, kept, new)
     h = build(ops.mul, o, build(ops.tanh, c))
-    return [h if len(shared) == 1 else build(ops.contract, h, shared[1], spec=_ROWS), c]
+    return [h if len(shared) == 1 else _product(build, h, shared[1]), c]
 
 
 def _gru(build: GraphBuilder, carries: list[Value], gates: Value, shared: list[Value]) -> list[Value]:
     """n = tanh(x_n + r h_n), h' = n + z (h - n)."""
     (h,) = carries
-    own = build(ops.contract, h, shared[0], spec=_ROWS)
+    own = _product(build, h, shared[0])
     if len(shared) > 1:
         own = build(ops.add, own, broadcast(build, shared[1], own.type.shape))
     (x_r, x_z, x_n), (h_r, h_z, h_n) = (_parts(build, x, 3) for x in (gates, own))
@@ -140,7 +140,13 @@ _STEPS: dict[str, Step] = {"RNN_TANH": _tanh, "RNN_RELU": _relu, "LSTM": _lstm, 
 
 def _sum(build: GraphBuilder, h: Value, gates: Value, w: Value) -> Value:
     """The input's share of the gates and the state's."""
-    return build(ops.add, gates, build(ops.contract, h, w, spec=_ROWS))
+    return build(ops.add, gates, _product(build, h, w))
+
+
+def _product(build: GraphBuilder, h: Value, w: Value) -> Value:
+    """h @ w.T in the dtype of h: that of a contraction may be wider."""
+    made = build(ops.contract, h, w, spec=_ROWS)
+    return made if made.type.dtype is h.type.dtype else build(ops.cast, made, dtype=h.type.dtype)
 
 
 def _parts(build: GraphBuilder, gates: Value, count: int) -> tuple[Value, ...]:

@@ -193,7 +193,7 @@ class _Backward:
             return self._contracted(op)
         if op.opdef is ops.reduce_sum and op.attrs["order"] == "rows":
             return self._reduced(op)
-        if op.opdef in (ops.reshape, ops.permute):
+        if op.opdef in (ops.reshape, ops.permute, ops.cast):
             inner = self._sum(op.operands[0])
             return inner and _Sum(inner.stacked, lambda vs: self.build(op.opdef, inner.make(vs), **op.attrs))
         return None

@@ -109,6 +109,21 @@ def test_compiled_forward_with_backward_outside():
             assert_same_bits(got, want)
 
 
+def test_compiled_forward_of_which_one_output_counts():
+    vitrify.manual_seed(0)
+    layer = nn.LSTM(3, 4)
+    x = vitrify.randn(5, 2, 3)
+    compiled = vitrify.compile(layer, fullgraph=True)
+    for part in (lambda y: y[0], lambda y: y[1][1], lambda y: y[0] + y[1][0]):
+        grads = []
+        for call in (layer, compiled):
+            layer.zero_grad()
+            part(call(x)).square().sum().backward()
+            grads.append([p.grad.numpy().copy() for p in layer.parameters()])
+        for got, want in zip(*grads, strict=True):
+            assert_same_bits(got, want)
+
+
 def flat_pair(result):
     output, (h, c) = result
     return [output, h, c]
@@ -147,3 +162,22 @@ def test_one_node_for_the_whole_layer():
     output, _ = nn.LSTM(3, 4)(vitrify.randn(7, 1, 3))
     assert type(output.grad_fn).__name__ == "MultiNode"
     assert output.grad_fn.name() == "ScanBackward0"
+
+
+@pytest.mark.parametrize("dtype", [vitrify.bfloat16, vitrify.float16])
+def test_half_precision_runs_and_agrees(dtype):
+    vitrify.manual_seed(0)
+    layer = nn.LSTM(3, 4, dtype=dtype)
+    x = vitrify.randn(5, 2, 3).to(dtype)
+    grads = []
+    for call in (layer, vitrify.compile(layer, fullgraph=True)):
+        layer.zero_grad()
+        output, _ = call(x)
+        assert output.dtype is dtype
+        output.float().square().sum().backward()
+        grads.append([output.detach().float().numpy(), *(p.grad.float().numpy() for p in layer.parameters())])
+    for got, want in zip(*grads, strict=True):
+        assert_same_bits(got, want)
+    wide = nn.LSTM(3, 4)
+    wide.load_state_dict({k: v.float() for k, v in layer.state_dict().items()})
+    np.testing.assert_allclose(grads[0][0], wide(x.float())[0].detach().numpy(), atol=2e-2)
