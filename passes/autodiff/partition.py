@@ -22,6 +22,9 @@ from .joint import JointGraph
 if TYPE_CHECKING:
     import networkx
 
+#: Bytes from which on a result is rather computed twice than kept from forward to backward, and how many
+#: times as large as its factors a product has to be.
+LARGE, OUTGROWN = 16 << 20, 4
 #: What a symbolic size counts as when bytes are compared.
 _TYPICAL_SIZE = 64
 
@@ -95,7 +98,7 @@ class _Cut:
             if value in self.late:
                 continue
             network.add_edge((value, "in"), (value, "out"), capacity=_cost(value))
-            if op in self.early and not _is_cheap(op):
+            if op in self.early and not _is_cheap(op) and not _outgrows(op):
                 network.add_edge("source", (value, "in"))
                 continue
             for operand in op.operands:
@@ -114,6 +117,16 @@ def _is_cheap(op: Operation) -> bool:
     an elementary function or random bits."""
     arithmetic = op.opdef.elementwise and op.opdef.exact and op.opdef is not ops.philox
     return op.opdef.movement or op.opdef is ops.split or arithmetic or not op.operands
+
+
+def _outgrows(op: Operation) -> bool:
+    """Whether an operation may be repeated because its result is large, where smaller values lead to it: an
+    elementary function, or a product of matrices that are much smaller (the scores of attention)."""
+    if not op.results or _cost(op.results[0]) < LARGE:
+        return False
+    if op.opdef is ops.contract:
+        return OUTGROWN * sum(map(_cost, op.operands)) <= _cost(op.results[0])
+    return op.opdef.elementwise and op.opdef is not ops.philox
 
 
 def _cost(value: Value) -> int:

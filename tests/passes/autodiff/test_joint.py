@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -279,6 +280,32 @@ def test_partition_saves_the_mask_rather_than_its_cast() -> None:
     saved = [str(v.type) for v in split.forward.outputs[joint.outputs :]]
     assert "bool[8, 5]" in saved
     assert split.kept_inputs == (0, 3)
+
+
+ATTENTION = """
+    graph attention(%q: f32[2, 64, 4], %k: f32[2, 64, 4], %v: f32[2, 64, 4]) {
+      %s = contract %q, %k {spec=<[h, i, d] * [h, j, d] -> [h, i, j] over d>} : f32[2, 64, 64]
+      %e = exp %s : f32[2, 64, 64]
+      %t = reduce_sum %e {axes=(2,), order="lanes"} : f32[2, 64]
+      %1 = reshape %t {shape=(2, 64, 1)} : f32[2, 64, 1]
+      %2 = expand %1 {shape=(2, 64, 64)} : f32[2, 64, 64]
+      %p = div %e, %2 : f32[2, 64, 64]
+      %o = contract %p, %v {spec=<[h, i, j] * [h, j, d] -> [h, i, d] over j>} : f32[2, 64, 4]
+      return %o
+    }"""
+
+
+@pytest.mark.parametrize("large, saved", [(1 << 14, 2 * 64), (1 << 24, 2 * 64 * 64)])
+def test_large_products_of_small_factors_are_repeated(
+    large: int, saved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attention keeps the sum of each row, not the weights."""
+    monkeypatch.setattr(import_module("vitrify.passes.autodiff.partition"), "LARGE", large)
+    joint = joint_of(ATTENTION, 0, 1, 2)
+    split = partition(dataclasses.replace(joint, graph=optimize(joint.graph)))
+    kept = split.forward.outputs[1:]
+    assert max(v.type.numel for v in kept) == saved
+    check_partition(joint)
 
 
 def test_partition_of_a_graph_that_saves_nothing() -> None:
