@@ -10,8 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..ir.expr import Dim, coefficient, floordiv, product, symbols_of
-from ..ir.kernel import Axis, Contract, Load, Local, Loop, Reduce, Statement, Store
+from ..ir.expr import Dim, coefficient, floordiv, product, symbol, symbols_of
+from ..ir.kernel import (
+    Axis,
+    Buffer,
+    Contract,
+    Guard,
+    Kernel,
+    Load,
+    Local,
+    Loop,
+    Reduce,
+    Statement,
+    Store,
+)
 from .threads import UNITS_PER_NS, WORTH
 from .transpose import is_transposing_copy
 from .walk import nested
@@ -21,8 +33,6 @@ from .work import work
 _ENOUGH = 64
 #: Elements of a vector loop in one unit, and where its body holds a loop.
 _BLOCK, _COLUMNS = 4096, 64
-#: Columns of a serial loop in one unit: each unit computes anew where its columns lie.
-_WIDE = 128
 #: Rows of a copy that transposes, in one unit.
 _SQUARES = 64
 #: A unit of a contraction: about so much work, at least so many rows and columns.
@@ -63,15 +73,15 @@ class Division:
         return (*(axis.extent for axis in self.outer), *(cut.count for cut in self.cuts))
 
 
-def divide(statement: Statement, sizes: Sequence[str]) -> Division | None:
-    """How to cut a statement; None if it can't be or isn't worth it."""
-    total = work([statement], sizes)
+def divide(statement: Statement, kernel: Kernel) -> Division | None:
+    """How to cut a statement of a kernel; None if it can't be or isn't worth it."""
+    total = work([statement], kernel.sizes)
     if isinstance(total, int) and total < WORTH:
         return None
     outer, inner = _nest(statement)
     if not isinstance(inner, Loop | Contract):
         return None
-    found = Division(outer, inner, _cuts(outer, inner, sizes))
+    found = Division(outer, inner, _cuts(outer, inner, kernel))
     units = product(found.counts)
     if not found.cuts or isinstance(units, int) and units < 2 or not _is_private(found):
         return None
@@ -96,11 +106,11 @@ def _divisible(statement: Statement) -> bool:
     return isinstance(statement, Loop | Contract)
 
 
-def _cuts(outer: tuple[Axis, ...], inner: Loop | Contract, sizes: Sequence[str]) -> tuple[Cut, ...]:
+def _cuts(outer: tuple[Axis, ...], inner: Loop | Contract, kernel: Kernel) -> tuple[Cut, ...]:
     if isinstance(inner, Contract):
-        return _contract_cuts(outer, inner, sizes)
+        return _contract_cuts(outer, inner, kernel.sizes)
     if inner.kind == "serial":
-        return _owners(inner, kernel.sizes, {b.name: b for b in kernel.buffers})
+        return () if outer else _owners(inner, kernel)
     if inner.kind == "parallel":
         return (Cut(inner.axis, _SQUARES if is_transposing_copy(inner) else 1),)
     has_loop = any(isinstance(s, Loop | Reduce) for s in inner.body)
@@ -140,22 +150,27 @@ def _is_large(c: Contract) -> bool:
     return not isinstance(size, int) or size > _LARGE
 
 
-def _owners(loop: Loop, sizes: Sequence[str], buffers: Mapping[str, Buffer]) -> tuple[Cut, ...]:
-    """Destinations of a scatter: a serial loop whose stores all go where the same integer says, guarded to be
-    within the outermost axis of what they write to. Each unit goes through all turns, for values of its own."""
-    inside = list(nested(loop.body))
-    if any(isinstance(s, Reduce | Contract) or isinstance(s, Loop) and s.carries for s in (loop, *inside)):
-        return ()
+def _owners(loop: Loop, kernel: Kernel) -> tuple[Cut, ...]:
+    """The destinations of a scatter: a serial loop whose stores all go where one integer says, which their
+    guards keep within the outermost axis. Each unit goes through all turns, for destinations of its own."""
+    inside, buffers = list(nested((loop,))), {b.name: b for b in kernel.buffers}
     written = {s.buffer for s in inside if isinstance(s, Store)}
     touching = [s for s in inside if isinstance(s, Load | Store) and s.buffer in written]
-    for guard in touching[0].guards if touching else ():
-        (name, *others), high = symbols_of(guard.expr) or ("",), guard.high
-        if others or guard.expr != symbol(name) or guard.low != 0 or not symbols_of(high) <= set(sizes):
+    if not touching or any(isinstance(s, Reduce | Contract | Local) or _carries(s) for s in inside):
+        return ()
+    for guard in touching[0].guards:
+        names, high = symbols_of(guard.expr), guard.high
+        if len(names) != 1 or not symbols_of(high) <= set(kernel.sizes):
             continue
-        if all(guard in s.guards and _is_outermost(s, name, high, buffers[s.buffer]) for s in touching):
-            units = _ENOUGH if not isinstance(high, int) else min(high, _ENOUGH)
-            return (Cut(Axis(name, high), max(1, high // units) if isinstance(high, int) else 1),)
+        (name,) = names
+        outermost = all(_is_outermost(s, name, high, buffers[s.buffer]) for s in touching)
+        if guard == Guard(symbol(name), 0, high) and outermost and all(guard in s.guards for s in touching):
+            return (Cut(Axis(name, high), -(-high // _ENOUGH) if isinstance(high, int) else 1),)
     return ()
+
+
+def _carries(s: Statement) -> bool:
+    return isinstance(s, Loop) and bool(s.carries)
 
 
 def _is_outermost(s: Load | Store, name: str, extent: Dim, buffer: Buffer) -> bool:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import TypeGuard
 
 from ..ir.expr import Dim, Expr, product, symbol
-from ..ir.kernel import Axis, Contract, Kernel, Loop, Reduce, Statement
+from ..ir.kernel import Axis, Contract, Kernel, Load, Loop, Reduce, Statement, Store
 from ..ir.kernel_substitute import shortened, substituted
 from ..ir.ops.ordered import LANE_BLOCK
 from .context import Context
@@ -24,6 +25,7 @@ from .indices import Value
 from .parallel_call import PartCall
 from .reduce import blocks_of, emit_blocks, emit_join, emit_result, start_of, state_words
 from .threads import WORTH
+from .walk import nested
 from .work import work
 
 #: Blocks of a long reduction that are joined at a time.
@@ -35,10 +37,14 @@ def emit_in_parallel(ctx: Context, kernel: Kernel, statement: Statement) -> bool
     if _is_long_reduction(statement, kernel.sizes):
         _emit_reduction(ctx, kernel, statement)
         return True
-    division = divide(statement, kernel.sizes)
+    division = divide(statement, kernel)
     if division is None:
         return False
     call = PartCall(ctx, kernel, statement, lambda part, _: _emit_units(part, division))
+    if _is_serial(division.inner):
+        units, total = ctx.index(division.cuts[0].count), ctx.index(work([statement], kernel.sizes))
+        call.emit(units, ctx.f(f"udiv i64 {total}, {units}"), pieces=1)  # each piece goes through all turns
+        return True
     (unit,) = shortened((division.inner,), {cut.axis.name: cut.step for cut in division.cuts})
     call.emit(ctx.index(product(division.counts)), ctx.index(work([unit], kernel.sizes)))
     return True
@@ -85,7 +91,10 @@ def _emit_units(ctx: Context, division: Division) -> None:
     inner, cuts = division.inner, division.cuts
     if isinstance(inner, Loop) and not division.outer:
         start, stop = (ctx.f(f"mul i64 %{at}, {cuts[0].step}") for at in ("begin", "end"))
-        _emit_turns(ctx, inner, cuts[0].axis, start, stop)
+        if _is_serial(inner):
+            _emit_owned(ctx, inner, cuts[0].axis.name, start, stop)
+        else:
+            _emit_turns(ctx, inner, start, stop)
         return
 
     def unit(number: Value, _: list[str]) -> Sequence[str]:
@@ -97,7 +106,7 @@ def _emit_units(ctx: Context, division: Division) -> None:
             _emit_tiles(ctx, inner, list(zip(cuts, at, strict=True)))
         else:
             start = _times(ctx, at[0], cuts[0].step)
-            _emit_turns(ctx, inner, cuts[0].axis, start, ctx.f(f"add i64 {start}, {cuts[0].step}"))
+            _emit_turns(ctx, inner, start, ctx.f(f"add i64 {start}, {cuts[0].step}"))
         return []
 
     ctx.loop(None, "%begin", "%end", 1, [], unit)
@@ -119,11 +128,48 @@ def _times(ctx: Context, value: Value, step: int) -> Value:
     return value * step if isinstance(value, int) else ctx.f(f"mul i64 {value}, {step}")
 
 
-def _emit_turns(ctx: Context, loop: Loop, axis: Axis, start: Value, after: Value) -> None:
-    """The turns of an axis from `start` to `after`, or its end: the loop's own, or one within it."""
-    stop = ctx.f.call("i64", "llvm.smin.i64", ("i64", str(after)), ("i64", ctx.index(axis.extent)))
-    with ctx.cut(axis, start, stop):
+def _emit_turns(ctx: Context, loop: Loop, start: Value, after: Value) -> None:
+    """The turns of a loop from `start` to `after`, or its end."""
+    stop = ctx.f.call("i64", "llvm.smin.i64", ("i64", str(after)), ("i64", ctx.index(loop.axis.extent)))
+    with ctx.cut(loop.axis, start, stop):
         ctx.body([loop])
+
+
+def _is_serial(statement: Statement) -> bool:
+    return isinstance(statement, Loop) and statement.kind == "serial"
+
+
+def _emit_owned(ctx: Context, loop: Loop, name: str, start: Value, stop: Value) -> None:
+    """All turns of a serial loop; what they do from the first access to memory that is written on, only where
+    the integer `name` lies between `start` and `stop`."""
+    written = {s.buffer for s in nested((loop,)) if isinstance(s, Store)}
+
+    def comes_first(s: Statement) -> bool:
+        return not isinstance(s, Loop | Store) and not (isinstance(s, Load) and s.buffer in written)
+
+    def turn(_: Value, __: list[str]) -> Sequence[str]:
+        head = tuple(takewhile(comes_first, loop.body))
+        rest = loop.body[len(head) :]
+        ctx.body(head)
+        match rest:
+            case (Loop(kind="serial") as inner,):
+                _emit_owned(ctx, inner, name, start, stop)
+            case _:
+                _emit_between(ctx, ctx.index(symbol(name)), start, stop, rest)
+        return []
+
+    ctx.loop(loop.axis.name, 0, ctx.indices.value(loop.axis.extent), 1, [], turn, extent=loop.axis.extent)
+
+
+def _emit_between(ctx: Context, at: str, start: Value, stop: Value, body: Sequence[Statement]) -> None:
+    """The statements, if start <= at < stop."""
+
+    def then() -> Sequence[str]:
+        ctx.body(body)
+        return []
+
+    above, below = ctx.f(f"icmp sge i64 {at}, {start}"), ctx.f(f"icmp slt i64 {at}, {stop}")
+    ctx.when(ctx.f(f"and i1 {above}, {below}"), then)
 
 
 def _emit_tiles(ctx: Context, contract: Contract, at: Sequence[tuple[Cut, Value]]) -> None:

@@ -17,7 +17,7 @@ from .context import Context, Memory, Reg
 from .indices import Value
 from .lanes import type_text
 from .text import Function
-from .threads import PARALLEL
+from .threads import PARALLEL, PIECES
 from .walk import dims_of, nested
 
 _SLOT = 16  # bytes of a value in the context
@@ -50,13 +50,14 @@ class PartCall:
         f.do(f"ret i64 {f(f'load i64, ptr {part.status}, align 8') if checked else 0}")
         module.add(f)
 
-    def emit(self, units: Value, work: Value) -> None:
+    def emit(self, units: Value, work: Value, pieces: int = PIECES) -> None:
         """Have the units run, each being so much work; a failure becomes the kernel's, if that has none."""
         ctx, f = self.ctx, self.ctx.f
         for number, (kind, value) in enumerate(self._values()):
             f.do(f"store {kind} {value}, ptr {_slot(f, self.room, number)}, align {_SLOT}")
-        f.module.declare(PARALLEL, "i64", ["ptr", "ptr", "i64", "i64"])
-        status = f(f"call i64 @{PARALLEL}(ptr @{self.name}, ptr {self.room}, i64 {units}, i64 {work})")
+        f.module.declare(PARALLEL, "i64", ["ptr", "ptr", "i64", "i64", "i64"])
+        sizes = f"i64 {units}, i64 {work}, i64 {pieces}"
+        status = f(f"call i64 @{PARALLEL}(ptr @{self.name}, ptr {self.room}, {sizes})")
         if ctx.status is not None:
             before = f(f"load i64, ptr {ctx.status}, align 8")
             chosen = f(f"select i1 {f(f'icmp eq i64 {before}, 0')}, i64 {status}, i64 {before}")

@@ -1,10 +1,10 @@
 """What compiled code and the run-time's thread pool have agreed on.
 
-    i64 vitrify_parallel(ptr part, ptr context, i64 units, i64 work)
+    i64 vitrify_parallel(ptr part, ptr context, i64 units, i64 work, i64 pieces)
 
 runs i64 part(ptr context, i64 begin, i64 end) for chunks that together are the units 0 .. units - 1, each of
-about so much work, and returns the status of the first chunk that failed, or 0. The unit of work is a quarter
-of a nanosecond.
+about so much work, at most so many pieces per thread, and returns the status of the first chunk that failed,
+or 0. The unit of work is a quarter of a nanosecond.
 
     i64 vitrify_interrupted()
 
@@ -26,3 +26,5 @@ WORTH_WAKING = 40_000 * UNITS_PER_NS
 CHUNK = 4_000 * UNITS_PER_NS
 #: Plans with less work do not ask whether they are interrupted.
 LONG = 20_000_000 * UNITS_PER_NS
+#: So many chunks per thread: one that is late leaves little behind.
+PIECES = 16

@@ -17,8 +17,6 @@ from ..codegen.threads import CHUNK, WORTH, WORTH_WAKING
 
 #: More threads than this are never used.
 MOST_THREADS = 256
-#: So many chunks per party: one that is late leaves little behind.
-CHUNKS_PER_PARTY = 16
 #: Cycles of waiting, after which the caller lets other threads run between two looks.
 _PATIENCE = 20_000
 _STACK_BYTES = 8 << 20
@@ -253,15 +251,15 @@ out:
 """
 
 _PARALLEL = f"""
-define i64 @parallel(ptr %fn, ptr %context, i64 %units, i64 %work) {{
-; status of fn(context, 0, units), each unit being so much work
+define i64 @parallel(ptr %fn, ptr %context, i64 %units, i64 %work, i64 %pieces) {{
+; status of fn(context, 0, units), each unit being so much work, in so many pieces per thread
 entry:
 {_load("threads", THREADS)}  %several = icmp ugt i64 %threads, 1
-  %pieces = icmp ugt i64 %units, 1
+  %divisible = icmp ugt i64 %units, 1
   %total = mul i64 %units, %work
   %large = icmp uge i64 %total, {WORTH}
-  %divisible = and i1 %several, %pieces
-  %worth = and i1 %divisible, %large
+  %possible = and i1 %several, %divisible
+  %worth = and i1 %possible, %large
   br i1 %worth, label %awake, label %alone
 awake:
 {_load("sleepers", SLEEPERS)}{_load("present", STARTED)}  %others = sub i64 %threads, 1
@@ -288,7 +286,7 @@ cut:
   %grain.down = udiv i64 {CHUNK}, %some.work
   %grain = call i64 @llvm.umax.i64(i64 %grain.down, i64 1)
   %fitting = udiv i64 %units, %grain
-  %wanted = mul i64 %threads, {CHUNKS_PER_PARTY}
+  %wanted = mul i64 %threads, %pieces
   %about = call i64 @llvm.umin.i64(i64 %fitting, i64 %wanted)
   %units.up = add i64 %units, %about
   %units.up1 = sub i64 %units.up, 1

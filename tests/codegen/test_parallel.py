@@ -16,7 +16,7 @@ from .harness import check_kernel, run_native, text_of
 #: A stand-in for the pool: one unit after the other, the last one first.
 BACKWARDS = """
 @calls = global i64 0
-define i64 @parallel(ptr %fn, ptr %context, i64 %units, i64 %work) {
+define i64 @parallel(ptr %fn, ptr %context, i64 %units, i64 %work, i64 %pieces) {
 entry:
   %old = load i64, ptr @calls
   %new = add i64 %old, %units
@@ -46,7 +46,7 @@ def units(monkeypatch: pytest.MonkeyPatch) -> ctypes.c_int64:
     monkeypatch.setattr(pool, "parallel_address", lambda: code["parallel"])
     for module in (division, parallel):
         monkeypatch.setattr(module, "WORTH", 0)
-    small = {"_BLOCK": 64, "_PIECE": 1, "_ENOUGH": 8, "_WIDE": 64, "_ROWS_PACKED": 48}
+    small = {"_BLOCK": 64, "_PIECE": 1, "_ENOUGH": 8, "_ROWS_PACKED": 48}
     for name, value in small.items():
         monkeypatch.setattr(division, name, value)
     count = ctypes.c_int64.from_address(code["calls"])
@@ -239,10 +239,31 @@ kernel k(%at: i64[9] in, %x: f32[1800] in, %y: f32[1000] inout) {
 
 
 @pytest.mark.parametrize("bad", [False, True])
-def test_columns_of_a_scatter(units: ctypes.c_int64, bad: bool) -> None:
+def test_destinations_of_a_scatter(units: ctypes.c_int64, bad: bool) -> None:
     at = np.array([0, 3, 3, 1, 0, 4, 7 if bad else 2, 3, 3])
     check_kernel(SCATTER, {"at": at, "x": random(9, 200), "y": random(5, 200)})
     assert units.value > 0
+
+
+def test_a_scatter_of_single_elements_through_nested_loops(units: ctypes.c_int64) -> None:
+    text = """
+    kernel k(%at: i64[60] in, %x: f32[60] in, %y: f32[11] inout) {
+      serial i < 6 {
+        %c = index i : i64
+        serial j < 10 {
+          %k = load %at[10*i + j] : i64
+          %0 = load %x[10*i + j] : f32
+          %1 = load %y[%k] when 0 <= %k < 11 else f32(0.0) : f32
+          %2 = add %0, %1 : f32
+          store %y[%k], %2 when 0 <= %k < 11
+        }
+      }
+    }"""
+    at = np.random.default_rng(0).integers(0, 11, 60)
+    check_kernel(text, {"at": at, "x": random(60), "y": random(11)})
+    assert units.value > 0
+    carried = text.replace("%1 = load %y[%k]", "%1 = load %y[%k - 1]")
+    assert not divided(carried) and not divided(text.replace("%y: f32[11]", "%y: f32[22]"))
 
 
 def test_the_first_failed_check_counts(units: ctypes.c_int64) -> None:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX s
 
 #: Units with a value below 0 fail with that status; others are counted, after some time at work.
 JOB = """
-declare i64 @vitrify_parallel(ptr, ptr, i64, i64)
+declare i64 @vitrify_parallel(ptr, ptr, i64, i64, i64)
 define i64 @part(ptr %context, i64 %begin, i64 %end) {
 entry:
   br label %loop
@@ -58,7 +58,7 @@ loop:
   %i = phi i64 [%begin, %entry], [%next, %loop]
   %far = mul i64 %i, 100
   %at = getelementptr i64, ptr %context, i64 %far
-  %status = call i64 @vitrify_parallel(ptr @part, ptr %at, i64 100, i64 1000000)
+  %status = call i64 @vitrify_parallel(ptr @part, ptr %at, i64 100, i64 1000000, i64 4)
   %next = add i64 %i, 1
   %again = icmp slt i64 %next, %end
   br i1 %again, label %loop, label %done
@@ -66,11 +66,11 @@ done:
   ret i64 0
 }
 define i64 @run(ptr %context, i64 %units, i64 %work) {
-  %status = call i64 @vitrify_parallel(ptr @part, ptr %context, i64 %units, i64 %work)
+  %status = call i64 @vitrify_parallel(ptr @part, ptr %context, i64 %units, i64 %work, i64 4)
   ret i64 %status
 }
 define i64 @run_nested(ptr %context, i64 %units) {
-  %status = call i64 @vitrify_parallel(ptr @nested, ptr %context, i64 %units, i64 1000000)
+  %status = call i64 @vitrify_parallel(ptr @nested, ptr %context, i64 %units, i64 1000000, i64 4)
   ret i64 %status
 }
 """
