@@ -77,8 +77,8 @@ class Adam(Optimizer):
         # In double and as tensors, so that no value has to be known while the step is being captured.
         step = state["step"].to(float64)
         step_size = lr / (1 - beta1**step)
-        correction = (1 - beta2**step).sqrt()
-        denominator = square.sqrt() / correction + hyper(group, "eps")
+        correction = 1 / (1 - beta2**step).sqrt()  # a product for each element costs less than a quotient
+        denominator = square.sqrt() * correction + hyper(group, "eps")
         param.sub_(mean * step_size / denominator)
 
 
