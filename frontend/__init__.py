@@ -34,7 +34,7 @@ from ._functions import (
     equal, erf, erfc, erfinv, exp, exp2, expm1, eye, fix, flatten, flip, fliplr, flipud, float_power,
     floor, floor_divide, fmod, frac, from_numpy, full, full_like, gather, ge, get_rng_state, greater,
     greater_equal, gt, hstack, hypot, index_add, index_copy, index_fill, index_put, index_select,
-    initial_seed, isclose, isfinite, isinf, isnan, isneginf, isposinf, kron, kthvalue, le, lerp, less,
+    initial_seed, inner, isclose, isfinite, isinf, isnan, isneginf, isposinf, kron, kthvalue, le, lerp, less,
     less_equal, lgamma, linear, linspace, log, log10, log1p, log2, log_softmax, logaddexp, logaddexp2,
     logical_and, logical_not, logical_or, logical_xor, logit, logspace, logsumexp, lt, manual_seed,
     masked_fill, masked_select, matmul, max, maximum, mean, median, meshgrid, min, minimum, mm, moveaxis,
@@ -46,7 +46,7 @@ from ._functions import (
     sort, split, sqrt, square, squeeze, stack, std, std_mean, sub, subtract, sum, swapaxes, swapdims, t,
     take, take_along_dim, tan, tanh, tensor, tensor_split, tensordot, tile, topk, trace, transpose, tril,
     tril_indices, triu, triu_indices, true_divide, trunc, unbind, unflatten, unique, unsqueeze, var,
-    var_mean, vstack, where, xlogy, zeros, zeros_like,
+    var_mean, vdot, vstack, where, xlogy, zeros, zeros_like,
 )  # fmt: skip
 from . import _methods, autograd, cuda
 from ._print import set_printoptions
@@ -69,12 +69,12 @@ __version__ = "0.1.0"
 
 # The libraries are loaded when they are first used: an import of vitrify alone is that much faster.
 if _TYPE_CHECKING:
-    from . import nn, optim, special, utils, vision
+    from . import linalg, nn, optim, special, utils, vision
     from ._save import load, save
 
 
 def __getattr__(name: str) -> object:
-    if name in ("nn", "optim", "special", "utils", "vision"):
+    if name in ("linalg", "nn", "optim", "special", "utils", "vision"):
         return _importlib.import_module("." + name, __name__)
     if name in ("load", "save"):
         return getattr(_importlib.import_module("._save", __name__), name)
@@ -82,4 +82,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "nn", "optim", "special", "utils", "vision", "load", "save"})
+    return sorted({*globals(), "linalg", "nn", "optim", "special", "utils", "vision", "load", "save"})

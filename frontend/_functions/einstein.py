@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import string
+from itertools import combinations
 from typing import Any
 
 from .._tensor import Tensor
@@ -10,27 +12,56 @@ from .linalg import contract
 from .movement import diagonal, movedim, permute, reshape
 from .reductions import sum as sum_
 
+_Term = tuple[Tensor, list[str]]
 
-def einsum(equation: str, *operands: Any) -> Tensor:
-    """The sum of products that the equation describes; from left to right if there are more than two
-    operands.
+
+def einsum(equation: Any, *operands: Any) -> Tensor:
+    """The sum of products that the equation describes; of more than two operands the two whose product takes
+    least work come first. Instead of an equation: operands, each followed by a list of numbers for its
+    dimensions, and at the end such a list for the result.
 
     >>> vitrify.einsum("ij,jk->ik", vitrify.ones(2, 3), vitrify.ones(3, 4)).shape
     vitrify.Size([2, 4])
     """
+    if isinstance(equation, Tensor):
+        equation, operands = _equation((equation, *operands))
     items = (
         list(operands[0]) if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else list(operands)
     )
     inputs, output = _parse(equation.replace(" ", ""), items)
     terms = [_once_each(x, labels) for x, labels in zip(items, inputs, strict=True)]
+    while len(terms) > 1:
+        i, j = _cheapest(terms)
+        others = [term for at, term in enumerate(terms) if at not in (i, j)]
+        later = set(output).union(*(names for _, names in others))
+        terms = [*others[:i], _pair(*terms[i], *terms[j], later), *others[i:]]
     x, have = terms[0]
-    for i, (y, labels) in enumerate(terms[1:], start=1):
-        later = set(output).union(*(names for _, names in terms[i + 1 :]))
-        x, have = _pair(x, have, y, labels, later)
     lost = [a for a, label in enumerate(have) if label not in output]
     if lost:
         x, have = sum_(x, lost), [v for v in have if v in output]
     return permute(x, *(have.index(v) for v in output))
+
+
+def _cheapest(terms: list[_Term]) -> tuple[int, int]:
+    """The two terms whose product takes least work, counted in multiplications; the first ones if equal."""
+
+    def work(pair: tuple[int, int]) -> int:
+        sizes: dict[str, int] = {}
+        for x, labels in (terms[at] for at in pair):
+            for label, n in zip(labels, x._type.shape, strict=True):
+                sizes[label] = max(n, sizes.get(label, 1)) if n else 0
+        return math.prod(sizes.values())
+
+    return min(combinations(range(len(terms)), 2), key=work)
+
+
+def _equation(given: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+    """The equation of operands that are followed by lists of numbers 0 .. 51 (and Ellipsis)."""
+    operands = given[: len(given) // 2 * 2 : 2]
+    lists = [*given[1::2], *given[len(operands) * 2 :]]
+    parts = ["".join("..." if v is Ellipsis else string.ascii_letters[v] for v in labels) for labels in lists]
+    left = ",".join(parts[: len(operands)])
+    return (f"{left}->{parts[-1]}" if len(given) % 2 else left), operands
 
 
 def _parse(equation: str, operands: list[Tensor]) -> tuple[list[list[str]], list[str]]:

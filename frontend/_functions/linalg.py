@@ -169,6 +169,31 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
     return matmul(input, tensor)
 
 
+def vdot(input: Tensor, other: Tensor) -> Tensor:
+    """The sum of the products of two vectors' elements, the first ones conjugated. Raises RuntimeError for
+    complex ones, which have no conjugate yet."""
+    if input._type.dtype.is_complex:
+        raise not_implemented("vdot", input._type.dtype)
+    return dot(input, other)
+
+
+def inner(input: Tensor, other: Tensor) -> Tensor:
+    """The sums of products along the last dimension of both; of a scalar its multiples.
+
+    >>> vitrify.inner(vitrify.ones(2, 3), vitrify.ones(4, 3)).shape
+    vitrify.Size([2, 4])
+    """
+    if input.ndim == 0 or other.ndim == 0:
+        return mul(input, other)
+    a, b = input._type.shape, other._type.shape
+    if a[-1] != b[-1]:
+        raise RuntimeError(
+            "inner() the last dimension must match on both input tensors but got shapes "
+            f"{list(a)} and {list(b)}"
+        )
+    return tensordot(input, other, ([-1], [-1]))
+
+
 def outer(input: Tensor, vec2: Tensor) -> Tensor:
     """Every product of an element of one vector and one of another."""
     if input.ndim != 1 or vec2.ndim != 1:
@@ -262,11 +287,52 @@ def trace(input: Tensor) -> Tensor:
 
 
 def chain_matmul(*matrices: Tensor) -> Tensor:
-    """The product of matrices, from left to right."""
-    result = matrices[0]
-    for matrix in matrices[1:]:
-        result = mm(result, matrix)
-    return result
+    """The product of matrices, in the order that takes least work."""
+    if not matrices:
+        raise RuntimeError("chain_matmul(): Expected one or more matrices")
+    for matrix in matrices:
+        if matrix.ndim != 2:
+            raise RuntimeError(f"Tensor dimension is {matrix.ndim}, expected 2 instead.")
+    return _chained(matrices)
+
+
+def multi_dot(tensors: Sequence[Tensor]) -> Tensor:
+    """The product of two or more matrices in the order that takes least work; the first and the last may be
+    vectors."""
+    if len(tensors) < 2:
+        raise RuntimeError("multi_dot(): expected at least 2 tensors but got " + str(len(tensors)))
+    first, *between, last = tensors
+    for at, x in enumerate(between, start=1):
+        if x.ndim != 2:
+            raise RuntimeError(f"multi_dot(): tensor {at} must be 2D but got {x.ndim}D")
+    for name, x in (("first", first), ("last", last)):
+        if x.ndim not in (1, 2):
+            raise RuntimeError(f"multi_dot(): the {name} tensor must be 1D or 2D but got {x.ndim}D")
+    a = reshape(first, 1, -1) if first.ndim == 1 else first
+    b = reshape(last, -1, 1) if last.ndim == 1 else last
+    shape = (*first._type.shape[:-1], *last._type.shape[1:])
+    return reshape(_chained([a, *between, b]), *shape)
+
+
+def _chained(matrices: Sequence[Tensor]) -> Tensor:
+    """Source: Cormen et al., "Introduction to Algorithms", matrix-chain multiplication."""
+    sizes = [*(m._type.shape[0] for m in matrices), matrices[-1]._type.shape[1]]
+    best: dict[tuple[int, int], tuple[int, int]] = {(i, i): (0, i) for i in range(len(matrices))}
+    for length in range(1, len(matrices)):
+        for i in range(len(matrices) - length):
+            j = i + length
+            best[i, j] = min(
+                (best[i, s][0] + best[s + 1, j][0] + sizes[i] * sizes[s + 1] * sizes[j + 1], s)
+                for s in range(i, j)
+            )
+
+    def product(i: int, j: int) -> Tensor:
+        if i == j:
+            return matrices[i]
+        at = best[i, j][1]
+        return mm(product(i, at), product(at + 1, j))
+
+    return product(0, len(matrices) - 1)
 
 
 def kron(input: Tensor, other: Tensor) -> Tensor:

@@ -79,7 +79,11 @@ EINSUMS = [
     ("...,...", (2, 3), (2, 3)), ("ijk,jil->kl", (2, 3, 4), (3, 2, 5)),
     ("ij,jk,kl->il", (2, 3), (3, 4), (4, 5)), ("a,b,c->cab", (2,), (3,), (4,)), ("ij,ij->i", (2, 3), (1, 3)),
     ("bn,anm,bm->ba", (2, 3), (4, 3, 5), (2, 5)), ("bhqd,bhkd->bhqk", (2, 3, 4, 5), (2, 3, 6, 5)),
-    ("iij->ij", (3, 3, 2)), ("ab,cd->bd", (2, 3), (4, 5)), ("i...->...", (2, 3, 4)),
+    ("ij,jk,kl,lm->im", (9, 2), (2, 8), (8, 3), (3, 7)),
+    ("...ij,jk,...k->...i", (5, 2, 3), (3, 4), (1, 4)), ("ij,ij,ij->", (2, 3), (2, 3), (2, 3)),
+    ("aab,bc,c->a", (3, 3, 2), (2, 4), (4,)), ("i,j,k,i->kj", (2,), (3,), (4,), (2,)),
+    ("ijk,ij->", (2, 3, 0), (2, 3)), ("iij->ij", (3, 3, 2)), ("ab,cd->bd", (2, 3), (4, 5)),
+    ("i...->...", (2, 3, 4)),
 ]  # fmt: skip
 
 
@@ -87,6 +91,38 @@ EINSUMS = [
 def test_einsum(case: Any) -> None:
     equation, *shapes = case
     check_grad(lambda lib, *xs: lib.einsum(equation, *xs), *(_random(*s) for s in shapes))
+
+
+def test_einsum_with_lists_instead_of_letters() -> None:
+    x, y = _random(2, 3, 4), _random(4, 3)
+    check(lambda lib, x, y: lib.einsum(x, [0, 1, 2], y, [2, 1], [1, 0]), x, y)
+    check(lambda lib, x, y: lib.einsum(x, [0, 1, 2], y, [2, 3]), x, y)
+    check(lambda lib, x, y: lib.einsum(x, [..., 2], y, [2, 3], [3, ...]), x, y)
+
+
+CHAINS = [
+    ((2, 9), (9, 1), (1, 8)),
+    ((3,), (3, 4), (4, 2)),
+    ((3,), (3, 4), (4,)),
+    ((5, 2), (2,)),
+    ((2,), (2,)),
+]
+
+
+@pytest.mark.parametrize("shapes", CHAINS, ids=str)
+def test_multi_dot(shapes: Any) -> None:
+    check_grad(lambda lib, *xs: lib.linalg.multi_dot(xs), *(_random(*s) for s in shapes))
+
+
+@pytest.mark.filterwarnings("ignore:torch.chain_matmul")
+def test_inner_products_and_chains() -> None:
+    check_grad(lambda lib, x, y: lib.inner(x, y), _random(2, 3, 4), _random(5, 4))
+    check_grad(lambda lib, x, y: lib.inner(x, y), _random(4), _random(4))
+    check_grad(lambda lib, x, y: lib.inner(x, y), _random(), _random(2, 3))
+    check_grad(lambda lib, x, y: lib.vdot(x, y), _random(4), _random(4))
+    check_grad(lambda lib, *xs: lib.chain_matmul(*xs), _random(2, 3), _random(3, 4), _random(4, 1))
+    check_message(lambda lib, x, y: lib.inner(x, y), _random(2, 3), _random(2, 4))
+    check_message(lambda lib, x: lib.linalg.multi_dot([x]), _random(2, 3))
 
 
 def test_einsum_errors() -> None:
