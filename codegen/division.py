@@ -158,6 +158,8 @@ def _owners(loop: Loop, kernel: Kernel) -> tuple[Cut, ...]:
     touching = [s for s in inside if isinstance(s, Load | Store) and s.buffer in written]
     if not touching or any(isinstance(s, Reduce | Contract | Local) or _carries(s) for s in inside):
         return ()
+    if len({(s.buffer, s.index) for s in touching}) > len(written):
+        return ()
     for guard in touching[0].guards:
         names, high = symbols_of(guard.expr), guard.high
         if len(names) != 1 or not symbols_of(high) <= set(kernel.sizes):
