@@ -28,7 +28,7 @@ def test_a_bottleneck_widens_by_four() -> None:
     model = ResNet(Bottleneck, (1, 1, 1, 1), num_classes=3)
     assert model.fc.in_features == 2048
     assert "layer1.0.downsample.0.weight" in model.state_dict()
-    assert tuple(model(vitrify.randn(1, 3, 32, 32)).shape) == (1, 3)
+    assert tuple(model(vitrify.randn(2, 3, 32, 32)).shape) == (2, 3)
 
 
 def test_blocks_can_begin_as_identities() -> None:
