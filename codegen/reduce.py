@@ -409,7 +409,7 @@ def _popped(
 def _unwound(ctx: Context, how: Reducer, lanes: Lanes, stacks: list[str], runs: Value) -> list[State]:
     """What is left on the stacks, joined from the last to the first; the identity if there is nothing."""
     f, first = ctx.f, how.first(lanes)[0]
-    height = f.call("i64", "llvm.ctpop.i64", ("i64", runs))
+    height = f.call("i64", "llvm.ctpop.i64", ("i64", str(runs)))
 
     def unwind() -> Sequence[str]:
         below = f(f"sub i64 {height}, 1")

@@ -13,7 +13,9 @@ import os
 import platform
 import sys
 import threading
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from .cpus import allowed_cpus
 from .pool_ir import FUNCTIONS, MOST_THREADS, module
@@ -48,7 +50,7 @@ def set_threads(count: int) -> None:
 
 def running_workers() -> int:
     """How many workers there are."""
-    return _function("started", ctypes.c_int64)() if _code.cache_info().currsize else 0
+    return int(_function("started", ctypes.c_int64)()) if _code.cache_info().currsize else 0
 
 
 def parallel_address() -> int:
@@ -88,7 +90,7 @@ def _resize(patience: int) -> None:
     _function("resize", ctypes.c_int64, *words)(threads(), _spin(), patience)
 
 
-def _function(name: str, result: type | None, *arguments: type) -> ctypes._CFuncPtr:
+def _function(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
     return ctypes.CFUNCTYPE(result, *arguments)(_code()[name])
 
 
