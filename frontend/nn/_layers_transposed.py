@@ -52,10 +52,11 @@ class _ConvTranspose(_Conv):
                 f"{type(self).__name__}: for {input.ndim}D input, output_size must have {self.rank} or "
                 f"{input.ndim} elements (got {len(output_size)})"
             )
+        assert not isinstance(self.padding, str)
         sizes = zip(
             input.shape[lead:], self.stride, self.padding, self.dilation, self.kernel_size, strict=True
         )
-        least = [(n - 1) * s - 2 * int(p) + d * (k - 1) + 1 for n, s, p, d, k in sizes]
+        least = [(n - 1) * s - 2 * p + d * (k - 1) + 1 for n, s, p, d, k in sizes]
         most = [n + s - 1 for n, s in zip(least, self.stride, strict=True)]
         if any(not a <= n <= b for n, a, b in zip(wanted, least, most, strict=True)):
             raise ValueError(

@@ -40,7 +40,7 @@ def cut_in_blocks(spec: ContractSpec, x: Value, maps: Index, label: str) -> Bloc
         return None
     (axis,) = home
     outer, inner = f"{label}_block", f"{label}_inner"
-    parts: dict[str, Dim] = {outer: extent // block, inner: block}  # type: ignore[dict-item, operator]
+    parts: dict[str, Dim] = {outer: extent // block, inner: block}
     cut = (*maps[:axis], symbol(outer), symbol(inner), *maps[axis + 1 :])
     sides = tuple(cut if side == maps else side for side in (spec.lhs, spec.rhs))
     out = tuple(name for old in spec.out for name in (parts if old == label else (old,)))

@@ -24,10 +24,28 @@ TWO = """
     }"""
 
 
+#: Specs by name, of h x w pixels: a 3 x 3 convolution, one in groups along the rows only, one of a single row
+#: of channels, the gradients for image and weight.
+SPECS = {
+    "CONV": "[n, ci, h + p - 1, w + q - 1] * [co, ci, p, q] -> [n, co, h, w] over p, q, ci"
+    " where h = H, w = W",
+    "GROUPS": "[n, g, ci, h, w + q - 1] * [g, co, ci, q] -> [n, g, co, h, w] over q, ci where w = W",
+    "ROWS": "[n, ci, h, w + q - 1] * [co, ci, q] -> [n, co, h, w] over q, ci where w = W",
+    "IMAGE": "[n, co, h - p + 1, w - q + 1] * [co, ci, p, q] -> [n, ci, h, w] over p, q, co"
+    " where h = H, w = W",
+    "WEIGHT": "[n, co, h, w] * [n, ci, h + p - 1, w + q - 1] -> [co, ci, p, q] over n, h, w"
+    " where p = H, q = W",
+}
+
+
 def written(text: str) -> str:
-    """The text with CONV(h, w) replaced by the spec of a 3 x 3 convolution that gives h x w pixels."""
-    spec = r"<[n, ci, h + p - 1, w + q - 1] * [co, ci, p, q] -> [n, co, h, w] over p, q, ci where h = \1, w = \2>"
-    return textwrap.dedent(re.sub(r"CONV\((\d+), (\d+)\)", spec, text))
+    """The text with NAME(h, w) replaced by that one of SPECS."""
+
+    def spec(match: re.Match[str]) -> str:
+        name, height, width = match.groups()
+        return "<" + SPECS[name].replace("H", height).replace("W", width) + ">"
+
+    return textwrap.dedent(re.sub(r"\b([A-Z]+)\((\d+), (\d+)\)", spec, text))
 
 
 def graph_of(text: str) -> Graph:
@@ -72,10 +90,10 @@ def test_groups_keep_their_channels_together() -> None:
           %6 = expand %x {shape=(2, 8, 6, 5)} : f32[2, 8, 6, 5]
           %0 = exp %6 : f32[2, 8, 6, 5]
           %1 = reshape %0 {shape=(2, 2, 4, 6, 5)} : f32[2, 2, 4, 6, 5]
-          %2 = contract %1, %w {spec=<[n, g, ci, h, w + q - 1] * [g, co, ci, q] -> [n, g, co, h, w] over q, ci where w = 5>} : f32[2, 2, 4, 6, 5]
+          %2 = contract %1, %w {spec=GROUPS(6, 5)} : f32[2, 2, 4, 6, 5]
           %3 = reshape %2 {shape=(2, 8, 6, 5)} : f32[2, 8, 6, 5]
           %4 = neg %3 : f32[2, 8, 6, 5]
-          %5 = contract %4, %v {spec=<[n, ci, h, w + q - 1] * [co, ci, q] -> [n, co, h, w] over q, ci where w = 5>} : f32[2, 4, 6, 5]
+          %5 = contract %4, %v {spec=ROWS(6, 5)} : f32[2, 4, 6, 5]
           return %5
         }"""
     layouts = choose_layouts(graph_of(text))
@@ -116,10 +134,11 @@ def test_pooling_and_its_gradient() -> None:
           %3 = maximum %1, %2 : f32[2, 8, 8, 3]
           %4 = window %3 {axes=(2,), dilations=(1,), sizes=(2,), strides=(2,)} : f32[2, 8, 4, 3, 2]
           %5 = reduce_sum %4 {axes=(4,), order="sequential"} : f32[2, 8, 4, 3]
-          %6 = contract %5, %v {spec=<[n, ci, h, w] * [co, ci, 0, 0] -> [n, co, h, w] over ci>} : f32[2, 4, 4, 3]
+          %6 = contract %5, %v {spec=<[n, ci, h, w] * [co, ci, 0, 0] -> [n, co, h, w] over ci>}
+            : f32[2, 4, 4, 3]
           %7 = pad %3, %z {hi=(0, 0, 0, 1), interior=(0, 0, 0, 1), lo=(0, 0, 0, 0)} : f32[2, 8, 8, 6]
           %8 = add %7, %0 : f32[2, 8, 8, 6]
-          %9 = contract %8, %x {spec=<[n, co, h, w] * [n, ci, h + p - 1, w + q - 1] -> [co, ci, p, q] over n, h, w where p = 3, q = 3>} : f32[8, 3, 3, 3]
+          %9 = contract %8, %x {spec=WEIGHT(3, 3)} : f32[8, 3, 3, 3]
           return %6, %9
         }""")
     )
@@ -158,9 +177,9 @@ def test_large_weights_are_copied_in_blocks_of_channels() -> None:
     plan = check_lowered(
         written("""
         graph g(%x: f32[2, 64, 3, 4], %w: f32[192, 64, 4, 4]) {
-          %0 = contract %x, %w {spec=<[n, ci, h + p - 1, w + q - 1] * [co, ci, p, q] -> [n, co, h, w] over p, q, ci where h = 2, w = 3>} : f32[2, 192, 2, 3]
+          %0 = contract %x, %w {spec=CONV(2, 3)} : f32[2, 192, 2, 3]
           %1 = exp %0 : f32[2, 192, 2, 3]
-          %2 = contract %1, %w {spec=<[n, co, h - p + 1, w - q + 1] * [co, ci, p, q] -> [n, ci, h, w] over p, q, co where h = 3, w = 4>} : f32[2, 64, 3, 4]
+          %2 = contract %1, %w {spec=IMAGE(3, 4)} : f32[2, 64, 3, 4]
           %3 = neg %0 : f32[2, 192, 2, 3]
           %4 = reshape %3 {shape=(2, 1152)} : f32[2, 1152]
           return %2, %4
