@@ -10,7 +10,7 @@ from math import lcm
 from ...ir import ops
 from ...ir.expr import coefficient, floordiv
 from ...ir.graph import Operation, Value
-from .attributes import dims
+from .attributes import dims, ints
 from .groups import Axes, Group, is_free
 from .index import Index, Shape, moved, reshaped
 from .nesting import loop_order
@@ -27,7 +27,8 @@ def build_pointwise(writer: KernelWriter, group: Group, stores: Stores) -> None:
     shape = group.axes.shape
     periods = _periods(group, stores) if group.interleaved else (1,) * len(shape)
     order = loop_order(group, stores)
-    periods = _few_written_out(shape, order, periods)
+    if list(order) != sorted(order) or _interleaves(group):
+        periods = _few_written_out(shape, order, periods)
     turns = tuple(floordiv(d, p) for d, p in zip(shape, periods, strict=True))
     with writer.loops(turns, "vector", order=order) as turn:
         for phase in product(*map(range, periods)):
@@ -35,11 +36,17 @@ def build_pointwise(writer: KernelWriter, group: Group, stores: Stores) -> None:
             write_members(writer, group, stores, index)
 
 
+def _interleaves(group: Group) -> bool:
+    """Whether a member is a copy that brings an axis from further out to the end."""
+    perms = (ints(op, "perm") for op in group.members if op.opdef is ops.permute)
+    return any(perm and perm[-1] != len(perm) - 1 for perm in perms)
+
+
 def _few_written_out(shape: Shape, order: Sequence[int], periods: tuple[int, ...]) -> tuple[int, ...]:
-    """The periods, an innermost axis of a few elements (the channels of an image) written out if that lets
-    the vectors run along another one."""
+    """The periods, an innermost axis of a few elements (the channels of an image) written out, which lets the
+    vectors run along another one."""
     last = next((a for a in reversed(order) if shape[a] != 1), None)
-    if last is None or list(order) == sorted(order):
+    if last is None:
         return periods
     few = shape[last]
     if not isinstance(few, int) or not 1 < few <= MOST_PHASES or periods[last] != 1:
