@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitrify.ir import ops
-from vitrify.passes.autodiff import pull_back
+from vitrify.runtime import storage as memory
 from vitrify.tracer.recorder import active
 
 from . import _dispatch
@@ -165,8 +165,9 @@ class Engine:
         self._wanted = frozenset(wanted or ())
         self._stop = self._wanted if stop else frozenset()
         self._needed = None if wanted is None else _leading_to(self._wanted, [edge for edge, _ in roots])
-        self._pending: dict[Edge, Any] = {}
-        self._owned: set[Edge] = set()
+        #: What each edge has received so far, and whether it is owned; for several outputs, by output.
+        self._pending: dict[Edge, tuple[Tensor, bool]] = {}
+        self._by_output: dict[Edge, list[Tensor | None]] = {}
         self._queue: list[tuple[int, Edge]] = []
         for edge, ct in roots:
             self.deliver(edge, ct, owned=False)
@@ -174,21 +175,23 @@ class Engine:
     def run(self, accumulate: bool) -> None:
         """Walk the tape. accumulate: add to the `grad` of the leaves that are reached."""
         recorder = active()
-        while self._queue:
-            _, edge = heapq.heappop(self._queue)
+        queue, pending, plain = self._queue, self._pending, not self._wanted
+        while queue:
+            edge = heapq.heappop(queue)[1]
             if edge in self._stop:
-                self.reached[edge] = self._pending.pop(edge)
+                self.reached[edge] = pending.pop(edge)[0]
                 continue
             if recorder is not None and 0 < edge.number <= recorder.first_node:
                 recorder.block("backward goes through what was computed before the compiled call")
-            if isinstance(edge, MultiNode):
+            kind = edge.__class__
+            if kind is not Node and isinstance(edge, MultiNode):
                 self._through_multi(edge)
                 continue
-            ct, owned = self._hooked(edge, self._pending.pop(edge), edge in self._owned)
-            if edge in self._wanted:
-                self.reached[edge] = ct
-            if isinstance(edge, Node):
-                self._through_node(edge, ct, owned)
+            ct, owned = pending.pop(edge)
+            if not plain or edge.hooks or edge.retained is not None:
+                ct, owned = self._seen(edge, ct, owned)
+            if kind is Node:
+                self._through_node(edge, ct, owned)  # type: ignore[arg-type]
             elif isinstance(edge, OutputOf):
                 self._to_source(edge, ct)
             elif accumulate:
@@ -198,17 +201,15 @@ class Engine:
         """Add a contribution to an edge's cotangent."""
         if self._needed is not None and edge not in self._needed:
             return
-        if edge in self._pending:
-            ct, owned = apply(_ADD, self._pending[edge], ct), True
+        before = self._pending.get(edge)
+        if before is not None:
+            ct, owned = apply(_ADD, before[0], ct), True
         else:
             heapq.heappush(self._queue, (-edge.number, edge))
-        self._set(edge, ct, owned)
+        self._pending[edge] = ct, owned
 
-    def _set(self, edge: Edge, ct: Tensor, owned: bool) -> None:
-        self._pending[edge] = ct
-        (self._owned.add if owned else self._owned.discard)(edge)
-
-    def _hooked(self, edge: Edge, ct: Tensor, owned: bool) -> tuple[Tensor, bool]:
+    def _seen(self, edge: Edge, ct: Tensor, owned: bool) -> tuple[Tensor, bool]:
+        """A complete cotangent, after hooks and what is asked for have seen it."""
         for hook in list((edge.hooks or {}).values()):
             owned = False
             result = hook(ct)
@@ -217,50 +218,69 @@ class Engine:
         if kept is not None:
             kept._grad = alias(ct, ct._node)
             owned = False
-        return ct, owned and edge not in self._wanted
+        if edge in self._wanted:
+            self.reached[edge] = ct
+            owned = False
+        return ct, owned
 
     def _through_node(self, node: Node, ct: Tensor, owned: bool) -> None:
-        if not any(node.edges):
-            return
-        values = _unpacked(node)
-        cotangents = pull_back(apply, node.program, ct, values[-1], values[:-1])
+        values = _unpacked(node, ct)
+        program = node.program
+        for op, places in program.calls:
+            if len(places) == 2:
+                values.append(apply(op, values[places[0]], values[places[1]]))
+            elif places:
+                values.append(apply(op, *[values[i] for i in places]))
+            else:
+                values.append(_dispatch.given(op))
         if not self.keep:
             node.saved = None
-        held = {id(_root(x)) for x in values if x is not None}
-        made = [None if g is None else _root(g) for g in cotangents]
-        for edge, g, root in zip(node.edges, cotangents, made, strict=True):
+        first = 2 + len(node.edges)
+        for at, _ in program.passed:
+            if at > 0 and values[at]._view is not None:
+                self._pass_views(node, values, owned)
+                return
+        for edge, (at, alone) in zip(node.edges, program.passed, strict=True):
+            if edge is not None and at >= 0:
+                self.deliver(edge, values[at], alone and (at >= first or at == 0 and owned))
+
+    def _pass_views(self, node: Node, values: list[Any], owned: bool) -> None:
+        """What a node passes on if some of that is a view: owned if nobody else can hold what it shows."""
+        first = 2 + len(node.edges)
+        held = {id(_root(x)) for x in values[1:first] if x is not None}
+        made = [None if at is None else values[at] for at in node.program.cotangents]
+        roots = [None if g is None else _root(g) for g in made]
+        ct = _root(values[0])
+        for edge, g, root in zip(node.edges, made, roots, strict=True):
             if edge is not None and g is not None:
-                own = id(root) not in held and (owned or root is not _root(ct)) and _count(made, root) == 1
-                self.deliver(edge, g, own)
+                shared = id(root) in held or sum(r is root for r in roots) > 1
+                self.deliver(edge, g, not shared and (owned or root is not ct))
 
     def _to_source(self, edge: OutputOf, ct: Tensor) -> None:
         source = edge.source
-        if source not in self._pending:
-            self._pending[source] = [None] * source.outputs
+        if source not in self._by_output:
+            self._by_output[source] = [None] * source.outputs
             heapq.heappush(self._queue, (-source.number, source))
-        self._pending[source][edge.index] = ct
+        self._by_output[source][edge.index] = ct
 
     def _through_multi(self, node: MultiNode) -> None:
-        cotangents = self._pending.pop(node)
+        cotangents = self._by_output.pop(node)
         if not node.takes_partials:
             for edge, ct in zip(node.edges, node.cotangents(cotangents, self.keep), strict=True):
                 if edge is not None and ct is not None:
                     self.deliver(edge, ct, owned=False)
             return
-        partials = [None if e is None else self._pending.get(e) for e in node.edges]
+        before = [None if e is None else self._pending.get(e) for e in node.edges]
+        partials = [None if b is None else b[0] for b in before]
         for edge, ct in zip(node.edges, node.cotangents(cotangents, self.keep, partials), strict=True):
             if edge is not None and ct is not None and (self._needed is None or edge in self._needed):
                 if edge not in self._pending:
                     heapq.heappush(self._queue, (-edge.number, edge))
-                self._set(edge, ct, owned=False)
+                self._pending[edge] = ct, False
 
 
 def _root(x: Tensor) -> Tensor:
     return x if x._view is None else x._view[0]
-
-
-def _count(roots: list[Tensor | None], root: Tensor | None) -> int:
-    return sum(r is root for r in roots)
 
 
 def _leading_to(wanted: frozenset[Edge], roots: list[Edge]) -> set[Edge]:
@@ -285,18 +305,21 @@ def _successors(edge: Edge) -> list[Edge]:
     return [e for e in getattr(edge, "edges", ()) if e is not None]
 
 
-def _unpacked(node: Node) -> list[Tensor | None]:
-    """(*operands, result), as far as the derivative reads them."""
-    values: list[Tensor | None] = [None] * (len(node.edges) + 1)
+def _unpacked(node: Node, ct: Tensor) -> list[Any]:
+    """[ct, result, *operands], as far as the derivative reads them."""
+    count = len(node.edges)
+    values: list[Any] = [ct, *[None] * (count + 1)]
     if node.saved is None:
         if node.kept:
             raise RuntimeError(FREED)
         return values
+    tracing = _dispatch.captures
     for place, x, then in zip(node.kept, node.saved, node.versions, strict=True):
-        edge = node if place == len(node.edges) else node.edges[place]
-        if (now := version_of(x)) != then:
+        edge = node if place == count else node.edges[place]
+        now = version_of(x) if tracing else memory.version(x._storage)
+        if now != then:
             raise RuntimeError(written_over(x, edge, now, then))
-        values[place] = x if x._node is edge else alias(x, edge)
+        values[1 if place == count else 2 + place] = x if x._node is edge else alias(x, edge)
     return values
 
 

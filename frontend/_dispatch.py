@@ -211,7 +211,7 @@ def _attach(
         return
     count = len(operands)
     saved = tuple([_kept(operands[i]) if i < count else alias(result) for i in kept])
-    version = version_of if captures else _eager_version
+    version = version_of if captures else eager_version
     result._node = Node(entry.op, program, edges, kept, saved, tuple([version(x) for x in saved]))
 
 
@@ -221,7 +221,8 @@ def _kept(x: Tensor) -> Tensor:
     return x if x._view is None else alias(x, x._node)
 
 
-def _eager_version(x: Tensor) -> int:
+def eager_version(x: Tensor) -> int:
+    """`version_of` where no trace runs."""
     return memory.version(x._storage)
 
 
@@ -328,10 +329,18 @@ build = EagerBuilder()
 
 def constant(value: Any, dtype: DType) -> Tensor:
     """A read-only tensor of rank 0."""
-    literal = Literal.of(value, dtype)
+    value = Literal.of(value, dtype)
     if captures and active() is not None:
-        return apply(bind(ops.constant, value=literal))
-    return Tensor(_storage_of(literal), strided_type(dtype, ()))
+        return apply(bind(ops.constant, value=value))
+    return Tensor(_storage_of(value), strided_type(dtype, ()))
+
+
+def given(op: BoundOp) -> Tensor:
+    """The result of an op without operands, to be read only."""
+    if op.opdef is not ops.constant or captures and active() is not None:
+        return apply(op)
+    value: Literal = op.attrs["value"]  # type: ignore[assignment]
+    return Tensor(_storage_of(value), strided_type(value.dtype, value.shape))
 
 
 def full(value: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:

@@ -28,6 +28,8 @@ class FunctionCtx:
         self._saved_as: list[tuple[Tensor | None, int, Edge | None]] | None = []
         self._dirty: tuple[Tensor, ...] = ()
         self._constant: tuple[Tensor, ...] = ()
+        #: Makes a node for a context like this one, and edges.
+        self._node: Callable[[FunctionCtx, tuple[Edge | None, ...]], MultiNode] | None = None
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep inputs or outputs for the backward, guarded against in-place changes."""
@@ -160,6 +162,18 @@ def _record(
 ) -> None:
     types = [y._type if isinstance(y, Tensor) else None for y in outputs]
     shapes = [a._type if isinstance(a, Tensor) else None for a in args]
+    ctx._node = functools.partial(_node, cls, types, shapes)
+    node = ctx._node(ctx, edges)
+    for i, y in enumerate(outputs):
+        if isinstance(y, Tensor) and y.is_floating_point() and not _among(y, ctx._constant):
+            y._node = OutputOf(node, i)
+
+
+def _node(
+    cls: type[Function], types: list[Any], shapes: list[Any], ctx: FunctionCtx, edges: tuple[Edge | None, ...]
+) -> MultiNode:
+    """The node of one application. types, shapes: of the outputs and of the arguments, where they are
+    tensors."""
 
     def cotangents(given: list[Tensor | None], keep: bool) -> list[Tensor | None]:
         filled = [_filled(ctx, g, t) for g, t in zip(given, types, strict=True)]
@@ -168,10 +182,7 @@ def _record(
             ctx._saved_as = None
         return _checked(cls.__name__ + "Backward", result, shapes, edges)
 
-    node = MultiNode(edges, len(outputs), cotangents, cls.__name__ + "Backward", context=ctx)
-    for i, y in enumerate(outputs):
-        if isinstance(y, Tensor) and y.is_floating_point() and not _among(y, ctx._constant):
-            y._node = OutputOf(node, i)
+    return MultiNode(edges, len(types), cotangents, cls.__name__ + "Backward", context=ctx)
 
 
 def _filled(ctx: FunctionCtx, ct: Tensor | None, type: Any) -> Tensor | None:

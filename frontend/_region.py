@@ -10,8 +10,9 @@ compiled when it is first seen.
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from vitrify.ir.graph import Graph
@@ -74,7 +75,7 @@ class Region:
         for node in self.nodes:
             if isinstance(node, Node | MultiNode):
                 node.edges = tuple(stand_ins.get(e, e) if e is not None else None for e in node.edges)
-            _replace_kept(node, self._traced)
+            _replace_kept(node, self._traced, stand_ins)
         self._outputs = [self._traced(x) for x in self._outputs]
         self._recorder.disown(self._segment)
 
@@ -125,10 +126,12 @@ class Region:
         since.
         """
         assert call.inputs is not None
-        if self._segment.updated or any(isinstance(node, MultiNode) for node in self.nodes):
+        if self._segment.updated or any(
+            isinstance(node, MultiNode) and node.context is None for node in self.nodes
+        ):
             raise RuntimeError(
-                "a compiled function that changes tensors in place or uses a custom Function can't be "
-                "differentiated twice from outside: take both derivatives inside of it, or don't compile it"
+                "a compiled function that changes tensors in place can't be differentiated twice from "
+                "outside: take both derivatives inside of it, or don't compile it"
             )
         call.check_versions(range(len(call.inputs)))
         saved = [x for node in self.nodes for x in _kept_by(node)]
@@ -138,11 +141,33 @@ class Region:
         storages = iter(self._values.run(call.inputs))
         tape: dict[Edge, Edge] = dict(zip(self.edges, call.edges, strict=True))
         for node in self.nodes:
-            assert isinstance(node, Node)
-            kept = tuple(Tensor(next(storages), _dense(x._type)) for x in node.saved or ())
-            edges = tuple(None if e is None else tape[e] for e in node.edges)
-            tape[node] = Node(node.op, node.program, edges, node.kept, kept, tuple(map(version_of, kept)))
+            kept = tuple(Tensor(next(storages), _dense(x._type)) for x in _kept_by(node))
+            if isinstance(node, Node):
+                edges = tuple(None if e is None else tape[e] for e in node.edges)
+                versions = tuple(map(version_of, kept))
+                tape[node] = Node(node.op, node.program, edges, node.kept, kept, versions)
+            elif isinstance(node, MultiNode):
+                self._concrete_function(node, kept, tape)
         return tape
+
+    def _concrete_function(self, node: MultiNode, kept: Sequence[Tensor], tape: dict[Edge, Edge]) -> None:
+        """A new node, with its outputs, for a traced one of a `Function`. kept: what `_kept_by` gives, as it
+        is in this call."""
+        context: Any = copy.copy(node.context)
+        values = iter(kept)
+        saved = [(None if x is None else next(values), edge) for x, _, edge in context._saved_as or ()]
+        for name, value in vars(context).items():
+            if isinstance(value, Tensor):
+                setattr(context, name, next(values))
+        made = context._node(context, tuple(None if e is None else tape[e] for e in node.edges))
+        tape[node] = made
+        outputs = [*self.nodes, *(edge for _, edge in saved)]  # one may be saved that leads to no root
+        for output in outputs:
+            if isinstance(output, OutputOf) and output.source is node and output not in tape:
+                tape[output] = OutputOf(made, output.index)
+        context._saved_as = [
+            (x, 0 if x is None else version_of(x), None if edge is None else tape[edge]) for x, edge in saved
+        ]
 
     def _graph_of(self, tensors: Sequence[Tensor]) -> Graph:
         """The forward graph with these tensors of its tape as outputs."""
@@ -322,13 +347,16 @@ def storages_saved(roots: Sequence[Edge], first: int) -> set[TracedStorage]:
     return {x._storage.storage for x in saved if isinstance(x._storage, TracedValue)}
 
 
-def _replace_kept(edge: Edge, new: Callable[[Tensor], Tensor]) -> None:
-    """Let a node keep other tensors for its backward."""
+def _replace_kept(edge: Edge, new: Callable[[Tensor], Tensor], edges: Mapping[Edge, Edge]) -> None:
+    """Let a node keep other tensors for its backward, and refer to other edges."""
     if isinstance(edge, Node) and edge.saved is not None:
         edge.saved = tuple(map(new, edge.saved))
     elif isinstance(edge, MultiNode) and edge.context is not None:
         context: Any = edge.context
-        context._saved_as = [(None if x is None else new(x), *more) for x, *more in context._saved_as or ()]
+        context._saved_as = [
+            (None if x is None else new(x), version, None if then is None else edges.get(then, then))
+            for x, version, then in context._saved_as or ()
+        ]
         for name, value in vars(context).items():
             if isinstance(value, Tensor):
                 setattr(context, name, new(value))

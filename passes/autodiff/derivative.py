@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...ir.builder import GraphBuilder
 from ...ir.graph import Graph
@@ -41,13 +41,21 @@ class Step:
 class Derivative:
     """A program on the list [ct, y, *operands], each step appending its result.
 
-    cotangents: for each operand the place of its cotangent in the list, or None.
+    cotangents: for each operand the place of its cotangent in the list, or None. calls: the steps as (op,
+    operands). passed: for each operand that place (-1 for none), and whether it is no other operand's.
     """
 
     graph: Graph
     steps: tuple[Step, ...]
     cotangents: tuple[int | None, ...]
     saves: Saves
+    calls: tuple[tuple[BoundOp, tuple[int, ...]], ...] = field(init=False)
+    passed: tuple[tuple[int, bool], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        places = [-1 if at is None else at for at in self.cotangents]
+        object.__setattr__(self, "calls", tuple((s.op, s.operands) for s in self.steps))
+        object.__setattr__(self, "passed", tuple((at, places.count(at) == 1) for at in places))
 
 
 def saves(op: BoundOp, types: tuple[TensorType, ...], wanted: tuple[bool, ...] | None = None) -> Saves:

@@ -221,3 +221,27 @@ def test_a_user_s_optimizer_runs_as_it_is(switch: Callable[[int], None]) -> None
         w.grad = vitrify.ones(2)
         opt.step()
     assert len(seen) == 5
+
+
+def test_a_function_in_a_compiled_region_is_differentiated_twice() -> None:
+    class Cube(vitrify.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            ctx.save_for_backward(x)
+            ctx.three = vitrify.full((), 3.0)
+            return x * x * x
+
+        @staticmethod
+        def backward(ctx: Any, ct: Tensor) -> Tensor:
+            (x,) = ctx.saved_tensors
+            return ct * ctx.three * x * x
+
+    def run(f: Callable[[Tensor], Tensor]) -> list[Any]:
+        x = vitrify.tensor([1.0, 2.0], requires_grad=True)
+        (g,) = vitrify.autograd.grad(f(x).sum(), x, create_graph=True)
+        (h,) = vitrify.autograd.grad(g.sum(), x)
+        return [g.tolist(), h.tolist()]
+
+    compiled = vitrify.compile(lambda x: Cube.apply(x * 2))
+    want = run(lambda x: Cube.apply(x * 2))
+    assert [run(compiled) for _ in range(2)] == [want, want]
