@@ -37,7 +37,7 @@ def _lowered(graph: Graph, sizes: tuple[str, ...], checks: Checks) -> Plan:
         return replace(_lowered(body, sizes, checks), sizes=sizes, checks=())
 
     legal = legalize(graph)
-    groups = fuse(legal.graph, legal.kept)
+    groups = fuse(legal.graph, legal.kept, legal.turned)
     stores = choose_stored(legal.graph, groups, legal.kept)
     bundles = together(groups, stores)
     at = {op: number for number, op in enumerate(legal.graph.operations)}

@@ -21,6 +21,7 @@ from .groups import (
     PARTS,
     POINTWISE,
     ROWS,
+    TURN,
     Axes,
     Dependences,
     Group,
@@ -37,9 +38,10 @@ from .index import Extents, Index, moved
 MOST_MEMBERS = 160
 
 
-def fuse(graph: Graph, kept: set[Value]) -> list[Group]:
-    """The groups, in no particular order. kept: values that have to lie in memory."""
-    fuser = Fuser(graph, kept)
+def fuse(graph: Graph, kept: set[Value], turned: set[Value]) -> list[Group]:
+    """The groups, in no particular order. kept: values that have to lie in memory. turned: those of them
+    that transpose."""
+    fuser = Fuser(graph, kept, turned)
     for op in graph.operations:
         if fuser.is_homed(op):
             fuser.place(op)
@@ -50,7 +52,8 @@ def fuse(graph: Graph, kept: set[Value]) -> list[Group]:
 class Fuser:
     """Groups under construction. home: the group of each homed value."""
 
-    def __init__(self, graph: Graph, kept: set[Value]) -> None:
+    def __init__(self, graph: Graph, kept: set[Value], turned: set[Value]) -> None:
+        self._turned = turned
         self.groups: list[Group] = []
         self.home: dict[Value, Group] = {}
         self._stands = homed_values(graph, kept)
@@ -87,7 +90,7 @@ class Fuser:
         return sorted(found.values(), key=lambda g: -g.number)
 
     def _begin(self, op: Operation) -> Group:
-        kind = kind_of(op)
+        kind = kind_of(op) if self._turned.isdisjoint(op.results) else TURN
         if kind == ROWS:
             shape = op.operands[0].type.shape
             axes = Axes(shape, len(shape) - len(ints(op, "axes")))
@@ -102,7 +105,9 @@ class Fuser:
     def _joins(self, op: Operation, group: Group) -> bool:
         """Make the group ready for an operation that may join it; False if it may not."""
         kind = kind_of(op)
-        if group.kind == PARTS or kind not in (POINTWISE, ROWS) or len(group.members) >= MOST_MEMBERS:
+        if kind not in (POINTWISE, ROWS) or len(group.members) >= MOST_MEMBERS:
+            return False
+        if group.kind in (PARTS, TURN) or not self._turned.isdisjoint(op.results):
             return False
         if op in self._update_steps and group.kind not in (POINTWISE, ROWS):
             return False
@@ -217,7 +222,7 @@ class Fuser:
         """The axes of the group that both would make, None if their kinds or sizes do not fit."""
         kinds = {one.kind, other.kind}
         members = one.members + other.members
-        if PARTS in kinds or len(members) > MOST_MEMBERS:
+        if kinds & {PARTS, TURN} or len(members) > MOST_MEMBERS:
             return None
         in_blocks = one.axes.blocked is not None or other.axes.blocked is not None
         if kinds & {CONTRACT, COLUMNS} and (

@@ -27,6 +27,8 @@ COLUMNS = "columns"
 CONTRACT = "contract"
 #: One operation that writes its result in parts or in order.
 PARTS = "parts"
+#: A copy that transposes, in tiles.
+TURN = "turn"
 
 _PARTS = (
     ops.scatter,

@@ -24,7 +24,7 @@ from ..scans import Parts, tidy_scans
 from .attributes import ints, spec_of
 from .blocked import cut_in_blocks, cut_strides
 from .build_blocks import COMBINE
-from .contraction import cut, layout_of, packed_order
+from .contraction import cut, fits, layout_of, packed_order
 from .groups import divides, is_free
 from .index import bounds, place_of
 from .layout import Trailing, channels_of, choose_layouts, strides_of
@@ -37,6 +37,9 @@ from .widen import widen
 #: full speed.
 FEW_ROWS = 64
 
+#: A matrix of fewer rows or columns is read across as it is.
+WIDE = 64
+
 #: Overwrite parts of their first operand.
 IN_PLACE = (ops.scatter, ops.scatter_add, ops.update_slice, ops.as_strided_update)
 
@@ -44,11 +47,12 @@ IN_PLACE = (ops.scatter, ops.scatter_add, ops.update_slice, ops.as_strided_updat
 @dataclass
 class Legal:
     """A legalized graph. kept: values that have to lie in memory. taken_over: (value, base) where an
-    operation writes its result over the base."""
+    operation writes its result over the base. turned: copies that transpose, each best made by itself."""
 
     graph: Graph
     kept: set[Value]
     taken_over: dict[Value, Value]
+    turned: set[Value]
 
 
 def legalize(graph: Graph) -> Legal:
@@ -66,6 +70,7 @@ class _Legalizer:
         self.build.inputs = list(graph.inputs)
         self.now: dict[Value, Value] = {v: v for v in graph.inputs}
         self.kept: set[Value] = set()
+        self.turned_copies: set[Value] = set()
         self.taken_over: dict[Value, Value] = {}
         self.constants = set(memory_constants(graph))
         self.layouts = choose_layouts(graph)
@@ -86,7 +91,7 @@ class _Legalizer:
         roots = self.roots()
         outputs = tuple(roots[: len(self.graph.outputs)])
         updates = tuple(zip((x for x, _ in self.graph.updates), roots[len(outputs) :], strict=True))
-        return Legal(self.build.finish(outputs, updates), self.kept, self.taken_over)
+        return Legal(self.build.finish(outputs, updates), self.kept, self.taken_over, self.turned_copies)
 
     def roots(self) -> list[Value]:
         """The outputs and new contents, each a value that nothing else is the storage of."""
@@ -113,11 +118,33 @@ class _Legalizer:
         """The same operation on the new operands."""
         if op.opdef is ops.reshape and op.result not in self.layouts:
             operands = (self.turned(operands[0]),)
+        if op.opdef.elementwise and op.result not in self.layouts:
+            operands = self.alongside(operands)
         results = self.build.emit(op.opdef, operands, op.attrs, location=op.location)
         self.lay_out(op, results)
         if op.results and op.results[0] in self.constants:
             self.constants.add(results[0])
         return results
+
+    def alongside(self, operands: tuple[Value, ...]) -> tuple[Value, ...]:
+        """Operands that are transposed, if others are not, are transposed in memory: that takes less than to
+        read them across."""
+        if not any(map(runs_along, operands)):
+            return operands
+        read = tuple(self.read(x) if self.runs_across(x) else x for x in operands)
+        self.turned_copies.update(x for x in read if x not in operands)
+        return read
+
+    def runs_across(self, x: Value) -> bool:
+        """Whether a large value is one in memory, transposed."""
+        op = x.operation
+        if op is None or op.opdef is not ops.permute or x in self.kept:
+            return False
+        (base,) = op.operands
+        sides = (x.type.shape[-1:], base.type.shape[-1:]) if x.type.rank else ()
+        wide = all(isinstance(d, int) and d >= WIDE for side in sides for d in side)
+        last = ints(op, "perm")[-1:] == (x.type.rank - 1,)
+        return wide and not last and base.strides is None and self.in_memory(base)
 
     def lay_out(self, op: Operation, results: tuple[Value, ...]) -> None:
         """Give results that will lie in memory the strides of their layout."""
@@ -140,7 +167,7 @@ class _Legalizer:
         return made
 
     def read(self, value: Value, perm: tuple[int, ...] | None = None) -> Value:
-        """A copy that is only read, made once for all that read it; of parts put together the whole itself."""
+        """A copy that is only read, made once for all that read it; of parts joined the whole itself."""
         key = (value, perm or _identity(value))
         joined = value.operation is not None and value.operation.opdef is ops.concat
         if joined and key[1] == _identity(value):
@@ -189,9 +216,10 @@ class _Legalizer:
         placed = []
         for x in (*operands, *(self.copy(operands[number], order) for number, order in turned)):
             source = unreshaped(x)
-            fits = self.in_memory(source) and source.strides is None
-            placed.append(x if fits else self.copy(x))
-            self.kept.add(unreshaped(placed[-1]))
+            ready = self.in_memory(source) and source.strides is None
+            placed.append(x if ready else self.copy(x))
+            if source not in self.constants:
+                self.kept.add(unreshaped(placed[-1]))
         results = self.build.emit(op.opdef, placed, op.attrs, (body,), op.location)
         self.kept.update(results)
         return results
@@ -201,7 +229,7 @@ class _Legalizer:
         sizes = spec.label_extents(operands[0].type.shape, operands[1].type.shape)
         reshape = self.only_reshape(op.result)
         finer = None if reshape is None else cut(spec, sizes, reshape.result.type.shape)
-        if reshape is not None and finer is not None:
+        if reshape is not None and finer is not None and fits(finer, *(x.type.shape for x in operands)):
             spec, sizes = finer, dict(finer.extents)
         else:
             reshape = None
@@ -302,6 +330,11 @@ def in_blocks(op: Operation) -> bool:
 def _identity(value: Value) -> tuple[int, ...]:
     """The order of a value's axes as it is."""
     return tuple(range(value.type.rank))
+
+
+def runs_along(x: Value) -> bool:
+    """Whether a value is read, or computed, along its last axis."""
+    return x.type.rank > 0 and (x.operation is None or not is_free(x.operation))
 
 
 def unreshaped(value: Value) -> Value:

@@ -9,6 +9,7 @@ from vitrify.ir.printer import print_graph
 from vitrify.ir.verifier import verify_graph
 from vitrify.passes.lower.legalize import legalize
 
+from tests.passes.lower.lowering import check_lowered
 from tests.support import assert_same_meaning
 
 
@@ -157,3 +158,30 @@ def test_what_is_overwritten_is_copied_if_it_lives_on() -> None:
     assert len(legal.taken_over) == 3
     assert [v.type for v in legal.graph.outputs] == [v.type for v in graph.outputs]
     assert_same_meaning(graph, legal.graph)
+
+
+def test_a_transposed_operand_beside_others_is_transposed_in_memory() -> None:
+    plan = check_lowered(
+        """
+        graph g(%x: f32[64, 80], %y: f32[80, 64]) {
+          %0 = permute %y {perm=(1, 0)} : f32[64, 80]
+          %1 = add %x, %0 : f32[64, 80]
+          %2 = mul %1, %0 : f32[64, 80]
+          return %2
+        }""",
+        calls=2,
+    )
+    assert plan.kernels[0].name.startswith("permute")
+
+
+def test_transposed_operands_among_themselves_are_not() -> None:
+    check_lowered(
+        """
+        graph g(%x: f32[80, 64], %y: f32[80, 64]) {
+          %0 = permute %y {perm=(1, 0)} : f32[64, 80]
+          %1 = permute %x {perm=(1, 0)} : f32[64, 80]
+          %2 = add %0, %1 : f32[64, 80]
+          return %2
+        }""",
+        calls=1,
+    )
