@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from ...ir.contraction import ContractSpec
 from ...ir.dtypes import bfloat16
+from ...ir.errors import IRTypeError
 from ...ir.expr import Dim, coefficient, dot, substitute, symbol, symbols_of
 from ...ir.graph import Value
 from ...ir.kernel import VECTOR
@@ -173,6 +174,16 @@ def cut(spec: ContractSpec, sizes: dict[str, Dim], shape: Shape) -> ContractSpec
     used = {*out, *spec.over}
     known = tuple(sorted((label, size) for label, size in extents.items() if label in used))
     return ContractSpec(lhs, rhs, tuple(out), spec.over, known)
+
+
+def fits(spec: ContractSpec, *shapes: Shape) -> bool:
+    """Whether operands of these shapes can be read by a spec: an index that is a label alone runs along all
+    of its axis."""
+    try:
+        spec.label_extents(*shapes)
+    except IRTypeError:
+        return False
+    return True
 
 
 def can_pack(maps: Sequence[Dim], label: str) -> bool:

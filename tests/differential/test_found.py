@@ -31,6 +31,27 @@ FOUND = {
           %1 = permute %0 {perm=(0, 1, 2, 3)} : f64[4, 3, 17, 9]
           return %1
         }""",
+    # An index that is only a label has to run along all of its axis.
+    "a convolution that reads a part of an axis at one place": """
+        graph(%x: f32[1, 4, 2], %w: f32[3, 2, 5]) {
+          %0 = contract %x, %w {spec=<[n, k + o, c] * [k, c, d] -> [n, o, d] over k, c where o = 1>} : f32[1, 1, 5]
+          %1 = reshape %0 {shape=(1, 1, 1, 5)} : f32[1, 1, 1, 5]
+          return %1
+        }""",
+    # It was taken for something to be computed.
+    "a constant that all steps of a scan share": """
+        graph(%a: f32[2], %xs: f32[3, 2]) {
+          %0 = scan %a, %xs {carries=1, length=3, previous=(), reverse=false, scanned=1} : f32[2] {
+            graph step(%c: f32[2], %x: f32[2]) {
+              %0 = constant {value=f32[2](1.0, 2.0)} : f32[2]
+              %1 = mul %0, %0 : f32[2]
+              %2 = mul %1, %x : f32[2]
+              %3 = add %c, %2 : f32[2]
+              return %3
+            }
+          }
+          return %0
+        }""",
 }
 
 
