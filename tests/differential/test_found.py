@@ -34,7 +34,8 @@ FOUND = {
     # An index that is only a label has to run along all of its axis.
     "a convolution that reads a part of an axis at one place": """
         graph(%x: f32[1, 4, 2], %w: f32[3, 2, 5]) {
-          %0 = contract %x, %w {spec=<[n, k + o, c] * [k, c, d] -> [n, o, d] over k, c where o = 1>} : f32[1, 1, 5]
+          %0 = contract %x, %w {spec=<[n, k + o, c] * [k, c, d] -> [n, o, d] over k, c where o = 1>}
+            : f32[1, 1, 5]
           %1 = reshape %0 {shape=(1, 1, 1, 5)} : f32[1, 1, 1, 5]
           return %1
         }""",
