@@ -25,6 +25,8 @@ TANH_END, ERF_END = 9.1, 3.99
 #: Where the tails leave the tables.
 SIGMOID_END, GELU_END, GELU_TANH_END = 17.4, 5.6, 5.2
 _INTERVALS = 31
+#: The callee saves half of the vector registers: the caller's fast path keeps its values in them.
+_CONVENTION = "intel_ocl_bicc"
 #: Places in the tables are a (slope + bend a).
 _SLOPE = 2.5
 
@@ -128,7 +130,9 @@ def _call(lanes: Lanes, name: str, rule: Callable[[Real], Real], x: Real) -> str
     """A call to the rule as a function, defined once in a module."""
     module = lanes.f.module
     if not module.defined(name):
-        f = Function(module, name, [(lanes.type, "x")], result=lanes.type, attributes="noinline cold")
+        f = Function(
+            module, name, [(lanes.type, "x")], f"{_CONVENTION} {lanes.type}", attributes="noinline cold"
+        )
         f.do(f"ret {lanes.type} {rule(Real(Lanes(f, lanes.element, lanes.width), '%x')).text}")
         module.add(f)
-    return lanes.f(f"call {lanes.type} @{name}({lanes.type} {x.text})")
+    return lanes.f(f"call {_CONVENTION} {lanes.type} @{name}({lanes.type} {x.text})")
