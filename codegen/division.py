@@ -29,8 +29,8 @@ from .transpose import is_transposing_copy
 from .walk import nested
 from .work import work
 
-#: So many units are enough, for any number of threads.
-_ENOUGH = 64
+#: So many units are enough, for any number of threads; so many are good for a few.
+_ENOUGH, _FEWEST = 64, 8
 #: Elements of a vector loop in one unit, and where its body holds a loop.
 _BLOCK, _COLUMNS = 4096, 64
 #: Rows of a copy that transposes, in one unit.
@@ -124,7 +124,7 @@ def _contract_cuts(outer: tuple[Axis, ...], c: Contract, sizes: Sequence[str]) -
         whole = () if isinstance(m, int) else (Cut(c.m, 5 * _ROWS),)
         return whole or (Cut(c.n, 2 * _FEWEST_COLUMNS),)
     total, around = work([c], sizes), product(axis.extent for axis in outer)
-    wanted = min(_ENOUGH, total // _PIECE) if isinstance(total, int) else _ENOUGH
+    wanted = min(_ENOUGH, max(_FEWEST, total // _PIECE)) if isinstance(total, int) else _ENOUGH
     if isinstance(around, int):
         wanted = -(-wanted // max(around, 1))
     scattered, large = _is_scattered(c), _is_large(c)

@@ -20,8 +20,8 @@ INTERRUPTED = "vitrify_interrupted"
 UNITS_PER_NS = 4
 #: Less work is not divided.
 WORTH = 10_000 * UNITS_PER_NS
-#: Less work is not divided if threads have to be woken: a system call, which takes 5 to 10 us.
-WORTH_WAKING = 40_000 * UNITS_PER_NS
+#: Less work, or less in a row of jobs, is not divided if threads have to be woken: that takes 5 to 20 us.
+WORTH_WAKING = 60_000 * UNITS_PER_NS
 #: A chunk has no less work, unless it is a single unit.
 CHUNK = 4_000 * UNITS_PER_NS
 #: Plans with less work do not ask whether they are interrupted.

@@ -25,6 +25,7 @@ _STACK_BYTES = 8 << 20
 GENERATION, SLEEPERS, DONE, OWNER = 0, 64, 128, 192
 JOB, CONTEXT, UNITS, SIZE, PARTIES, FAILURE = range(256, 304, 8)
 THREADS, STARTED, STOP, SPIN = 320, 328, 336, 344
+WAITED, WAITING = 384, 392  # work of the jobs in a row that woke nobody, and when the last one was
 _POOL_WORDS = 64
 
 _HEAD = f"""
@@ -266,9 +267,17 @@ awake:
   %here = icmp uge i64 %present, %others
   %none.asleep = icmp eq i64 %sleepers, 0
   %all.awake = and i1 %here, %none.asleep
-  %larger = icmp uge i64 %total, {WORTH_WAKING}
-  %ready = or i1 %all.awake, %larger
-  br i1 %ready, label %own, label %alone
+  br i1 %all.awake, label %own, label %asleep
+asleep:                                                    ; are this job and those before it worth waking?
+{_load("waited", WAITED)}{_load("waiting", WAITING)}{_load("spin", SPIN)}\
+  %now = call i64 @llvm.readcyclecounter()
+  %gap = sub i64 %now, %waiting
+  %in.a.row = icmp ult i64 %gap, %spin
+  %before = select i1 %in.a.row, i64 %waited, i64 0
+  %together = add i64 %before, %total
+  %waking = icmp uge i64 %together, {WORTH_WAKING}
+  %waited.now = select i1 %waking, i64 0, i64 %together
+{_store("%waited.now", WAITED)}{_store("%now", WAITING)}  br i1 %waking, label %own, label %alone
 own:
   %pair = cmpxchg ptr {_at(OWNER)}, i64 0, i64 1 acquire monotonic
   %mine = extractvalue {{ i64, i1 }} %pair, 1
