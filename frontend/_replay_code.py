@@ -173,14 +173,25 @@ class _Code:
         return isinstance(call.func, ast.Name) and call.func.id == "run"
 
     def _run(self, call: ast.Call, names: list[str]) -> None:
+        given = [self._value(x) for x in call.args]
         plan = getattr(self._environment["run"], "__self__", None)
-        if plan is None:  # a call that finds more operands by itself
-            raise _Unsupported
-        storages = self._row([self._value(x) for x in call.args])
+        if plan is None:
+            self._run_python(given, names)
+            return
+        storages = self._row(given)
         first = self._new("owned", len(names)) if names else 0
-        self._emit("run", first, self._constant(plan), storages, len(names), len(call.args))
+        self._emit("run", first, self._constant(plan), storages, len(names), len(given))
         for i, name in enumerate(names):
             self._locals[name] = _Register("owned", first.number + i)  # type: ignore[union-attr]
+
+    def _run_python(self, storages: list[_Register], names: list[str]) -> None:
+        """A plan whose call is Python: it finds more operands by itself."""
+        self._emit("begin")
+        result = self._called(self._environment["run"], *storages)
+        for i, name in enumerate(names):
+            one = len(names) == 1
+            part = result if one else self._called(operator.getitem, result, self._constant(i))
+            self._locals[name] = part
 
     # Guards.
 

@@ -34,6 +34,7 @@ OPERATIONS = (
     "same_dict",  # guard: the dict a holds the keys and values that the tuple b does in turn
     "scalar",  # t = a storage with the double of the float a; owned
     "run",  # the c registers from t on = what the plan of the storage a gives for the d from b on; owned
+    "begin",  # from here on there are effects: errors are raised
     "tensor",  # t = a tensor on the storage a of type b; owned
     "set_slot",  # the word at byte c of object a = b
     "tuple",  # t = a tuple of the c registers from b on; owned
@@ -319,6 +320,10 @@ run.done:
     )
 
 
+def _begin(slots: Slots) -> str:
+    return "  store i1 true, ptr %ran\n  br label %next\n"
+
+
 def _tensor(slots: Slots) -> str:
     made = "  %tensor.value = call ptr @alias(ptr %tensor.a, ptr %tensor.b, ptr @_Py_NoneStruct)\n"
     return _operand("tensor", "a", "b") + made + _owned("%tensor.value", "tensor")
@@ -361,7 +366,7 @@ _BLOCKS = {
     "base": _base, "move": _move, "is": _is, "is_not": _is_not, "equal": _equal,
     "true": _true, "recording": _recording, "current": _current,
     "same_list": lambda slots: _same("same_list"), "same_dict": lambda slots: _same("same_dict"),
-    "scalar": _scalar, "run": _run, "tensor": _tensor, "set_slot": _set_slot, "tuple": _tuple,
+    "scalar": _scalar, "run": _run, "begin": _begin, "tensor": _tensor, "set_slot": _set_slot, "tuple": _tuple,
 }  # fmt: skip
 
 _SAME = """

@@ -205,3 +205,21 @@ def test_lack_of_memory_leaves_nothing_half_done() -> None:
             testcapi.remove_mem_hooks()
     gc.collect()
     assert f(x, y)[0].tolist() == [2.0] * 7
+
+
+def test_plans_that_are_called_by_way_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vitrify.runtime.compiler import CompiledGraph
+
+    bind = CompiledGraph.bind
+    monkeypatch.setattr(CompiledGraph, "bind", lambda *args: lambda *storages: bind(*args)(*storages))
+    step, model, _ = _training("SGD")
+    other_step, other, _ = _training("SGD")
+    table = vitrify.arange(4.0)
+    f, g = vitrify.compile(step), vitrify.compile(lambda i: table[i])
+    x, y = vitrify.randn(5, 3), vitrify.randn(5, 1)
+    assert [f(x, y).item() for _ in range(3)] == [other_step(x, y).item() for _ in range(3)]
+    assert model[0].weight.tolist() == other[0].weight.tolist()
+    for _ in range(2):
+        assert g(vitrify.tensor([1, 2])).tolist() == [1.0, 2.0]
+        with pytest.raises(IndexError):
+            g(vitrify.tensor([1, 9]))
