@@ -366,7 +366,8 @@ _BLOCKS = {
     "base": _base, "move": _move, "is": _is, "is_not": _is_not, "equal": _equal,
     "true": _true, "recording": _recording, "current": _current,
     "same_list": lambda slots: _same("same_list"), "same_dict": lambda slots: _same("same_dict"),
-    "scalar": _scalar, "run": _run, "begin": _begin, "tensor": _tensor, "set_slot": _set_slot, "tuple": _tuple,
+    "scalar": _scalar, "run": _run,
+    "begin": _begin, "tensor": _tensor, "set_slot": _set_slot, "tuple": _tuple,
 }  # fmt: skip
 
 _SAME = """
