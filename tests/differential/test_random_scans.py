@@ -19,8 +19,8 @@ from tests.differential.test_random_graphs import run_compiled
 from tests.random_graphs import random_graph
 from tests.support import assert_same_bits
 
-SCANS = 40
-CHUNK = 20
+SCANS = 20
+CHUNK = 10
 STEPS = 3
 
 
