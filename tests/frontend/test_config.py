@@ -55,7 +55,8 @@ def python(code: str, **environment: str) -> str:
 def test_an_import_loads_numpy_and_llvmlite_only() -> None:
     loaded = python(
         "import sys; before = set(sys.modules); import vitrify;"
-        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
+        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)))",
+        VITRIFY_NATIVE="1",
     )
     assert [name for name in loaded.split() if not name.startswith("_")] == ["llvmlite", "numpy", "vitrify"]
 
