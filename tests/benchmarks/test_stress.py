@@ -13,6 +13,6 @@ import pytest
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")
 def test_nothing_goes_wrong_under_stress() -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "stress.py"
-    command = [sys.executable, "-W", "ignore", str(script), "--seconds", "4", "--callers", "16"]
+    command = [sys.executable, "-W", "ignore", str(script), "--seconds", "3", "--callers", "16"]
     done = subprocess.run(command, timeout=280, capture_output=True, text=True)
     assert done.returncode == 0 and "nothing went wrong" in done.stdout, done.stdout + done.stderr
