@@ -6,6 +6,7 @@ import math
 
 from vitrify.ir.dtypes import bool_
 
+from .._composite import composite
 from .._functions import amax, eq, ones, rand, where
 from .._tensor import Tensor
 from ._functional_activation import softmax
@@ -61,15 +62,34 @@ def scaled_dot_product_attention(
     head of key and value serves several heads, the third axis from the end, of the query. Compiled, the
     t x s weights stay in the cache.
     """
-    _check_attention(query, key, value, attn_mask)
+    if dropout_p == 0.0:
+        return _attention(query, key, value, attn_mask, is_causal, scale, enable_gqa)
+    weights, value = _weights_and_value(query, key, value, attn_mask, is_causal, scale, enable_gqa)
+    return dropout(weights, dropout_p) @ value
+
+
+@composite
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool, scale: float | None,
+    enable_gqa: bool,
+) -> Tensor:  # fmt: skip
+    weights, value = _weights_and_value(query, key, value, mask, is_causal, scale, enable_gqa)
+    return weights @ value
+
+
+def _weights_and_value(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool, scale: float | None,
+    enable_gqa: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """(softmax of the masked scores, the value with as many heads)."""
+    _check_attention(query, key, value, mask)
     if enable_gqa:
         key, value = (_repeat_heads(x, query.shape[-3]) for x in (key, value))
-    whole_rows = is_causal and attn_mask is None
+    whole_rows = is_causal and mask is None
     if is_causal:
         below = ones(query.shape[-2], key.shape[-2], dtype=bool_).tril()
-        attn_mask = below if attn_mask is None else _masked(attn_mask, below)
-    weights = attention_weights(query, key, attn_mask, scale, whole_rows=whole_rows)
-    return dropout(weights, dropout_p) @ value
+        mask = below if mask is None else _masked(mask, below)
+    return attention_weights(query, key, mask, scale, whole_rows), value
 
 
 def attention_weights(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import vitrify
+from vitrify import _composite
 from vitrify.nn import functional as F
 
 from tests.support import assert_same_bits
@@ -80,6 +81,19 @@ def test_same_bits_as_spelled_out(size: str, mask: str) -> None:
     for way, run in ways.items():
         for name, x, y in zip(("output", "dq", "dk", "dv"), run(q, k, v, ct, given), want, strict=True):
             assert_same_bits(x.detach().numpy(), y.detach().numpy(), f"{way}: {name}")
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_eager_calls_that_come_often(mask: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They run as one compiled graph from some call on."""
+    monkeypatch.setattr(_composite, "calls_before", 1)
+    (q, k, v, ct), given = tensors(SIZES["across"], mask)
+    run = with_gradients(fused, mask == "causal")
+    want = run(q, k, v, ct, given)
+    for _ in range(3):
+        got = run(q, k, v, ct, given)
+    for name, x, y in zip(("output", "dq", "dk", "dv"), got, want, strict=True):
+        assert_same_bits(x.detach().numpy(), y.detach().numpy(), name)
 
 
 @pytest.mark.parametrize("mask", ["none", "causal"])
