@@ -121,7 +121,9 @@ _INTERNED: dict[tuple[object, ...], BoundOp] = {}
 def bind(opdef: OpDef, regions: tuple[Graph, ...] = (), /, **attrs: Attr) -> BoundOp:
     """The one BoundOp of this kind, these attributes (floats told apart by bits, 1 from 1.0 and True) and
     these regions (told apart by their text)."""
-    key = (opdef, *((k, _identity(v)) for k, v in sorted(attrs.items())))
+    key: tuple[object, ...] = (opdef,)
+    if attrs:
+        key = (opdef, *((k, _identity(v)) for k, v in sorted(attrs.items())))
     if regions:
         key = (*key, *map(_text, regions))
     found = _INTERNED.get(key)
