@@ -1,5 +1,5 @@
-"""Multiply-adds of pairs of bfloat16: the instruction `vdpbf16ps` where there is one, else its arithmetic
-spelled out.
+"""Multiply-adds of pairs: of bfloat16 by the instruction `vdpbf16ps` where there is one, of int16 by
+`vpdpwssd`, else their arithmetic spelled out.
 
 A pair is the 32 bits of a float: the step of even number in the low half. The odd step is added first, each
 with one rounding, and subnormal numbers count as zeros of their sign (`ir.ops.paired`).
@@ -16,8 +16,10 @@ _LEAST, _UP = 2.0**-126, 2.0**64
 
 
 def multiply_add_pairs(x: Lanes, a: str, b: str, c: str) -> str:
-    """c + a[1] * b[1] + a[0] * b[0] for pairs held as floats."""
+    """c + a[1] * b[1] + a[0] * b[0] for pairs held as floats (bfloat16) or i32 (int16)."""
     target = x.f.module.target
+    if not x.is_float:
+        return _integers(x, a, b, c, target is not None and target.has("avx512vnni"))
     if x.width == VECTOR and target is not None and target.has("avx512bf16"):
         twice = f"<{2 * VECTOR} x bfloat>"
         pairs = [(twice, x.f(f"bitcast {x.type} {v} to {twice}")) for v in (a, b)]
@@ -26,6 +28,16 @@ def multiply_add_pairs(x: Lanes, a: str, b: str, c: str) -> str:
     if not x.f.module.defined(name):
         x.f.module.add(_spelled_out(x.f.module, name, x))
     return x.f(f"call {x.type} @{name}({x.type} {a}, {x.type} {b}, {x.type} {c})")
+
+
+def _integers(x: Lanes, a: str, b: str, c: str, fused: bool) -> str:
+    if fused and x.width == VECTOR:
+        return x.f.call(x.type, "llvm.x86.avx512.vpdpwssd.512", *((x.type, v) for v in (c, a, b)))
+    half = x.const(16)
+    for low in (False, True):
+        factors = (x("ashr", x("shl", v, half) if low else v, half) for v in (a, b))
+        c = x("add", c, x("mul", *factors))
+    return c
 
 
 def _spelled_out(module: Module, name: str, like: Lanes) -> Function:

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ..ir.dtypes import bfloat16
 from ..ir.errors import IRError
 from ..ir.expr import Dim, coefficient, divided, substitute
 from ..ir.kernel import VECTOR, Axis, Contract
+from ..ir.narrow import PAIRED
 from ..ir.ops.ordered import CONTRACT_BLOCK
 from .context import Context
 from .contract_tile import Tile, choose_tile
@@ -100,13 +100,14 @@ class Contraction:
     function."""
 
     def __init__(self, ctx: Context, contract: Contract) -> None:
-        self.paired = ctx.buffers[contract.lhs].dtype is bfloat16
+        operand = ctx.buffers[contract.lhs].dtype
+        self.paired = operand in PAIRED
         if self.paired:
             contract = in_pairs(contract)
         self.ctx, self.f, self.contract = ctx, ctx.f, contract
         self.dtype = contract.result.dtype
-        #: What the operands hold: numbers of the result's dtype, or pairs of bfloat16, which are as large.
-        self.holds = bfloat16 if self.paired else self.dtype
+        #: What the operands hold: numbers of the result's dtype, or pairs of these, which are as large.
+        self.holds = operand
         self.element = MEMORY[self.dtype]
         self.vector = type_text(self.element, VECTOR)
         self.axes = sum_axes(contract, 2 if self.paired else 1)

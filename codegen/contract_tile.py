@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..ir.dtypes import DType, bfloat16
+from ..ir.dtypes import DType
 from ..ir.kernel import VECTOR
+from ..ir.narrow import PAIRED
+from ..ir.ops.ordered import sum_dtype
 from .contract_pairs import multiply_add_pairs
 from .indices import Value, splat
 from .lanes import MEMORY, Lanes, type_text
@@ -114,7 +116,7 @@ def micro_kernel(module: Module, dtype: DType, tile: Tile, layout: Layout) -> st
 
     void(ptr lhs, ptr rhs, ptr out, i1 more, i64 count per axis..., i64 strides of `layout` that are texts...)
 
-    dtype: what the operands hold; for bfloat16 they hold pairs of steps, which are moved as floats are.
+    dtype: what the operands hold; for bfloat16 and int16 pairs of steps, which are moved as the sums are.
 
     out: rows x columns sums, row-major; with `more` the chains go on from what is there, else from zero.
     Counts are at least 1.
@@ -163,12 +165,11 @@ class TileWriter:
         self.counts = [f"%n{i}" for i in axes]
         self.tile, self.axes, self.width = tile, len(layout.lhs), width
         self.groups = tile.columns // width
-        paired = dtype is bfloat16
-        self.element = "float" if paired else MEMORY[dtype]
+        self.element = MEMORY[sum_dtype(dtype)]
         self.align = dtype.itemsize
         self.vector = type_text(self.element, width)
         self.lanes = Lanes(self.f, self.element, width)
-        self.multiply_add = multiply_add_pairs if paired else multiply_add
+        self.multiply_add = multiply_add_pairs if dtype in PAIRED else multiply_add
         self.rows = self._row_offsets()
 
     def function(self) -> Function:

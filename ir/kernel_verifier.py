@@ -17,8 +17,8 @@
 * a reduction's op is one, its order is known, its result has the dtype that the op gives for the yielded
   value
 * a contraction that goes on from other sums has one dtype and one superblock, and not no steps
-* a contraction's operands and result have one dtype, or the operands are bf16 and the result is f32; lhs does
-  not depend on n, rhs not on m
+* a contraction's operands and result have one dtype, or the operands are bf16 (i16) and the result is f32
+  (i32); lhs does not depend on n, rhs not on m
 * in the body of a vector loop, of a `lanes` reduction and of a contraction stand only computations,
   constants, indices, loads, stores, checks, serial loops and reductions
 
@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .dtypes import bfloat16, bool_, float32, int64
+from .dtypes import bool_, int64
 from .errors import IRError, VerifyError
 from .expr import Dim, product, symbols_of
 from .kernel import (
@@ -51,8 +51,8 @@ from .kernel import (
     Store,
 )  # fmt: skip
 from .kernel_text import ACCESS, LOOPS, print_kernel, print_statement
-from .narrow import NARROW
-from .ops import reduction
+from .narrow import NARROW, PAIRED
+from .ops import ordered, reduction
 from .ops.ordered import CONTRACT_BLOCK
 from .types import TensorType
 
@@ -303,7 +303,7 @@ class _Verifier:
         buffers = [self.buffer(name, contract) for name in (contract.lhs, contract.rhs)]
         result, lhs, rhs = (contract.result.dtype, *(b.dtype for b in buffers))
         _require(
-            lhs is rhs and result is (float32 if lhs is bfloat16 else lhs),
+            lhs is rhs and result is (ordered.sum_dtype(lhs) if lhs in PAIRED else lhs),
             f"{head}: result and operands are {result.short}, {lhs.short}, {rhs.short}, not one dtype",
         )
         names = self.axes((contract.m, contract.n, *contract.over), contract)

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from .dtypes import DType, bfloat16, float16
+from .dtypes import DType, bfloat16, float16, int16
 
 NARROW: tuple[DType, ...] = (bfloat16, float16)
+#: What kernels contract in pairs of steps, a pair in 32 bits; smaller integers are cast to int16 first.
+PAIRED: tuple[DType, ...] = (bfloat16, int16)
 _BITS = np.dtype(np.uint16)
 
 

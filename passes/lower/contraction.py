@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from ...ir.contraction import ContractSpec
-from ...ir.dtypes import bfloat16
 from ...ir.errors import IRTypeError
 from ...ir.expr import Dim, coefficient, dot, substitute, symbol, symbols_of
 from ...ir.graph import Value
 from ...ir.kernel import VECTOR
+from ...ir.narrow import PAIRED
 from ...ir.types import row_major_strides
 from .index import Index, Shape, matched, place_of
 from .pairs import place_in_pairs
@@ -74,12 +74,13 @@ def layout_of(
     spec: ContractSpec, operands: Sequence[Value], sizes: dict[str, Dim], in_memory: Callable[[Value], bool],
     strides: Shape | None,
 ) -> Layout:  # fmt: skip
-    """The cheapest layout of a contraction of these operands; of bfloat16, counted in pairs of steps."""
+    """The cheapest layout of a contraction of these operands; of what comes in pairs of steps, counted in
+    pairs."""
     sides = [
         side_of(x, maps, sizes, in_memory) for x, maps in zip(operands, (spec.lhs, spec.rhs), strict=True)
     ]
     over = spec.over
-    if operands[0].type.dtype is bfloat16:
+    if operands[0].type.dtype in PAIRED:
         sides = [
             replace(s, place=None if s.place is None else place_in_pairs(s.place, over[-1])) for s in sides
         ]

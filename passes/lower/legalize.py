@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from ...ir import ops
 from ...ir.builder import GraphBuilder, scalar
 from ...ir.contraction import ContractSpec
-from ...ir.dtypes import bfloat16
 from ...ir.expr import Dim, product, symbol
 from ...ir.graph import Graph, Operation, Value
+from ...ir.narrow import PAIRED
 from ...ir.opdef import OpDef
 from ..inline import inline_calls
 from ..scans import Parts, tidy_scans
@@ -239,7 +239,7 @@ class _Legalizer:
             for x, maps, old in zip(operands, (spec.lhs, spec.rhs), op.operands, strict=True)
         ]
         sides = [(self.addressable(x, maps, sizes), maps) for x, maps in sides]
-        if operands[0].type.dtype is bfloat16:
+        if operands[0].type.dtype in PAIRED:
             sides = [self.beside(x, maps, sizes, spec.over[-1]) for x, maps in sides]
         shifted = ContractSpec(sides[0][1], sides[1][1], spec.out, spec.over, tuple(sorted(sizes.items())))
         made = reshape or op
@@ -257,7 +257,7 @@ class _Legalizer:
                 x, maps = self.build(ops.reshape, x, shape=blocked.shape), blocked.maps
                 shifted, label = blocked.spec, blocked.inner
             order = packed_order(shifted, maps, label)
-            if x.type.dtype is bfloat16:
+            if x.type.dtype in PAIRED:
                 order = _last(order, maps.index(symbol(spec.over[-1])))
             sides[at] = self.read(x, order), tuple(maps[a] for a in order)
         shifted = ContractSpec(sides[0][1], sides[1][1], shifted.out, spec.over, shifted.extents)

@@ -1,4 +1,5 @@
-"""Contractions of bfloat16 in the form that kernels take: their last summed label counts the two of a pair.
+"""Contractions of bfloat16 and int16 in the form that kernels take: their last summed label counts the two of
+a pair.
 
 A label k of K steps that is summed last becomes k, of ceil(K / 2) steps, and a label of two steps after it;
 an odd K is padded by zeros, as the canonical order says (docs/numerics.md). Where k does not stand alone on
@@ -21,7 +22,7 @@ Sizes = dict[str, Dim]
 
 
 def in_pairs(build: GraphBuilder, op: Operation, operands: tuple[Value, ...]) -> Value:
-    """A contraction of bfloat16 whose last summed label has two steps that lie beside each other."""
+    """A contraction whose last summed label has two steps that lie beside each other."""
     spec = spec_of(op)
     sizes = spec.label_extents(operands[0].type.shape, operands[1].type.shape)
     if any(sizes[label] == 0 for label in (*spec.over, *spec.out)):

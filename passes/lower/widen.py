@@ -1,16 +1,16 @@
 """bfloat16 and float16 as kernels compute with them: loaded and stored in 16 bits, computed with in float32.
 
 Each op that computes gets its operands cast to float32 and its result cast back, so that every op rounds
-once; the casts fuse with what is around them. A contraction of narrow integers or of float16 has its operands
-cast to the type of its result, which holds every product exactly (integers), or is that of the canonical
-chain; one of bfloat16 is brought into pairs (`pairs`).
+once; the casts fuse with what is around them. A contraction of float16 has its operands cast to float32; one
+of bfloat16 is brought into pairs of steps (`pairs`), and so is one of narrow integers, cast to int16, whose
+sums are the same in any order.
 """
 
 from __future__ import annotations
 
 from ...ir import ops
 from ...ir.builder import GraphBuilder
-from ...ir.dtypes import DType, bfloat16, float32
+from ...ir.dtypes import DType, bfloat16, float32, int16
 from ...ir.graph import Graph, Operation, Value
 from ...ir.narrow import NARROW
 from .pairs import in_pairs
@@ -43,8 +43,9 @@ def _kept(build: GraphBuilder, op: Operation, operands: tuple[Value, ...]) -> tu
 
 
 def _widened(build: GraphBuilder, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
-    if op.opdef is ops.contract and operands[0].type.dtype is bfloat16:
-        return (in_pairs(build, op, operands),)
+    if op.opdef is ops.contract and (op.result.type.dtype.is_integer or operands[0].type.dtype is bfloat16):
+        paired = tuple(v if v.type.dtype is bfloat16 else _cast(build, v, int16) for v in operands)
+        return (in_pairs(build, op, paired),)
     to = op.result.type.dtype if op.opdef is ops.contract else float32
     wide = tuple(_cast(build, v, to) if _takes_part(op, v) else v for v in operands)
     (result,) = build.emit(op.opdef, wide, op.attrs)
