@@ -327,8 +327,7 @@ class Tensor:
             raise TypeError("len() of a 0-d tensor")
         return self._type.shape[0]
 
-    def __hash__(self) -> int:
-        return id(self)
+    __hash__ = object.__hash__
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:
         from ._print import tensor_text
@@ -399,6 +398,11 @@ def edge_of(x: Tensor) -> Edge | None:
             x._view = (base, offset, now)
             x._node = None if now is None else view_node(base, offset, x._type)
     return x._node
+
+
+def is_current(x: Tensor) -> bool:
+    """Whether the tensor's place in the tape is up to date: it is no view, or its base's place is the same."""
+    return x._view is None or x._view[0]._node is x._view[2]
 
 
 def view_node(base: Tensor, offset: int, type: StridedType) -> Node:
