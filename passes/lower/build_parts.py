@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...ir import ops
-from ...ir.expr import Dim, symbol
+from ...ir.expr import Dim, product, symbol
 from ...ir.graph import Operation, Value
 from ...ir.kernel import Loop
 from ...ir.opdef import OpDef
@@ -27,6 +27,8 @@ RULES: dict[OpDef, Rule] = {}
 
 #: So many parts of one shape are written in one loop: more would be too many streams of memory at once.
 MOST_TOGETHER = 6
+#: Elements of an operand that lie together in a concatenation, from which on they are a long run.
+LONG_RUN = 64
 
 
 def build_parts(writer: KernelWriter, group: Group) -> None:
@@ -51,8 +53,8 @@ def _check(writer: KernelWriter, op: Operation) -> None:
 
 @_rule(ops.concat)
 def _concat(writer: KernelWriter, op: Operation) -> None:
-    """One loop nest per operand; one for all, what they share being computed once, if they are few and of one
-    shape."""
+    """One loop nest per operand; one for all, what they share being computed once, if they are computed, few
+    and of one shape. Long runs from memory are written in the order in which they lie."""
     axis = axis_of(op)
     sizes = [x.type.shape[axis] for x in op.operands]
     starts = [sum(sizes[:at], 0 * sizes[0]) for at in range(len(sizes))]
@@ -61,6 +63,13 @@ def _concat(writer: KernelWriter, op: Operation) -> None:
         at = (*index[:axis], index[axis] + start, *index[axis + 1 :])
         writer.store_element(op.result, at, writer.read(x, index))
 
+    from_memory = all(map(writer.in_memory, op.operands))
+    if from_memory and all(_is_long(product(x.type.shape[axis:])) for x in op.operands):
+        with writer.loops(op.result.type.shape[:axis], "parallel") as outer:
+            for x, start in zip(op.operands, starts, strict=True):
+                with writer.loops(x.type.shape[axis:], "vector") as inner:
+                    store(x, (*outer, *inner), start)
+        return
     if len({x.type for x in op.operands}) == 1 and len(op.operands) <= MOST_TOGETHER:
         with writer.loops(op.operands[0].type.shape, "vector") as index:
             for x, start in zip(op.operands, starts, strict=True):
@@ -69,6 +78,10 @@ def _concat(writer: KernelWriter, op: Operation) -> None:
     for x, start in zip(op.operands, starts, strict=True):
         with writer.loops(x.type.shape, "vector") as index:
             store(x, index, start)
+
+
+def _is_long(run: Dim) -> bool:
+    return isinstance(run, int) and run >= LONG_RUN
 
 
 @_rule(ops.update_slice)

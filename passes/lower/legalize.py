@@ -102,11 +102,13 @@ class _Legalizer:
             op = source.operation
             own = (
                 op is not None
-                and (not is_free(op) or source in self.kept)
+                and (not is_free(op) or source in self.kept or op.opdef is ops.concat)
                 and source.strides is None
                 and source not in roots
                 and source not in self.taken_over.values()
             )
+            if own and op is not None and is_free(op):
+                self.kept.add(source)
             turned = self.turned(value)
             if not own and turned is value:
                 turned = self.copies.get((value, _identity(value)), value)

@@ -273,6 +273,12 @@ def test_cumulative_sums_carry_along_the_axis() -> None:
           %3 = concat %x, %0 {axis=1} : f32[3, 6]
           return %2, %3
         }""",
+        # long runs from memory
+        """graph g(%x: f32[3, 70], %y: f32[3, 64]) {
+          %0 = concat %x, %y, %x {axis=1} : f32[3, 204]
+          %1 = concat %x, %x {axis=0} : f32[6, 70]
+          return %0, %1
+        }""",
         # the same tensor twice, outputs that are inputs, reshapes of outputs, twice the same output
         """graph g(%x: f32[3, 4], %y: f32[12]) {
           %0 = mul %x, %x : f32[3, 4]
