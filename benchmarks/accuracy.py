@@ -45,7 +45,7 @@ JAX = {
     "sigmoid": ("2.5", "3.5"), "rsqrt": ("1.0-2.0", "1.5"), "sin": ("0.5", "0.5"),
     "sinh": ("25.0", "496.0"), "tan": ("0.5", "0.5"), "tanh": ("5.0", "7.0"),
 }  # fmt: skip
-#: mpmath looks again at no more than this many values of a chunk.
+#: mpmath looks again at what is worse than anything before; at no more than this many values of a chunk.
 DOUBTFUL = 100
 _SPECIAL = [
     0.0,
@@ -187,10 +187,14 @@ def take_worst(worst: Worst, name: str, operands: list[np.ndarray], found: np.nd
             return  # all correctly rounded
         error = errors(found, exact)
     at = int(error.argmax())
-    if error[at] > 1:
-        for i in np.argsort(error)[-DOUBTFUL:]:
-            error[i] = exact_error(name, [float(x[i]) for x in operands], float(found[i]), np.float32)
+    for _ in range(DOUBTFUL):
+        if error[at] <= worst.ulp:
+            return
+        sure = exact_error(name, [float(x[at]) for x in operands], float(found[at]), np.float32)
+        error[at], before = sure, at
         at = int(error.argmax())
+        if at == before:
+            break
     if error[at] > worst.ulp:
         worst.ulp, worst.at = float(error[at]), [float(x[at]) for x in operands]
         worst.found, worst.exact = float(found[at]), float(exact[at])
