@@ -147,7 +147,7 @@ class Tensor:
 
     def data_ptr(self) -> int:
         """Address of the first element."""
-        return memory.address(concrete(self, "data_ptr"))
+        return memory.known_address(concrete(self, "data_ptr"))
 
     def is_floating_point(self) -> bool:
         return self._type.dtype.is_floating_point

@@ -9,7 +9,8 @@
     version(storage)            how often the block has been written to in place
     bump(storage)               count one more
     from_array, to_array        numpy arrays on the same memory
-    is_shared(storage)          whether such an array may still be written to
+    known_address(storage)      the address, for somebody outside who may write there
+    is_shared(storage)          whether somebody outside may still write there
 
 They are native builtins (`storage_native`) or the same in Python (`storage_python`), as `options.native`
 says.
@@ -45,6 +46,7 @@ pooled_bytes: Callable[[], int]
 release_pool: Callable[[], None]
 to_array: Callable[[Storage, StridedType], np.ndarray]
 from_array: Callable[[np.ndarray], Storage]
+known_address: Callable[[Storage], int]
 is_shared: Callable[[Storage], bool]
 watch: Callable[[Iterable[Storage]], frozenset[int] | None]
 unshared: Callable[[frozenset[int]], bool]
@@ -53,7 +55,7 @@ _CHOSEN = (
     "allocate", "view", "foreign", "address", "base", "offset", "nbytes", "version", "bump", "is_storage",
     "make_call", "pooled_bytes", "release_pool",
 )  # fmt: skip
-_ARRAYS = ("to_array", "from_array", "is_shared", "watch", "unshared")
+_ARRAYS = ("to_array", "from_array", "known_address", "is_shared", "watch", "unshared")
 
 
 def __getattr__(name: str) -> Any:

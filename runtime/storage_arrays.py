@@ -28,6 +28,9 @@ _outside: WeakValueDictionary[int, Any] = WeakValueDictionary()
 #: good, for whoever has the array may write and drop it again.
 _watched: set[int] = set()
 
+#: Blocks whose address is known outside: nobody can tell for how long, so they count as shared for good.
+_known: dict[int, _Outside] = {}
+
 
 def watch(storages: Iterable[Storage]) -> frozenset[int] | None:
     """Watch the blocks of these storages, none of which may be shared (else None); they are what `unshared`
@@ -44,6 +47,20 @@ def unshared(blocks: frozenset[int]) -> bool:
     return blocks <= _watched
 
 
+def known_address(storage: Storage) -> int:
+    """Where the storage's data begins, for somebody who may write there at any time from now on."""
+    _known[memory.address(memory.base(storage))] = _share(storage)
+    return memory.address(storage)
+
+
+def _share(storage: Storage) -> _Outside:
+    """The mark that the storage's block is shared, to be held for as long as it is."""
+    block = memory.address(memory.base(storage))
+    _watched.discard(block)
+    mark: _Outside = _outside.setdefault(block, _Outside())
+    return mark
+
+
 class _Exported:
     """What numpy makes an array on a storage from; the array keeps it, and so the storage, alive."""
 
@@ -51,9 +68,7 @@ class _Exported:
 
     def __init__(self, storage: Storage, type: StridedType) -> None:
         self.storage = storage
-        block = memory.address(memory.base(storage))
-        self.outside = _outside.setdefault(block, _Outside())
-        _watched.discard(block)
+        self.outside = _share(storage)
         self.__array_interface__ = {
             "version": 3,
             "shape": type.shape,

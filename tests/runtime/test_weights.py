@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import pytest
 import vitrify
@@ -159,6 +161,17 @@ def test_an_array_that_was_dropped_again_has_been_able_to_write() -> None:
             _agree(model, compiled, x)
         for _ in range(3):
             model[0].weight.detach().numpy()[...] += 1  # type: ignore[index]
+            _agree(model, compiled, x)
+
+
+def test_whoever_knows_the_address_may_write() -> None:
+    for model, compiled, x in (_mlp(), _layers()):
+        for _ in range(4):
+            _agree(model, compiled, x)
+        weight = model[0].weight  # type: ignore[index]
+        outside = (ctypes.c_float * weight.numel()).from_address(weight.data_ptr())
+        for _ in range(3):
+            outside[0] += 100
             _agree(model, compiled, x)
 
 
