@@ -114,14 +114,14 @@ def _convolve(
     _check_conv_sizes(steps, spread, padded, reach)
     out = tuple((n - r) // s + 1 for n, r, s in zip(padded, reach, steps, strict=True))
     x, w = _grouped(input, weight, groups)
-    sums = build(ops.contract, x, w, spec=_conv_spec(steps, spread, low, out, groups > 1))
+    sums = build(ops.contract, x, w, spec=conv_spec(steps, spread, low, out, groups > 1))
     result = in_dtype_of(input, sums)
     if groups > 1:
         result = result.reshape(input.shape[0], weight.shape[0], *out)
     return result if bias is None else result + bias.reshape(-1, *(1,) * rank)
 
 
-def _conv_spec(steps: Ints, spread: Ints, low: Ints, out: Ints, grouped: bool) -> ContractSpec:
+def conv_spec(steps: Ints, spread: Ints, low: Ints, out: Ints, grouped: bool) -> ContractSpec:
     """The index maps: out[n, (g), co, o...] is the sum of x[n, (g), ci, step * o + spread * k - low] times
     w[(g), co, ci, k...] over k..., then ci (fastest)."""
     rank = len(out)

@@ -1,23 +1,19 @@
-"""Transposed convolutions: each one contraction, the one that the gradient of a convolution is.
+"""Transposed convolutions: what the gradient of a convolution is.
 
 An input element spreads the kernel over the result: out[n, co, o] is the sum of x[n, ci, i] w[ci, co, k] over
-all i and k with stride * i + dilation * k - padding = o. With stride - 1 zeros put between neighbours of x,
-o is read at o + padding - dilation * k.
+all i and k with stride * i + dilation * k - padding = o, for each remainder of o by the stride a convolution.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from vitrify.ir import ops
-from vitrify.ir.builder import scalar
-from vitrify.ir.contraction import ContractSpec
-from vitrify.ir.expr import Dim, symbol
+from vitrify.ir.types import TensorType
+from vitrify.passes.autodiff.contraction import spread as pulled_back
 
 from .._dispatch import build
-from .._functions.linalg import in_dtype_of
 from .._tensor import Tensor
-from ._functional_linear import Ints, as_tuple
+from ._functional_linear import Ints, as_tuple, conv_spec
 
 
 def conv_transpose1d(
@@ -73,37 +69,13 @@ def _spread(
             f"Given input size per channel: {list(input.shape[2:])}. Calculated output size per channel: "
             f"{list(out)}. Output size is too small"
         )
-    x, w = _grouped(_dilated(input, steps), weight, groups)
-    sums = build(ops.contract, x, w, spec=_spec(low, spread, out, groups > 1))
-    result = in_dtype_of(input, sums)
+    x, w = _grouped(input, weight, groups)
+    spec = conv_spec(steps, spread, low, tuple(input.shape[2:]), groups > 1)
+    image = TensorType(x.dtype, (*x.shape[: -rank - 1], weight.shape[1], *out))
+    result = pulled_back(build, spec, image, x, w)
     if groups > 1:
         result = result.reshape(input.shape[0], weight.shape[1] * groups, *out)
     return result if bias is None else result + bias.reshape(-1, *(1,) * rank)
-
-
-def _spec(low: Ints, spread: Ints, out: Ints, grouped: bool) -> ContractSpec:
-    """The index maps; summed over the places of the kernel, then the input's channels (fastest)."""
-    places, taps = [f"o{a}" for a in range(len(out))], [f"k{a}" for a in range(len(out))]
-    reads: list[Dim] = [
-        symbol(o) - symbol(k) * d + p for o, k, p, d in zip(places, taps, low, spread, strict=True)
-    ]
-    group: list[str] = ["g"] if grouped else []
-    return ContractSpec(
-        lhs=(*map(symbol, ["n", *group, "ci"]), *reads),
-        rhs=tuple(map(symbol, [*group, "ci", "co", *taps])),
-        out=("n", *group, "co", *places),
-        over=(*taps, "ci"),
-        extents=tuple(zip(places, out, strict=True)),
-    )
-
-
-def _dilated(x: Tensor, steps: Ints) -> Tensor:
-    """x with step - 1 zeros between neighbours along the trailing axes."""
-    between = (0, 0, *(s - 1 for s in steps))
-    if not any(between):
-        return x
-    none = (0,) * x.ndim
-    return build(ops.pad, x, scalar(build, 0, x.dtype), lo=none, hi=none, interior=between)
 
 
 def _grouped(x: Tensor, weight: Tensor, groups: int) -> tuple[Tensor, Tensor]:

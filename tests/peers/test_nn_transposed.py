@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import vitrify
@@ -45,6 +46,19 @@ def test_gradients_agree_with_differences() -> None:
     x, w = (ours(a).double().requires_grad_() for a in arrays((1, 2, 4, 3), (2, 2, 3, 3)))
     function = vitrify.nn.functional.conv_transpose2d
     assert vitrify.autograd.gradcheck(lambda x, w: function(x, w, None, 2, 1, 1), (x, w))
+
+
+def test_taps_that_reach_no_element_take_no_part() -> None:
+    x, w, ct = arrays((1, 1, 3), (1, 1, 3), (1, 1, 4))
+    w[..., 1] = np.inf
+    got = vitrify.nn.functional.conv_transpose1d(ours(x), ours(w), stride=2)
+    want = torch.nn.functional.conv_transpose1d(theirs(x), theirs(w), stride=2)
+    assert_close(got, want)
+    assert np.isfinite(got.detach().numpy()[..., ::2]).all()
+    image = ours(np.zeros((1, 1, 9), np.float32)).requires_grad_()
+    vitrify.nn.functional.conv1d(image, ours(w), stride=2).backward(ours(ct))
+    assert np.isfinite(image.grad.numpy()[..., ::2]).all()
+    assert np.isinf(image.grad.numpy()[..., 1::2]).all()
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
