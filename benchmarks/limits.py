@@ -11,8 +11,9 @@ from dataclasses import dataclass
 #: Independent chains of multiply-adds: enough to hide their latency on any current core.
 CHAINS = 20
 STEPS = 200_000
-#: Bytes of each array that is streamed: well past any L3.
-STREAMED = 128 << 20
+#: Bytes of each array that is streamed: as many as the largest workloads read, so what a last-level cache
+#: keeps of them from call to call counts for both.
+STREAMED = 64 << 20
 TAKES = 8
 
 
@@ -66,10 +67,13 @@ def _multiply_adds(lanes: int) -> str:
     )
 
 
-#: Four cache lines a round: `read` adds them up, `copy` stores them past the caches.
+#: Four cache lines a round: `read` adds them up, from both halves at once, as two streams
+#: bring more than one; `copy` stores them past the caches.
 _STREAMS = """
 define void @read(ptr %x, ptr %y, i64 %n) {
 entry:
+  %half = lshr i64 %n, 1
+  %z = getelementptr i8, ptr %x, i64 %half
   br label %loop
 loop:
   %i = phi i64 [ 0, %entry ], [ %j, %loop ]
@@ -77,13 +81,13 @@ loop:
   %s1 = phi <16 x i32> [ zeroinitializer, %entry ], [ %t1, %loop ]
   %s2 = phi <16 x i32> [ zeroinitializer, %entry ], [ %t2, %loop ]
   %s3 = phi <16 x i32> [ zeroinitializer, %entry ], [ %t3, %loop ]
-{loads}
+{halves}
   %t0 = add <16 x i32> %s0, %v0
   %t1 = add <16 x i32> %s1, %v1
   %t2 = add <16 x i32> %s2, %v2
   %t3 = add <16 x i32> %s3, %v3
-  %j = add i64 %i, 256
-  %more = icmp slt i64 %j, %n
+  %j = add i64 %i, 128
+  %more = icmp slt i64 %j, %half
   br i1 %more, label %loop, label %done
 done:
   %u0 = add <16 x i32> %t0, %t1
@@ -110,13 +114,26 @@ done:
 
 
 def _streams() -> str:
-    loads, stores = [], []
+    halves = [line for k in range(4) for line in _load(k, "xz"[k // 2], k % 2)]
+    loads = [line for k in range(4) for line in _load(k, "x", k)]
+    stores = []
     for k in range(4):
-        loads += [f"  %o{k} = add i64 %i, {64 * k}", f"  %p{k} = getelementptr i8, ptr %x, i64 %o{k}"]
-        loads += [f"  %v{k} = load <16 x i32>, ptr %p{k}, align 64"]
         stores += [f"  %q{k} = getelementptr i8, ptr %y, i64 %o{k}"]
         stores += [f"  store <16 x i32> %v{k}, ptr %q{k}, align 64, !nontemporal !0"]
-    return _STREAMS.replace("{loads}", "\n".join(loads)).replace("{stores}", "\n".join(stores))
+    lines = {"{halves}": halves, "{loads}": loads, "{stores}": stores}
+    text = _STREAMS
+    for place, filling in lines.items():
+        text = text.replace(place, "\n".join(filling))
+    return text
+
+
+def _load(k: int, base: str, line: int) -> list[str]:
+    """%v<k>: a line of the current round."""
+    return [
+        f"  %o{k} = add i64 %i, {64 * line}",
+        f"  %p{k} = getelementptr i8, ptr %{base}, i64 %o{k}",
+        f"  %v{k} = load <16 x i32>, ptr %p{k}, align 64",
+    ]
 
 
 Loop = Callable[[int, int, int], None]
