@@ -19,7 +19,7 @@ from .combs import combs_of
 from .indices import Indices, Value, splat
 from .known import Known
 from .lanes import MEMORY, REGISTER, Lanes, constant_text, lane_mask, type_text
-from .prefetch import distances
+from .prefetch import distances, far_buffers
 from .target import Target
 from .text import Function
 from .walk import index_symbols
@@ -90,6 +90,7 @@ class Context:
         self.known = Known()
         self.combs = combs_of(kernel)
         self.buffers = {b.name: Memory(f"%b.{b.name}", b.dtype) for b in kernel.buffers}
+        self.large = far_buffers(kernel)
         self.streams = {b.name for b in kernel.buffers if b.access == "stream"}
         self.ahead = distances(kernel)
         self.group: Group | None = None

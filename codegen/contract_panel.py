@@ -20,8 +20,9 @@ from dataclasses import dataclass
 
 from ..ir.kernel import VECTOR
 from ..ir.ops.ordered import CONTRACT_BLOCK
-from .contract_ahead import Ahead
+from .contract_ahead import Ahead, next_rows
 from .contract_epilogue import Epilogue
+from .contract_fetch import fetch_rows
 from .contract_few import streamed_kernel
 from .contract_pack import PackedAxis, Panel, pack_panel
 from .contract_sum import Contraction
@@ -111,6 +112,7 @@ class _PanelEmitter:
             chain = total if c.one_superblock else c.scratch(tile_elements)
 
             def tile(row: Value, height: Value, kernel: Callable[[Layout], str]) -> None:
+                fetch_rows(c, row, self.heights[0], self.at, self.columns)
                 self._sums_of_tile(row, height, kernel, rhs, total, chain)
                 self.epilogue.rows(row, height, total)
 
@@ -315,9 +317,11 @@ class _PanelEmitter:
         c, walked = self.c, self.walked
         lhs = tuple(c.lhs_strides[i] for i in walked)
         if not self.packed:
-            return Layout(c.row, lhs, tuple(c.rhs_strides[i] for i in walked), self.distance)
+            rhs = tuple(c.rhs_strides[i] for i in walked)
+            return Layout(c.row, lhs, rhs, self.distance, next_rows(c, self.heights[0]))
         inside = [c.product([part.counts[j] for j in walked[at + 1 :]]) for at in range(len(walked))]
-        return Layout(c.row, lhs, tuple(c.mul(steps, self.columns) for steps in inside))
+        rhs = tuple(c.mul(steps, self.columns) for steps in inside)
+        return Layout(c.row, lhs, rhs, lhs_ahead=next_rows(c, self.heights[0]))
 
     def _kernel(self, height: int, layout: Layout) -> str:
         c, module, tile = self.c, self.f.module, Tile(height, self.vectors)

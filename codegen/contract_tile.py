@@ -101,14 +101,15 @@ class Layout:
     to it.
 
     row: from a row of the left operand to the next. lhs, rhs: for each axis of the sum, outer before inner.
-    ahead: a place of the right operand, so far from the step's own, is brought into the second-level cache; 0
-    if none is.
+    ahead, lhs_ahead: a place of the right and of the left operand, so far from the step's own, is brought
+    into the second-level cache; 0 if none is.
     """
 
     row: Value
     lhs: tuple[Value, ...]
     rhs: tuple[Value, ...]
     ahead: Value = 0
+    lhs_ahead: int = 0
 
 
 def micro_kernel(module: Module, dtype: DType, tile: Tile, layout: Layout) -> str:
@@ -130,6 +131,7 @@ def micro_kernel(module: Module, dtype: DType, tile: Tile, layout: Layout) -> st
 def kernel_name(kind: str, dtype: DType, tile: Tile, layout: Layout) -> str:
     """A name that differs wherever the micro-kernel does."""
     strides = (layout.row, *layout.lhs, *layout.rhs, *((layout.ahead,) if layout.ahead != 0 else ()))
+    kind = f"{kind}_{layout.lhs_ahead}" if layout.lhs_ahead else kind
     return "_".join([kind, dtype.short, f"{tile.rows}x{tile.columns}", *map(_key, strides)])
 
 
@@ -170,6 +172,7 @@ class TileWriter:
         self.vector = type_text(self.element, width)
         self.lanes = Lanes(self.f, self.element, width)
         self.multiply_add = multiply_add_pairs if dtype in PAIRED else multiply_add
+        self.lhs_ahead = layout.lhs_ahead
         self.rows = self._row_offsets()
 
     def function(self) -> Function:
@@ -233,9 +236,10 @@ class TileWriter:
             f(f"load {self.vector}, ptr {self.step(rhs, VECTOR * j)}, align {self.align}")
             for j in range(tile.vectors)
         ]
-        if self.strides["ahead"] != 0:
-            fetched = self.step(rhs, self.strides["ahead"])
-            f.call("void", "llvm.prefetch.p0", ("ptr", fetched), ("i32", "0"), ("i32", "2"), ("i32", "1"))
+        for operand, ahead in ((rhs, self.strides["ahead"]), (lhs, self.lhs_ahead)):
+            if ahead != 0:
+                fetched = self.step(operand, ahead)
+                f.call("void", "llvm.prefetch.p0", ("ptr", fetched), ("i32", "0"), ("i32", "2"), ("i32", "1"))
         result = list(sums)
         for i, offset in enumerate(self.rows):
             x = self.broadcast(self.step(lhs, offset))

@@ -15,8 +15,9 @@ from ..ir.kernel import Axis, Contract, Kernel, Load, Loop, Reduce, Statement
 
 Axes = tuple[Axis, ...]
 
-#: Bytes of a buffer that is worth it: more than any second-level cache.
-_LARGE = 4 << 20
+#: Bytes of a buffer that is worth it: more than any second-level cache; and of one that other kernels have
+#: driven out of it.
+_LARGE, _FAR = 4 << 20, 256 << 10
 #: Bytes of results that may be written into the caches, as a part of all.
 _SMALL_PART = 1 / 8
 #: Bytes to look ahead by themselves, and as the length of a row.
@@ -41,6 +42,17 @@ def distances(kernel: Kernel) -> dict[int, int]:
             found[id(load)] = _distance(load, axes)
             del sizes[load.buffer]
     return found
+
+
+def far_buffers(kernel: Kernel) -> set[str]:
+    """The buffers that are likely to lie outside of the second-level cache when the kernel starts."""
+    return {
+        b.name
+        for b in kernel.buffers
+        if b.access not in ("temp", "stream")
+        and isinstance(b.size, int)
+        and b.size * b.dtype.itemsize >= _FAR
+    }
 
 
 def _loads(statements: Sequence[Statement], axes: Axes) -> Iterator[tuple[Load, Axes]]:

@@ -351,6 +351,31 @@ def test_emitted_code_is_exact_and_shares_micro_kernels() -> None:
     assert len(re.findall(r"define internal void @tile_", text)) == 1
 
 
+@pytest.mark.parametrize("m, n", [(80, 864), (89, 837)])
+@pytest.mark.parametrize("lhs", ["k + 80*m", "m + {m}*k"])
+def test_far_operands_are_fetched(m: int, n: int, lhs: str) -> None:
+    """Panels beside this one, rows of the next tile, and what the body touches: no bit changes."""
+    text = f"""
+        kernel far(%x: f32[{m}*80] in, %w: f32[80*{n}] in, %e: f32[{m}*{n}] in, %y: f32[{m}*{n}] out) {{
+          %c = contract %x[{lhs.format(m=m)}] * %w[{n}*k + n] over k < 80 for m < {m}, n < {n} : f32 {{
+            %0 = load %e[{n}*m + n] : f32
+            %1 = mul %c, %0 : f32
+            store %y[{n}*m + n], %1
+          }}
+        }}"""
+    near = """
+        kernel near(%x: f32[12*80] in, %w: f32[80*64] in, %y: f32[12*64] out) {
+          %c = contract %x[80*m + k] * %w[64*k + n] over k < 80 for m < 12, n < 64 : f32 {
+            store %y[64*m + n], %c
+          }
+        }"""
+    assert "llvm.prefetch" in text_of(parse_kernel(text))
+    assert "llvm.prefetch" not in text_of(parse_kernel(near))
+    rng = np.random.default_rng(0)
+    x, w, e = (rng.standard_normal(size).astype(np.float32) for size in (m * 80, 80 * n, m * n))
+    check_kernel(text, {"x": x, "w": w, "e": e, "y": np.zeros(m * n, np.float32)})
+
+
 def test_a_large_block_is_followed_by_the_next() -> None:
     """A right operand in blocks, one after the other in memory: tiles fetch ahead, no bit changes."""
     text = """
