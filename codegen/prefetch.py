@@ -1,16 +1,15 @@
 """Which loads fetch memory some way ahead of what they read.
 
-That pays where much is read and little is written: sums, and element by element where results go past the
-caches. What is fetched is the next of rows that are not long, so that it arrives while this row is still
-being worked on; else 2048 bytes on. Measured on 64 MB: relu(a * x + b) took 4.5 ms without and 2.7 with it;
-where results are written into the caches it costs a fifth.
+That pays where much is read and little is written, but for results that go past the caches: measured on
+64 MB, relu(a * x + b) took 4.5 ms without and 2.7 with it; where results are written into the caches it
+costs a fifth. A reduction of one array, or of rows, is left to the hardware: it runs ahead by itself, and
+what it fetches stays in the last-level cache (sums of 4096 rows: 1.7 ms with fetching, 1.4 without).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..ir.expr import coefficient
 from ..ir.kernel import Axis, Contract, Kernel, Load, Loop, Reduce, Statement
 
 Axes = tuple[Axis, ...]
@@ -20,8 +19,8 @@ Axes = tuple[Axis, ...]
 _LARGE, _FAR = 4 << 20, 256 << 10
 #: Bytes of results that may be written into the caches, as a part of all.
 _SMALL_PART = 1 / 8
-#: Bytes to look ahead by themselves, and as the length of a row.
-_AHEAD, _LONG_ROW = 2048, 16384
+#: Bytes to look ahead.
+_AHEAD = 2048
 
 
 def distances(kernel: Kernel) -> dict[int, int]:
@@ -37,11 +36,13 @@ def distances(kernel: Kernel) -> dict[int, int]:
     if written > _SMALL_PART * sum(sizes.values()):
         return {}
     found: dict[int, int] = {}
+    rows = False
     for load, axes in _loads(kernel.body, ()):
         if sizes.get(load.buffer, 0) >= _LARGE and not load.guards and axes:
-            found[id(load)] = _distance(load, axes)
+            found[id(load)] = _AHEAD
+            rows = rows or len(axes) > 1
             del sizes[load.buffer]
-    return found
+    return {} if reduces and (rows or len(found) == 1) else found
 
 
 def far_buffers(kernel: Kernel) -> set[str]:
@@ -67,9 +68,3 @@ def _loads(statements: Sequence[Statement], axes: Axes) -> Iterator[tuple[Load, 
                 yield from _loads(s.body, (*axes, *s.axes))
             case Contract():
                 pass
-
-
-def _distance(load: Load, axes: Axes) -> int:
-    steps = [coefficient(load.index, axis.name) for axis in axes[:-1]]
-    row = min((s for s in steps if isinstance(s, int) and s > 0), default=0) * load.result.dtype.itemsize
-    return row if _AHEAD <= row <= _LONG_ROW else _AHEAD
