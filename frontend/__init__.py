@@ -59,6 +59,11 @@ from vitrify.ir.dtypes import (
 float, double, half = float32, float64, float16
 int, long, short = int32, int64, int16
 
+if _methods.native is not None:
+    from ._native_methods import functions as _native_functions
+
+    globals().update(_native_functions())
+
 from ._compile import CaptureWarning, compile
 from ._explain import explain
 

@@ -25,6 +25,7 @@ from vitrify.tracer.recorder import activate, active
 from vitrify.tracer.scalars import TracedScalar
 
 from . import _promotion
+from ._learned import python_of
 from ._tensor import Tensor
 
 _F64 = strided_type(float64, ())
@@ -181,10 +182,8 @@ class FrontendWorld:
         return None
 
     def python_of(self, function: Any) -> Callable[..., Any] | None:
-        from ._native_methods import python_of
-
         owner = getattr(function, "__self__", None)
-        return python_of.get(function.__name__) if isinstance(owner, Tensor) else None
+        return python_of.get(function.__name__ if isinstance(owner, Tensor) else function)
 
     def shares(self, function: Callable[..., Any], argument: object) -> bool:
         return isinstance(argument, np.ndarray) and getattr(function, "__name__", "") in (

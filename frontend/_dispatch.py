@@ -99,20 +99,50 @@ _LOCK = threading.Lock()
 @contextmanager
 def recording(recorder: Recorder) -> Iterator[None]:
     """While inside, this thread's ops are recorded instead of run."""
-    _count_capture(1)
+    _count(captured=1)
     try:
         with activate(recorder):
             yield
     finally:
-        _count_capture(-1)
+        _count(captured=-1)
 
 
-def _count_capture(change: int) -> None:
-    global captures
+def _count(captured: int = 0, watched: int = 0) -> None:
+    global captures, _watchers
     with _LOCK:
-        captures += change
+        captures += captured
+        _watchers += watched
         if native is not None:
-            native.pause(captures > 0)
+            native.pause(captures + _watchers > 0)
+
+
+class _Watch(threading.local):
+    #: What the ops of this thread are written to, if they are watched; None once something else was done.
+    log: list[Applied] | None = None
+
+
+#: An op that was applied: itself, its operands, its result.
+Applied = tuple[BoundOp, tuple[Tensor, ...], Tensor]
+_watch = _Watch()
+_watchers = 0
+
+
+def watched(function: Callable[..., Any], *args: Any, **options: Any) -> tuple[Any, list[Applied] | None]:
+    """Call a function; its result, and the ops that it applied. None if it did more than that."""
+    outer, _watch.log = _watch.log, []
+    _count(watched=1)
+    try:
+        result = function(*args, **options)
+        return result, _watch.log
+    finally:
+        _count(watched=-1)
+        _watch.log = outer if outer is None or _watch.log is None else outer + _watch.log
+
+
+def _not_watchable() -> None:
+    """What happens now can't be had again by applying ops."""
+    if _watchers:
+        _watch.log = None
 
 
 def apply(op: BoundOp, *operands: Tensor) -> Tensor:
@@ -179,6 +209,8 @@ def _general(op: BoundOp, operands: tuple[Tensor, ...]) -> Tensor:
         wanted = tuple([edge is not None for edge in edges])
         if True in wanted:
             _attach(entry, edges, wanted, operands, result)
+    if _watchers and _watch.log is not None:
+        _watch.log.append((entry.op, operands, result))
     return result
 
 
@@ -290,6 +322,12 @@ def _forget() -> None:
             forget()
 
 
+def forget() -> None:
+    """Drop all that follows from types: a setting that functions read has changed."""
+    with _LOCK:
+        _forget()
+
+
 #: Called when all rows of native dispatch are gone.
 when_forgotten: list[Callable[[], None]] = []
 
@@ -352,6 +390,7 @@ def check(ok: Tensor, *shown: Tensor, error: str, message: str) -> None:
     """Raise `error`, a name in `ops.CHECK_ERRORS`, if the tensor of rank 0 is False. See `ops.check` for
     `shown`.
     """
+    _not_watchable()
     op = bind(ops.check, error=error, message=message)
     operands = (ok, *shown)
     if captures and (recorder := active()) is not None:
@@ -373,6 +412,7 @@ def assign(target: Tensor, value: Tensor) -> Tensor:
 
 def assign_checked(target: Tensor, value: Tensor) -> Tensor:
     """`assign` for a target that is known to be writable."""
+    _not_watchable()
     if value._type is not target._type and value._type.ir != target._type.ir:
         raise IRTypeError(f"can't assign {value._type} to {target._type}")
     if captures and (recorder := recorder_for("assignment", target._type)) is not None:

@@ -359,6 +359,14 @@ _DIRECT = {
 _ONE_OP = {
     name: ALL[name] for name in "neg abs exp log sin cos tanh erf sqrt rsqrt sigmoid floor ceil trunc".split()
 }
+#: Methods whose ops follow from types and plain arguments.
+_LEARNED = """
+    __pow__ add sub mul div pow maximum minimum clamp relu square reciprocal sign round masked_fill
+    eq ne lt le gt ge logical_and logical_or logical_not isnan
+    sum mean amax amin max min prod any all argmax argmin
+    view_as reshape_as flatten unflatten movedim expand expand_as narrow select diagonal swapaxes
+    matmul mm bmm mv dot type_as float double long int contiguous clone
+"""
 _COMPARISONS = {name: getattr(compare, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
 
 
@@ -390,6 +398,7 @@ def bind_methods() -> None:
 
 def _bind_native() -> None:
     """Native code in front of the methods that are one op for many types."""
+    from . import _learned as learned
     from . import _native_methods as fast
 
     for name, (opdef, kinds) in _DIRECT.items():
@@ -410,6 +419,12 @@ def _bind_native() -> None:
     ):  # fmt: skip
         fast.install(name, kind, vars(Tensor)[name], fast.moving(resolve))
     fast.install("__getitem__", "item", indexing.getitem, fast.learn_index)
+    for name in _LEARNED.split():
+        learned.install_method(name, vars(Tensor)[name])
+    for name in ("T", "mT"):
+        kept = vars(Tensor)[name]
+        learned.install_property(name, kept.fget, kept.__doc__)
+    fast.install("__matmul__", "binary", vars(Tensor)["__matmul__"], lambda *_: None)
 
 
 def _bind_operators() -> None:

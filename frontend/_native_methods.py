@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from vitrify.ir.opdef import BoundOp, OpDef, bind
+from vitrify.ir import ops
+from vitrify.ir.opdef import ALL, BoundOp, OpDef, bind
 from vitrify.ir.strided import StridedType
 
-from . import _dispatch
+from . import _dispatch, _functions
 from ._dispatch import native
 from ._functions import indexing, movement
+from ._learned import due, in_front_of, key_of, python_of
+from ._learned import learn as learn_call
 from ._promotion import Recipe, broadcast_shapes, number_beside
 from ._tape import mode
 from ._tensor import Tensor
@@ -27,9 +30,6 @@ if native is not None:
 _RowKey = tuple[Hashable, ...]
 _known: set[_RowKey] = set()
 _dispatch.when_forgotten.append(_known.clear)
-
-#: Of each native method, by name: the Python that it stands for.
-python_of: dict[str, Callable[..., Any]] = {}
 
 
 def _new(key: _RowKey) -> bool:
@@ -47,6 +47,13 @@ def install(name: str, kind: str, function: Callable[..., Any], learn: Callable[
     a row, if the operands' types allow it."""
 
     def called(*operands: Any, **options: Any) -> Any:
+        if kind in _LEARNED and len(operands) == 2 and not _dispatch.captures:
+            values = operands
+            if kind == "item" and operands[1].__class__ is tuple:
+                values = (operands[0], *operands[1])
+            key = None if _has_row(kind, *operands) else key_of(called, values)
+            if key is not None and due(key):
+                return learn_call(called, key, values, function, operands, options)
         result = function(*operands, **options)
         if result is not NotImplemented and not options:
             learn(called, operands, result)
@@ -55,6 +62,30 @@ def install(name: str, kind: str, function: Callable[..., Any], learn: Callable[
     called.__name__ = name
     python_of[name] = function
     setattr(Tensor, name, native.method(Tensor, kind, name, called, function.__doc__ or ""))
+
+
+#: Functions of one operand and of two that are one op for many types, and what kinds of dtype these have.
+_ONE = "neg abs exp log sin cos tanh erf sqrt rsqrt sigmoid floor ceil trunc"
+_TWO = {
+    "add": (ops.add, "fiu"), "sub": (ops.sub, "fiu"), "mul": (ops.mul, "fiu"), "div": (ops.div, "f"),
+    "eq": (ops.eq, "fiub"), "ne": (ops.ne, "fiub"), "lt": (ops.lt, "fiub"), "le": (ops.le, "fiub"),
+    "gt": (ops.gt, "fiub"), "ge": (ops.ge, "fiub"),
+}  # fmt: skip
+#: Functions whose ops follow from types and plain arguments.
+_OTHERS = """
+    maximum minimum pow clamp relu square reciprocal sign round masked_fill where logical_and logical_or
+    logical_not isnan sum mean amax amin prod any all argmax argmin reshape permute transpose t squeeze
+    unsqueeze flatten narrow select movedim swapaxes broadcast_to matmul mm bmm mv dot linear clone
+"""
+#: Kinds of method that learn calls which are more than one op.
+_LEARNED = ("binary", "item")
+
+
+def _has_row(kind: str, x: Any, other: Any) -> bool:
+    """Whether rows of dispatch serve this: numbers, and indices of what needs no node."""
+    if kind == "item" and isinstance(x, Tensor) and x._node is not None and mode.grad:
+        return False
+    return other.__class__ in (float, int)
 
 
 # One operand.
@@ -117,6 +148,20 @@ def unsqueezed(type: StridedType, *dims: int) -> BoundOp | None:
 
 def squeezed(type: StridedType, *dims: int) -> BoundOp | None:
     return movement._squeezing(type, dims[0] if dims else None) if len(dims) <= 1 else None
+
+
+def functions() -> dict[str, Callable[..., Any]]:
+    """The public functions that have native code in front of them, by name."""
+    made = {}
+    for name in _ONE.split():
+        opdef = ALL[name]
+        kinds = "fi" if name in ("neg", "abs") else "f"
+        made[name] = in_front_of(getattr(_functions, name), "one", unary(opdef, kinds))
+    for name, (opdef, kinds) in _TWO.items():
+        made[name] = in_front_of(getattr(_functions, name), "pair", binary(opdef, kinds))
+    for name in _OTHERS.split():
+        made[name] = in_front_of(getattr(_functions, name))
+    return made
 
 
 # Two operands.

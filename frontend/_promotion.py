@@ -37,6 +37,7 @@ def set_default_dtype(dtype: DType) -> None:
         raise TypeError(f"only floating-point types are supported as the default type, got {dtype}")
     _default = dtype
     _RECIPES.clear()
+    _dispatch.forget()
 
 
 def promote_types(a: DType, b: DType) -> DType:

@@ -33,6 +33,8 @@ from .dispatch_layout import (
     word,
 )
 from .dispatch_methods_ir import methods
+from .dispatch_program_ir import OBJECTS as SINGLES
+from .dispatch_program_ir import programs
 from .dispatch_tape_ir import new_tensor, tape, view
 from .storage_ir import HEAD, READING, declarations, field, put
 
@@ -51,6 +53,7 @@ FUNCTIONS = {
 }  # fmt: skip
 OBJECTS = (
     "PyCapsule_Type", "PyFloat_Type", "PyLong_Type", "PyTuple_Type", "PySlice_Type", "_Py_NoneStruct",
+    *SINGLES,
 )  # fmt: skip
 #: What the module takes from that of storages, and from the frontend (`missed`: called with what missed).
 NATIVE = {"new_storage": "ptr (i64)", "take": "ptr (i64)", "give": "void (ptr)", "release_view": "void (ptr)"}
@@ -75,6 +78,7 @@ def module(slots: Slots, trampolines: Mapping[str, int], replay_slots: tuple[int
         + view(slots)
         + tape(slots)
         + "".join(_dispatch(slots, n) for n in range(1, MOST_OPERANDS + 1))
+        + programs(slots)
         + methods(slots, trampolines)
         + replay_ir.replays(slots, *replay_slots)
     )

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from .storage_ir import field, put
 
 #: Words of a row of the table (which begins with its mask and shift, in the room of a row): what is called,
-#: three words for the operands, the record, and its owner.
-ROW = ("called", "key0", "key1", "key2", "record", "owner")
+#: three words for the operands, the record, and its owner; two more words of the key of a learned call.
+ROW = ("called", "key0", "key1", "key2", "record", "owner", "key3", "key4")
 ROW_BYTES = 64
 #: Operands that native dispatch takes; external buffers of a plan that it calls.
 MOST_OPERANDS, MOST_EXTERNALS = 3, 8

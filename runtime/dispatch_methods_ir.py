@@ -6,6 +6,8 @@ table `@callables`, by whose identity rows are found and which is called where t
     nullary    x.exp()                  binary, reflected   x + y, and y's side of x + y
     ints       x.transpose(0, 1)        sizes               the same, or one tuple: x.reshape((2, 3))
     item       x[2], x[2:5]
+    call       any method             function            any function: learned calls only
+    one, pair  a function of that many operands, which has rows as the methods above have
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ AXIS, LENGTH = 1, 2
 def methods(slots: Slots, trampolines: Mapping[str, int]) -> str:
     """All of this file. trampolines: how many of each kind."""
     total = sum(trampolines.values())
-    text = f"@callables = global [{total} x ptr] zeroinitializer\n" + _PYTHON + _APPLY + _MODE + _INTS
-    text += _item(slots)
+    tables = ("callables", "parameters")
+    text = "".join(f"@{name} = global [{total} x ptr] zeroinitializer\n" for name in tables)
+    text += _PYTHON + _APPLY + _MODE + _INTS
+    text += _item(slots) + _of_operands("of_one", 1) + _of_operands("of_two", 2)
     number = 0
     for kind, count in trampolines.items():
         for i in range(count):
@@ -345,6 +349,12 @@ missed:
   call void @Py_DecRef(ptr %out)
   br label %python
 python:
+  %learned = call ptr @with_index(ptr %called, ptr %x, ptr %index)
+  %is.learned = icmp ne ptr %learned, {MISSED}
+  br i1 %is.learned, label %give, label %ask.python
+give:
+  ret ptr %learned
+ask.python:
   %r = call ptr (ptr, ...) @PyObject_CallFunctionObjArgs(ptr %called, ptr %x, ptr %index, ptr null)
   ret ptr %r
 drop:
@@ -356,17 +366,49 @@ fail:
 """
 
 
-def _simple(signature: str, dispatch: str, again: str) -> str:
+def _of_operands(name: str, n: int) -> str:
+    """A function of n operands and nothing else by dispatch, any other call of it as a learned one."""
+    loads = "".join(
+        at("ptr", "%args", i, f"%x{i}.at") + f"  %x{i} = load ptr, ptr %x{i}.at\n" for i in range(n)
+    )
+    operands = "".join(f", ptr %x{i}" for i in range(n)) + ", i64 0, i64 0" * (n == 1)
+    return f"""
+define internal ptr @{name}(ptr %called, ptr %self, ptr %args, i64 %n, ptr %names, ptr %parameters) {{
+entry:
+  %plain = icmp eq ptr %names, null
+  %fits = icmp eq i64 %n, {n}
+  %both = and i1 %plain, %fits
+  br i1 %both, label %try, label %learned
+try:
+{loads}  %r = call ptr @dispatch{n}(ptr %called{operands})
+  %missed = icmp eq ptr %r, {MISSED}
+  br i1 %missed, label %learned, label %done
+done:
+  ret ptr %r
+learned:
+  %l = call ptr @with_values(ptr %called, ptr %self, ptr %args, i64 %n, ptr %names, ptr %parameters)
+  ret ptr %l
+}}
+"""
+
+
+def _simple(signature: str, dispatch: str, again: str, learned: str = "") -> str:
+    or_else = f"""  %l = call ptr {learned}
+  %unknown = icmp eq ptr %l, {MISSED}
+  br i1 %unknown, label %python, label %give
+give:
+  ret ptr %l
+"""
     return f"""
 define ptr @{{name}}({signature}) {{{{
   %callable.at = getelementptr i8, ptr @callables, i64 {{place}}
   %called = load ptr, ptr %callable.at
   %r = call ptr {dispatch}
   %missed = icmp eq ptr %r, {MISSED}
-  br i1 %missed, label %python, label %done
+  br i1 %missed, label %{"learned" if learned else "python"}, label %done
 done:
   ret ptr %r
-python:
+{"learned:" + chr(10) + or_else if learned else ""}python:
   %result = call ptr (ptr, ...) @PyObject_CallFunctionObjArgs(ptr %called, {again}, ptr null)
   ret ptr %result
 }}}}
@@ -378,6 +420,8 @@ def _direct(signature: str, call: str) -> str:
 define ptr @{{name}}({signature}) {{{{
   %callable.at = getelementptr i8, ptr @callables, i64 {{place}}
   %called = load ptr, ptr %callable.at
+  %parameters.at = getelementptr i8, ptr @parameters, i64 {{place}}
+  %parameters = load ptr, ptr %parameters.at
   %r = tail call ptr {call}
   ret ptr %r
 }}}}
@@ -387,11 +431,23 @@ define ptr @{{name}}({signature}) {{{{
 _VECTOR = "ptr %x, ptr %args, i64 %n, ptr %names"
 _TRAMPOLINES = {
     "nullary": _simple("ptr %x, ptr %y", "@dispatch1(ptr %called, ptr %x, i64 0, i64 0)", "ptr %x"),
-    "binary": _simple("ptr %x, ptr %y", "@dispatch2(ptr %called, ptr %x, ptr %y)", "ptr %x, ptr %y"),
+    "binary": _simple(
+        "ptr %x, ptr %y",
+        "@dispatch2(ptr %called, ptr %x, ptr %y)",
+        "ptr %x, ptr %y",
+        "@with_pair(ptr %called, ptr %x, ptr %y)",
+    ),
     "reflected": _simple("ptr %x, ptr %y", "@dispatch2(ptr %called, ptr %y, ptr %x)", "ptr %x, ptr %y"),
     "ints": _direct(_VECTOR, f"@with_ints(ptr %called, {_VECTOR}, i1 false)"),
     "sizes": _direct(_VECTOR, f"@with_ints(ptr %called, {_VECTOR}, i1 true)"),
     "item": _direct("ptr %x, ptr %index", "@at_index(ptr %called, ptr %x, ptr %index)"),
+    "call": _direct(_VECTOR, f"@with_values(ptr %called, {_VECTOR}, ptr %parameters)"),
+    "function": _direct(_VECTOR, f"@with_values(ptr %called, {_VECTOR}, ptr %parameters)"),
+    "pair": _direct(_VECTOR, f"@of_two(ptr %called, {_VECTOR}, ptr %parameters)"),
+    "one": _direct(_VECTOR, f"@of_one(ptr %called, {_VECTOR}, ptr %parameters)"),
 }
 #: Calling convention of each kind, as CPython's flags.
-FLAGS = {"nullary": 0x4, "binary": 0x8, "reflected": 0x8, "ints": 0x82, "sizes": 0x82, "item": 0x8}
+FLAGS = {
+    "nullary": 0x4, "binary": 0x8, "reflected": 0x8, "ints": 0x82, "sizes": 0x82, "item": 0x8,
+    "call": 0x82, "function": 0x82, "pair": 0x82, "one": 0x82,
+}  # fmt: skip

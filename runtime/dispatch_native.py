@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import replay_ir, storage_native
+from . import dispatch_program_ir, replay_ir, storage_native
 from .call import CallSpec
 from .dispatch_ir import FUNCTIONS, GIVEN, NATIVE, OBJECTS, module
 from .dispatch_layout import (
@@ -35,11 +35,16 @@ from .replay import Replay, Replayable
 __all__ = ["AXIS", "LENGTH", "NUMBERS", "NativeDispatch", "Record", "fits", "packed"]
 
 #: Methods of each kind that there is room for.
-_TRAMPOLINES = {"nullary": 32, "binary": 16, "reflected": 8, "ints": 8, "sizes": 8, "item": 1}
+_TRAMPOLINES = {
+    "nullary": 32, "binary": 16, "reflected": 8, "ints": 8, "sizes": 8, "item": 1, "call": 64,
+    "function": 64, "one": 24, "pair": 16,
+}  # fmt: skip
 _FIRST_ROWS = 1024
 _ROW_WORDS = ROW_BYTES // 8
+#: A step of a learned call: how many operands its op has (or another kind), the op, and registers.
+Step = tuple[int, object, tuple[int, ...]]
 #: The words by which a row is found.
-_Key = tuple[int, int, int, int]
+_Key = tuple[int, ...]
 
 
 def fits(spec: CallSpec) -> bool:
@@ -123,6 +128,9 @@ class _Rows:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __contains__(self, key: _Key) -> bool:
+        return key in self._rows
+
     def add(self, key: _Key, record: int, owner: object) -> None:
         before = self._rows.get(key)
         self._rows[key] = record, owner
@@ -144,13 +152,20 @@ class _Rows:
 
 
 def _write(memory: Any, size: int, key: _Key, record: int, owner: int) -> None:
-    called, a, b, c = key
-    scattered = (a + 3 * b + 7 * c + 13 * called) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
+    called, a, b, c, d, e = key
+    scattered = (a + 3 * b + 7 * c + 13 * called + 5 * d + 11 * e) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
     place = scattered >> 65 - size.bit_length()
-    while memory[(at := _ROW_WORDS * (place + 1))] and tuple(memory[at : at + 4]) != key:
+    while memory[(at := _ROW_WORDS * (place + 1))]:
+        if (*memory[at : at + 4], *memory[at + 6 : at + 8]) == key:
+            break
         place = place + 1 & size - 1
-    memory[at + 1 : at + 6] = [a, b, c, record, owner]
+    memory[at + 1 : at + 8] = [a, b, c, record, owner, d, e]
     memory[at] = called
+
+
+def _row_key(called: object, keys: Sequence[object | int]) -> _Key:
+    words = [k if type(k) is int else id(k) for k in keys] + [0] * (3 - len(keys))
+    return (id(called), *words, 0, 0)
 
 
 class NativeDispatch:
@@ -174,7 +189,7 @@ class NativeDispatch:
         program = _offsets(Replay)
         replay_slots = _offsets(Replayable)["_replay"], program["program"], program["older"]
         names = [f"{kind}.{i}" for kind, count in _TRAMPOLINES.items() for i in range(count)]
-        variables = ("table", "busy", "silent", "callables", *replay_ir.VARIABLES)
+        variables = ("table", "busy", "silent", "callables", "parameters", *replay_ir.VARIABLES)
         functions = ("apply", "set_recording", "replay_call", *names)
         text = module(slots, _TRAMPOLINES, replay_slots)
         self.slots = slots
@@ -202,10 +217,29 @@ class NativeDispatch:
 
     def add(self, called: object, keys: Sequence[object | int], record: Record) -> None:
         """A row: what is called, and what its operands are, objects (by identity) or plain words."""
-        words = [k if type(k) is int else id(k) for k in keys] + [0] * (3 - len(keys))
         owner = storage_native.foreign(ctypes.addressof(record.words), 8, (called, *keys, record))
-        key = (id(called), words[0], words[1], words[2])
-        self._rows.add(key, ctypes.addressof(record.words), owner)
+        self._rows.add(_row_key(called, keys), ctypes.addressof(record.words), owner)
+
+    def has(self, called: object, keys: Sequence[object | int]) -> bool:
+        """Whether there is a row."""
+        return _row_key(called, keys) in self._rows
+
+    def learn(
+        self, called: object, types: Sequence[object], words: tuple[int, int], steps: Sequence[Step],
+        answer: int,
+    ) -> None:  # fmt: skip
+        """A learned call. types: of its tensors; words: of `dispatch_program_ir.words`; answer: the register
+        that is the result. Registers: the tensors, then what each step makes."""
+        count = 2 + len(dispatch_program_ir.STEP) * len(steps)
+        made: Any = (ctypes.c_int64 * count)(len(steps), answer)
+        for i, (kind, what, places) in enumerate(steps):
+            row = [kind, id(what), *places, *[0] * (3 - len(places))]
+            made[2 + len(row) * i : 2 + len(row) * (i + 1)] = row
+        held = (called, types, tuple(steps), made)
+        owner = storage_native.foreign(ctypes.addressof(made), 8, held)
+        keys = [id(t) for t in types] + [0] * (3 - len(types))
+        key = (id(called) + dispatch_program_ir.TAG, *keys, *words)
+        self._rows.add(key, ctypes.addressof(made), owner)
 
     def clear(self) -> None:
         """Forget all rows."""
@@ -214,13 +248,31 @@ class NativeDispatch:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def method(self, cls: type, kind: str, name: str, called: Callable[..., Any], doc: str = "") -> Any:
-        """A method of `cls` that looks for a row of `called`, and calls it where there is none."""
+    def method(
+        self, cls: type, kind: str, name: str, called: Callable[..., Any], doc: str = "",
+        parameters: tuple[str, ...] | None = None,
+    ) -> Any:  # fmt: skip
+        """A method of `cls` that looks for a row of `called`, and calls it where there is none. parameters:
+        all their names, for learned calls by name."""
+        address = self._trampoline(kind, called, parameters)
+        return storage_native.new_method(cls, name, address, FLAGS[kind], doc)
+
+    def function(
+        self, kind: str, name: str, called: Callable[..., Any], parameters: tuple[str, ...] | None, doc: str,
+        module: str,
+    ) -> Callable[..., Any]:  # fmt: skip
+        """A builtin function, calls of which that have a row are answered without `called`."""
+        address = self._trampoline(kind, called, parameters)
+        return storage_native.new_function(name, address, FLAGS[kind], doc, module)
+
+    def _trampoline(self, kind: str, called: object, parameters: tuple[str, ...] | None) -> int:
         trampoline = self._free[kind].pop()
-        place = self._code["callables"] + self._places[trampoline]
-        self._callables.append(called)
-        ctypes.c_int64.from_address(place).value = id(called)
-        return storage_native.new_method(cls, name, self._code[trampoline], FLAGS[kind], doc)
+        for table, value in (("callables", called), ("parameters", parameters)):
+            if value is not None:
+                self._callables.append(value)
+                place = self._code[table] + self._places[trampoline]
+                ctypes.c_int64.from_address(place).value = id(value)
+        return self._code[trampoline]
 
     def caller(
         self, cls: type, missed: Callable[..., Any], failed: Callable[..., Any], check_failed: type

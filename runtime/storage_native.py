@@ -52,6 +52,9 @@ def _imports() -> dict[str, int]:
 _new_builtin = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)(
     ("PyCFunction_NewEx", ctypes.pythonapi)
 )
+_new_function = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_void_p, ctypes.py_object)(
+    ("PyCFunction_NewEx", ctypes.pythonapi)
+)
 _new_descriptor = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object, ctypes.c_void_p)(
     ("PyDescr_NewMethod", ctypes.pythonapi)
 )
@@ -66,6 +69,12 @@ def _definition(name: str, address: int, flags: int, doc: str = "") -> int:
 def new_builtin(name: str, address: int, flags: int) -> Callable[..., Any]:
     """A builtin function on native code. flags: CPython's calling convention."""
     made: Callable[..., Any] = _new_builtin(_definition(name, address, flags), None, None)
+    return made
+
+
+def new_function(name: str, address: int, flags: int, doc: str, module: str) -> Callable[..., Any]:
+    """A builtin function of a module, with no `self`."""
+    made: Callable[..., Any] = _new_function(_definition(name, address, flags, doc), None, module)
     return made
 
 

@@ -81,7 +81,8 @@ def call(capture: Capture, function: Any, args: Args, kwargs: Kwargs) -> Any:
     if isinstance(function, BuiltinFunctionType | types.MethodWrapperType | types.MethodDescriptorType):
         written = capture.world.python_of(function)
         if written is not None:
-            return _trusted(capture, written, (function.__self__, *args), kwargs)  # type: ignore[union-attr]
+            owner = getattr(function, "__self__", None)
+            return _trusted(capture, written, args if owner is None else (owner, *args), kwargs)
         return _call_builtin(capture, function, args, kwargs)
     if capture.world.stateful(function):
         capture.watch(function)

@@ -1,5 +1,6 @@
 """The functions behind the layers, with PyTorch's names and arguments: `vitrify.nn.functional`."""
 
+from .._dispatch import native as _native
 from ._functional_activation import elu as elu
 from ._functional_activation import gelu as gelu
 from ._functional_activation import hardtanh as hardtanh
@@ -51,3 +52,9 @@ from ._functional_sparse import one_hot as one_hot
 from ._functional_transposed import conv_transpose1d as conv_transpose1d
 from ._functional_transposed import conv_transpose2d as conv_transpose2d
 from ._functional_transposed import conv_transpose3d as conv_transpose3d
+
+if _native is not None:
+    from .._learned import in_front_of as _in_front_of
+
+    for _function in (relu, gelu, silu, sigmoid, tanh, linear, mse_loss, l1_loss):
+        globals()[_function.__name__] = _in_front_of(_function)

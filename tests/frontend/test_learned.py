@@ -1,0 +1,158 @@
+"""Learned calls: the same as the Python they stand for, at every call, and never where they may not be."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+import vitrify
+import vitrify.nn.functional as F
+from vitrify import _dispatch, _learned
+
+pytestmark = pytest.mark.skipif(_dispatch.native is None, reason="there is no native dispatch")
+
+CASES = {
+    "T": lambda x, y: x.T,
+    "mT": lambda x, y: x.mT,
+    "relu": lambda x, y: x.relu(),
+    "function": lambda x, y: vitrify.relu(x),
+    "activation": lambda x, y: F.relu(x),
+    "matmul": lambda x, y: x @ y,
+    "sum": lambda x, y: x.sum(),
+    "axis": lambda x, y: x.sum(1),
+    "axes": lambda x, y: x.sum((0, 1)),
+    "named": lambda x, y: x.mean(dim=-1, keepdim=True),
+    "gap": lambda x, y: x.sum(keepdim=True, dim=0),
+    "clamp": lambda x, y: x.clamp(max=1),
+    "where": lambda x, y: vitrify.where(x > y, x, y),
+    "expand": lambda x, y: x.expand(2, 4, 4),
+    "flatten": lambda x, y: x.flatten(),
+    "pair": lambda x, y: x[1, 2],
+    "column": lambda x, y: x[:, 1],
+    "corner": lambda x, y: x[1:, :2],
+    "newaxis": lambda x, y: x[..., None],
+    "step": lambda x, y: x[::2],
+    "bias": lambda x, y: x + y[0],
+    "broadcast": lambda x, y: x[:, :1] * y,
+    "cast": lambda x, y: x.double(),
+    "itself": lambda x, y: x.float(),
+    "loss": lambda x, y: F.mse_loss(x, y),
+    "square": lambda x, y: x**2,
+    "linear": lambda x, y: F.linear(x, y, y[0]),
+    "twice": lambda x, y: vitrify.maximum(x, x),
+    "gathered": lambda x, y: x[vitrify.tensor([2, 0, 2])],
+}
+
+
+def _leaves() -> list[vitrify.Tensor]:
+    made = np.random.default_rng(0).standard_normal((2, 4, 4)).astype(np.float32)
+    return [vitrify.tensor(part).requires_grad_() for part in made]
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("grad", [False, True])
+def test_every_call_gives_what_the_first_gave(name, grad):
+    function = CASES[name]
+    seen, bases = [], []
+    for _ in range(5):
+        x, y = _leaves()
+        with vitrify.set_grad_enabled(grad):
+            result = function(x, y)
+        assert result.requires_grad is (grad or result is x)
+        if grad:
+            (result.double() * 3).sum().backward()
+        seen.append([None if v is None else v.detach().numpy() for v in (result, x.grad, y.grad)])
+        bases.append((result is x, result._base is x))
+    assert len(set(bases)) == 1
+    for later in seen[1:]:
+        for a, b in zip(seen[0], later, strict=True):
+            assert (a is None and b is None) or a.tobytes() == b.tobytes() and a.shape == b.shape
+
+
+def test_a_view_follows_its_base():
+    x = vitrify.zeros(2, 3)
+    for i in range(4):
+        x.T[0] = float(i)
+        x[:, 1] += 1
+    assert x.tolist() == [[3.0, 4.0, 0.0]] * 2
+
+
+def test_errors_come_after_learning():
+    x = vitrify.ones(3, 3)
+    for i in [0, 1, 2, 0]:
+        assert x[vitrify.tensor([i])].shape == (1, 3)
+    with pytest.raises(IndexError):
+        x[vitrify.tensor([3])]
+    for _ in range(4):
+        x.sum(1)
+    with pytest.raises(IndexError):
+        x.sum(2)
+    with pytest.raises(TypeError):
+        x.sum(1, dimension=2)
+    with pytest.raises(RuntimeError):
+        x @ vitrify.ones(2, 3)
+
+
+def test_plain_arguments_are_told_apart():
+    x = vitrify.arange(6.0).reshape(2, 3)
+    for _ in range(4):
+        assert x.sum(0).shape == (3,) and x.sum(1).shape == (2,)
+        assert x.sum(0, True).shape == (1, 3) and x.sum(0, False).shape == (3,)
+        assert x.sum((0, 1)).shape == () and x.sum(None, True).shape == (1, 1)
+        assert x[0, 1].item() == 1 and x[0, 2].item() == 2 and x[None, 1].shape == (1, 3)
+        assert x[:, 1:].shape == (2, 2) and x[:, :1].shape == (2, 1)
+
+
+def test_the_default_dtype_is_part_of_what_was_learned():
+    whole = vitrify.arange(4)
+    for _ in range(4):
+        assert vitrify.reciprocal(whole + 1).dtype is vitrify.float32
+    vitrify.set_default_dtype(vitrify.float64)
+    try:
+        assert vitrify.reciprocal(whole + 1).dtype is vitrify.float64
+    finally:
+        vitrify.set_default_dtype(vitrify.float32)
+    assert vitrify.reciprocal(whole + 1).dtype is vitrify.float32
+
+
+def test_writing_is_never_learned():
+    for _ in range(4):
+        x = vitrify.tensor([-1.0, 1.0])
+        assert F.relu(x, inplace=True) is x and x.tolist() == [0.0, 1.0]
+
+
+def test_a_shared_gradient_is_no_constant():
+    x = vitrify.ones(2, 3, requires_grad=True)
+    for k in range(1, 5):
+        (g,) = vitrify.autograd.grad((x * float(k)).sum(), x)
+        assert g.T.tolist() == [[float(k)] * 2] * 3
+        (g,) = vitrify.autograd.grad(x.sum(), x)
+        assert g.T.tolist() == [[1.0] * 2] * 3
+
+
+def test_functions_look_as_before():
+    assert vitrify.sum.__name__ == "sum" and vitrify.sum.__doc__.startswith("The sum over")
+    assert list(inspect.signature(vitrify.sum).parameters) == ["input", "dim", "keepdim", "dtype"]
+    assert vitrify.Tensor.T.__doc__ == "The dimensions in reverse order."
+
+
+def test_memory_is_given_back():
+    import gc
+    import sys
+
+    x = vitrify.ones(4, 4)
+    for _ in range(4):
+        x.relu(), x.T, x.float()
+    gc.collect()
+    before = sys.getrefcount(x)
+    for _ in range(100):
+        x.relu(), x.T, x.float()
+    assert sys.getrefcount(x) == before
+
+
+def test_too_many_kinds_are_not_learned(monkeypatch):
+    monkeypatch.setattr(_learned, "MOST_LEARNED", 0)
+    x = vitrify.ones(5, 5)
+    for _ in range(4):
+        assert x.mean(1, True).shape == (5, 1)
