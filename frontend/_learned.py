@@ -41,10 +41,10 @@ _dispatch.when_forgotten.append(_forget)
 
 def parameters_of(function: Callable[..., Any]) -> tuple[str, ...] | None:
     """The names of all parameters; None where there may be any number of them."""
-    parameters = inspect.signature(function).parameters.values()
-    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+    code = function.__code__
+    if code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS):
         return None
-    return tuple([p.name for p in parameters])
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def learner(

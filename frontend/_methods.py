@@ -149,7 +149,7 @@ def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         check_writable(self)
         start = next_number()
         value = function(self, *args, **kwargs)
-        if mode.grad:
+        if mode.grad and edge_of(value) is not None:
             _keep_what_was_saved(self, value, start)
         return overwrite(self, value)
 

@@ -7,8 +7,9 @@ instead of a block of memory.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from vitrify.ir import ops
@@ -268,7 +269,7 @@ class Tensor:
         """The only element as a Python number. Raises RuntimeError if there isn't exactly one."""
         if self._type.numel != 1:
             raise RuntimeError(f"a Tensor with {self._type.numel} elements cannot be converted to Scalar")
-        return self._array("item").item()
+        return _only(self, "item")
 
     def tolist(self) -> Any:
         """Nested lists of Python numbers; a number for rank 0."""
@@ -303,7 +304,7 @@ class Tensor:
         if self._type.numel != 1:
             what = "no values" if self._type.numel == 0 else "more than one value"
             raise RuntimeError(f"Boolean value of Tensor with {what} is ambiguous")
-        return bool(self._array("bool").item())
+        return bool(_only(self, "bool"))
 
     def __float__(self) -> float:
         return float(self.item())
@@ -351,6 +352,21 @@ class Tensor:
         from ._functions.creation import _rebuilt
 
         return _rebuilt, (self._array("pickle").copy(), self.dtype.name, self.requires_grad)
+
+
+#: How the elements of a dtype lie in memory, where Python has a number just like them.
+_CELLS: Final = {
+    "float32": ctypes.c_float, "float64": ctypes.c_double, "int64": ctypes.c_int64, "int32": ctypes.c_int32,
+    "int16": ctypes.c_int16, "int8": ctypes.c_int8, "uint8": ctypes.c_uint8, "bool": ctypes.c_bool,
+}  # fmt: skip
+
+
+def _only(x: Tensor, why: str) -> Any:
+    """The only element."""
+    cell = _CELLS.get(x._type.dtype.name)
+    if cell is None:
+        return x._array(why).item()
+    return cell.from_address(memory.address(concrete(x, why))).value
 
 
 def _copied(x: Tensor, memo: dict[int, Any]) -> Tensor:
@@ -401,7 +417,7 @@ def edge_of(x: Tensor) -> Edge | None:
 
 
 def is_current(x: Tensor) -> bool:
-    """Whether the tensor's place in the tape is up to date: it is no view, or its base's place is the same."""
+    """Whether the place in the tape is up to date: the tensor is no view, or its base's is the same."""
     return x._view is None or x._view[0]._node is x._view[2]
 
 

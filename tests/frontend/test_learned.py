@@ -156,3 +156,15 @@ def test_too_many_kinds_are_not_learned(monkeypatch):
     x = vitrify.ones(5, 5)
     for _ in range(4):
         assert x.mean(1, True).shape == (5, 1)
+
+
+@pytest.mark.parametrize(
+    "name", "float16 bfloat16 float32 float64 int8 int16 int32 int64 uint8 bool complex64".split()
+)
+def test_the_only_element_as_a_number(name):
+    dtype = getattr(vitrify, name)
+    for value in (0, 1, 3, 250):
+        x = vitrify.tensor([[0, value]]).to(dtype)[:, 1:]
+        assert x.item() == x.tolist()[0][0] and type(x.item()) is type(x.tolist()[0][0])
+        assert bool(x) is bool(x.tolist()[0][0])
+    assert np.isnan(vitrify.tensor(np.nan).item())
