@@ -31,6 +31,13 @@ def _normal(x: np.ndarray) -> np.ndarray:
     return np.where(x < 0, tail, 1 - tail)
 
 
+def _gelu_slope(x: np.ndarray) -> np.ndarray:
+    a = np.minimum(np.abs(x), 1e3)
+    share = 0.5 * special.erfcx(a * np.sqrt(0.5)) - a / np.sqrt(2 * np.pi)
+    tail = share * np.exp(-0.5 * a * a)
+    return np.where(x < 0, tail, 1 - tail)
+
+
 def _lgamma(x: np.ndarray) -> np.ndarray:
     return np.where(np.isneginf(x), np.inf, special.gammaln(x))
 
@@ -59,6 +66,7 @@ WIDE: dict[str, Wide] = {
     "rsqrt": lambda x: 1 / np.sqrt(x), "sigmoid": _sigmoid,
     "softplus": lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))),
     "silu": lambda x: _times(x, _sigmoid(x)), "gelu": lambda x: _times(x, _normal(x)),
+    "gelu_slope": _gelu_slope,
     "gelu_tanh": lambda x: _times(x, _sigmoid(_TWO_U * (x + 0.044715 * x * x * x))),
     "pow": np.power, "atan2": np.arctan2,
 }  # fmt: skip
@@ -85,6 +93,7 @@ EXACT: dict[str, Exact] = {
     "lgamma": lambda x: mpmath.loggamma(x).real, "rsqrt": lambda x: 1 / mpmath.sqrt(x),
     "sigmoid": _logistic, "softplus": lambda x: mpmath.log1p(mpmath.exp(-abs(x))) + max(x, 0),
     "silu": lambda x: x * _logistic(x), "gelu": lambda x: x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2,
+    "gelu_slope": lambda x: mpmath.erfc(-x / mpmath.sqrt(2)) / 2 + x * mpmath.npdf(x),
     "gelu_tanh": lambda x: x * _logistic(_inner(x)), "pow": mpmath.power,
 }  # fmt: skip
 

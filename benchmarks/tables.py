@@ -29,7 +29,8 @@ Function = Callable[[mpmath.mpf], mpmath.mpf]
 @dataclass(frozen=True)
 class Piecewise:
     """edges: interval i is edges[i]..edges[i + 1]; slots: its place in the table. linear: what is added
-    to the first interval's polynomial, times x, in place of a centre; None if that is like the others."""
+    to the first interval's polynomial, times x, in place of a centre; None if that is like the others. zero:
+    where the function is 0, which is the centre of its interval, so that values near it have all digits."""
 
     name: str
     function: Function
@@ -37,10 +38,15 @@ class Piecewise:
     slots: list[int]
     degree: int
     linear: float | None = None
+    zero: float | None = None
 
 
 def _normal_tail(a: mpmath.mpf) -> mpmath.mpf:
     return mpmath.erfc(a / mpmath.sqrt(2)) / 2
+
+
+def _gelu_slope_tail(a: mpmath.mpf) -> mpmath.mpf:
+    return _normal_tail(a) - a * mpmath.npdf(a)
 
 
 def _logistic_tail(a: mpmath.mpf) -> mpmath.mpf:
@@ -80,6 +86,7 @@ TABLES = [
     Piecewise("ERF", mpmath.erf, *_quarters(-3, 4.0), degree=6, linear=1.0),
     Piecewise("SIGMOID", _logistic_tail, *_even(17.4), degree=6),
     Piecewise("GELU", _normal_tail, *_bent(5.6, 2.5), degree=6),
+    Piecewise("GELU_SLOPE", _gelu_slope_tail, *_bent(6.0, 2.3013), degree=6, zero=0.7517915246935645),
     Piecewise("GELU_TANH", _tanh_tail, *_bent(5.2, 2.5), degree=6),
 ]
 
@@ -159,7 +166,10 @@ def interval(table: Piecewise, low: float, high: float) -> list[float]:
         wanted = values - table.linear * places
         slope, *others = _fit(places, wanted, 1 / np.abs(values), [1, *range(3, table.degree + 1)])
         return [0.0, 0.0, slope, 0.0, *others]
-    centre = np.float32(0) if low == 0 else _centre(middle, fine, high - low)
+    if table.zero is not None and low < table.zero < high:
+        centre = np.float32(table.zero)
+    else:
+        centre = np.float32(0) if low == 0 else _centre(middle, fine, high - low)
     about = _taylor(fine, np.longdouble(centre) - middle)
     t = places - np.longdouble(centre)
     c0, c1 = np.float32(about[0]), np.float32(about[1])

@@ -232,6 +232,7 @@ ELEMENTARY: dict[OpDef, Rule] = {
     ops.softplus: vmath_logistic.softplus,
     ops.silu: vmath_logistic.silu,
     ops.gelu: vmath_erf.gelu,
+    ops.gelu_slope: vmath_erf.gelu_slope,
     ops.gelu_tanh: vmath_logistic.gelu_tanh,
 }
 

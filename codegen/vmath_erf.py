@@ -1,4 +1,4 @@
-"""The error function, its complement, and gelu(x) = x Phi(x) with the normal distribution's Phi.
+"""The error function, its complement, gelu(x) = x Phi(x) with the normal distribution's Phi, and its slope.
 
 For a >= 0, Phi(-a) = e^(-a^2 / 2) G(a) with a smooth G, approximated in t = (a - k) / (a + k); so the far
 negative tail of gelu keeps its digits. float32 computes in double lanes to 2^-30 and rounds once; float64
@@ -22,6 +22,7 @@ _ERF_SMALL = (
 )  # fmt: skip
 _TWO_OVER_ROOT_PI = (1.1283791670955126, 1.533545961316588e-17)
 _ROOT_TWO_OVER_PI = (0.7978845608028654, -4.98465440455546e-17)
+_ONE_OVER_ROOT_TWO_PI = (0.3989422804014327, -2.49232720227773e-17)
 _ROOT_TWO = (1.4142135623730951, -9.667293313452913e-17)
 _ROOT_HALF = 0.7071067811865476
 # G in t, k = 4.5, 0 <= a <= 15, to 2^-34.
@@ -59,6 +60,14 @@ def gelu(lanes: Lanes, x: str) -> str:
     return (vmath_pieces.gelu(real, _gelu_far) if lanes.element == "float" else _gelu_double(real)).text
 
 
+def gelu_slope(lanes: Lanes, x: str) -> str:
+    """The derivative of gelu, Phi(x) + x phi(x) with the density phi."""
+    real = Real(lanes, x)
+    if lanes.element == "double":
+        return _gelu_slope_double(real).text
+    return vmath_pieces.gelu_slope(real, _gelu_slope_far).text
+
+
 def erfc(lanes: Lanes, x: str) -> str:
     """1 - erf(x), with all digits where that is small."""
     real = Real(lanes, x)
@@ -78,6 +87,12 @@ def _gelu_far(x: Real) -> Real:
     """In doubles, for floats x < -5."""
     a = -widened(x.lanes, x.at_least(-_SHORT_LIMIT).text)
     return Real(x.lanes, rounded(-a * (exp_of(a * a * -0.5) * _tail_short(a))))
+
+
+def _gelu_slope_far(x: Real) -> Real:
+    """In doubles, for floats x < -6."""
+    a = -widened(x.lanes, x.at_least(-_SHORT_LIMIT).text)
+    return Real(x.lanes, rounded(exp_of(a * a * -0.5) * (_tail_short(a) - a * _ONE_OVER_ROOT_TWO_PI[0])))
 
 
 def _erf_double(x: Real) -> Real:
@@ -125,6 +140,23 @@ def _gelu_double(x: Real) -> Real:
     right = x * (1.0 - scaled(value.high, n))
     far = left.where(negative, right)
     return centre.value().where(size.compare("olt", 1.2), far).with_sign_of(x)
+
+
+def _gelu_slope_double(x: Real) -> Real:
+    size = abs(x).at_most(_FULL_LIMIT)
+    half_square = two_product(size, size).scaled(0.5)
+    odd = _centre(half_square.high, size * _ROOT_HALF, constant(x, *_ROOT_TWO_OVER_PI).times(size)).scaled(
+        0.5
+    )
+    r, rest, n = exp_twofold(-half_square)
+    bell = exp_sum(r, rest) * constant(x, *_ONE_OVER_ROOT_TWO_PI).times(size)
+    value, _ = _tail(single(size), half_square)
+    near = x.lanes.integers.intrinsic("smax", n, x.lanes.integers.const(-2))
+    odd = odd + bell.scaled(power_of_two(x, near))
+    negative = x.compare("olt", 0.0)
+    centre = (constant(x, 0.5) + (-odd).where(negative, odd)).value()
+    tail = scaled((value + -bell).value(), n)
+    return centre.where(size.compare("olt", 1.2), tail.where(negative, 1.0 - tail))
 
 
 def _centre(z: Real, x: Real, first: Twofold) -> Twofold:

@@ -1,4 +1,4 @@
-"""The activations in float32, by piecewise polynomials: tanh, erf, sigmoid, silu, gelu, gelu_tanh.
+"""The activations in float32, by piecewise polynomials: tanh, erf, sigmoid, silu, gelu, its slope, gelu_tanh.
 
 A table look-up per coefficient and one chain of multiply-adds; no exponential, no division. In c0 + c1 t +
 t^2 q(t) the first two coefficients are (almost) exact, and are added without loss where the second term is
@@ -23,12 +23,12 @@ Columns = Sequence[Sequence[float]]
 _ODD_FIRST, _ODD_BEFORE = 0.125, 0.12
 TANH_END, ERF_END = 9.1, 3.99
 #: Where the tails leave the tables.
-SIGMOID_END, GELU_END, GELU_TANH_END = 17.4, 5.6, 5.2
+SIGMOID_END, GELU_END, GELU_SLOPE_END, GELU_TANH_END = 17.4, 5.6, 6.0, 5.2
 _INTERVALS = 31
 #: The callee saves half of the vector registers: the caller's fast path keeps its values in them.
 _CONVENTION = "intel_ocl_bicc"
-#: Places in the tables are a (slope + bend a).
-_SLOPE = 2.5
+#: Places in the tables are a (slope + bend a); the second has the zero of gelu's slope at place 2.
+_SLOPE, _SLOPE_TO_ZERO = 2.5, 2.3013
 
 
 def tanh(x: Real) -> Real:
@@ -65,6 +65,12 @@ def gelu(x: Real, far: Callable[[Real], Real]) -> Real:
     return _times_itself(x, base, rest, GELU_END, "gelu", far)
 
 
+def gelu_slope(x: Real, far: Callable[[Real], Real]) -> Real:
+    """far(x) gives the values below -GELU_SLOPE_END; 1 beyond the other end."""
+    base, rest = _logistic(x, tables.GELU_SLOPE, _bent(x, GELU_SLOPE_END, _SLOPE_TO_ZERO))
+    return _with_far(x, base + rest, -GELU_SLOPE_END, "gelu_slope", far)
+
+
 def gelu_tanh(x: Real, far: Callable[[Real], Real]) -> Real:
     base, rest = _logistic(x, tables.GELU_TANH, _bent(x, GELU_TANH_END))
     return _times_itself(x, base, rest, GELU_TANH_END, "gelu_tanh", far)
@@ -75,10 +81,10 @@ def _evenly(x: Real, end: float) -> tuple[Real, str]:
     return size, size.fma(_INTERVALS / end, MAGIC["float"]).bits()
 
 
-def _bent(x: Real, end: float) -> tuple[Real, str]:
+def _bent(x: Real, end: float, slope: float = _SLOPE) -> tuple[Real, str]:
     size = abs(x).at_most(end)
-    bend = (_INTERVALS - _SLOPE * end) / end**2
-    return size, size.fma(size.fma(bend, _SLOPE), MAGIC["float"]).bits()
+    bend = (_INTERVALS - slope * end) / end**2
+    return size, size.fma(size.fma(bend, slope), MAGIC["float"]).bits()
 
 
 def _piece(size: Real, index: str, columns: Columns) -> tuple[Real, Real, list[Real]]:

@@ -130,6 +130,7 @@ sigmoid = _unary("sigmoid", numeric.in_wider(numeric.sigmoid))
 softplus = _unary("softplus", numeric.in_wider(numeric.softplus))
 silu = _unary("silu", numeric.in_wider(numeric.silu))
 gelu = _unary("gelu", numeric.in_wider(numeric.gelu))
+gelu_slope = _unary("gelu_slope", numeric.in_wider(numeric.gelu_slope))
 gelu_tanh = _unary("gelu_tanh", numeric.in_wider(numeric.gelu_tanh))
 
 # Comparison and choice.

@@ -69,6 +69,15 @@ def gelu(x: np.ndarray) -> np.ndarray:
     return np.where(np.isneginf(x), -0.0, x * tail / 2)
 
 
+def gelu_slope(x: np.ndarray) -> np.ndarray:
+    """The derivative of gelu, Phi(x) + x phi(x); -0 at minus infinity, from where it comes."""
+    near = np.clip(x, -1e3, 1e3)  # where the bell is 0, so that infinity times it is not NaN
+    tail = _by_libm(math.erfc, -near / np.sqrt(x.dtype.type(2)), -2 / math.sqrt(math.pi))
+    bell = np.exp(-near * near / 2) / np.sqrt(2 * x.dtype.type(_PI))
+    slope = tail / 2 + near * bell
+    return np.where((slope == 0) & (x < 0), -0.0, slope)
+
+
 def _by_libm(function: Callable[[float], float], x: np.ndarray, slope: float) -> np.ndarray:
     """A function of float64 whose derivative is slope * exp(-x^2), by which is added what float64 can't hold
     of x."""

@@ -219,12 +219,16 @@ def silu(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
 @vjp(ops.gelu)
 def gelu(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
     """d(x Phi(x)) = (Phi(x) + x phi(x)) dx with Phi and phi of the normal distribution."""
-    half = like(build, 0.5, x)
-    scaled = build(ops.erf, build(ops.mul, x, like(build, math.sqrt(0.5), x)))
-    cdf = build(ops.mul, half, build(ops.add, scaled, like(build, 1, x)))
-    bell = build(ops.exp, build(ops.mul, build(ops.mul, x, x), like(build, -0.5, x)))
+    return (build(ops.mul, ct, build(ops.gelu_slope, x)),)
+
+
+@vjp(ops.gelu_slope)
+def gelu_slope(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
+    """d(Phi(x) + x phi(x)) = phi(x) (2 - x x) dx."""
+    xx = build(ops.mul, x, x)
+    bell = build(ops.exp, build(ops.mul, xx, like(build, -0.5, x)))
     pdf = build(ops.mul, bell, like(build, 1 / math.sqrt(2 * math.pi), x))
-    return (build(ops.mul, ct, build(ops.add, cdf, build(ops.mul, x, pdf))),)
+    return (build(ops.mul, ct, build(ops.mul, pdf, build(ops.sub, like(build, 2, x), xx))),)
 
 
 @vjp(ops.gelu_tanh)

@@ -23,7 +23,7 @@ COST: dict[OpDef, int] = {
     **dict.fromkeys((ops.div, ops.sqrt, ops.rsqrt), 4),
     **dict.fromkeys((ops.floor_div, ops.rem), 12),
     **dict.fromkeys((ops.exp, ops.exp2, ops.log, ops.sin, ops.cos, ops.tanh, ops.erf), 16),
-    **dict.fromkeys((ops.sigmoid, ops.softplus, ops.silu, ops.gelu, ops.gelu_tanh), 16),
+    **dict.fromkeys((ops.sigmoid, ops.softplus, ops.silu, ops.gelu, ops.gelu_tanh, ops.gelu_slope), 16),
     **dict.fromkeys((ops.pow_, ops.philox, ops.expm1, ops.log2, ops.log10, ops.log1p, ops.tan), 40),
     **dict.fromkeys((ops.asin, ops.acos, ops.atan, ops.atan2, ops.sinh, ops.cosh), 40),
     **dict.fromkeys((ops.asinh, ops.acosh, ops.atanh, ops.erfc, ops.erfinv), 60),

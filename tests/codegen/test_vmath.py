@@ -27,7 +27,7 @@ _OTHERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "atanh": np.arctanh, "erf": np.vectorize(math.erf, otypes=[np.float64]), "erfc": numeric.erfc,
     "erfinv": numeric.erfinv, "lgamma": gamma.lgamma, "digamma": gamma.digamma, "rsqrt": numeric.rsqrt,
     "sigmoid": numeric.sigmoid, "softplus": numeric.softplus, "silu": numeric.silu, "gelu": numeric.gelu,
-    "gelu_tanh": numeric.gelu_tanh,
+    "gelu_tanh": numeric.gelu_tanh, "gelu_slope": numeric.gelu_slope,
 }  # fmt: skip
 #: Every elementary function of one operand, in float64.
 FLOAT32: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -36,6 +36,8 @@ FLOAT32: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     if op.arity == 1 and op is not ops.polygamma
 }
 OF_TWO = {"pow", "atan2"}
+#: Bounds in float32 other than 1: near its zero a slope is the rounded sum of two terms that nearly cancel.
+BOUNDS = {"gelu_slope": 2}
 STEP = 50_021  # a prime: 86,000 floats of all exponents and both signs
 REFERENCES = Path(__file__).with_name("references.txt")
 
@@ -76,14 +78,16 @@ def errors_in_ulp(found: np.ndarray, exact: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", FLOAT32)
-def test_float32_is_within_one_ulp(name: str) -> None:
+def test_float32_is_within_its_bound(name: str) -> None:
     x = sample()
     found = apply_native(pointwise(ops.ALL[name], [float32], float32), x)
     with np.errstate(all="ignore"):
         exact = FLOAT32[name](x.astype(np.float64))
     error = errors_in_ulp(found, exact)
     worst = int(np.argmax(np.where(np.isnan(error), np.inf, error)))
-    assert error[worst] <= 1, f"{name}({x[worst]!r}) = {found[worst]!r}, not {exact[worst]!r}"
+    assert error[worst] <= BOUNDS.get(name, 1), (
+        f"{name}({x[worst]!r}) = {found[worst]!r}, not {exact[worst]!r}"
+    )
     zero = (found == 0) & (exact == 0)
     assert (np.signbit(found) == np.signbit(exact))[zero].all()
 

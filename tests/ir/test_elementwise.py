@@ -128,6 +128,7 @@ def test_elementary_functions_at_special_values():
         "silu": [0, -0.0, inf, -0.0, nan],
         "gelu": [0, -0.0, inf, -0.0, nan],
         "gelu_tanh": [0, -0.0, inf, -0.0, nan],
+        "gelu_slope": [0.5, 0.5, 1, -0.0, nan],
         "sign": [0, 0, 1, -1, nan],
     }
     for name, want in table.items():

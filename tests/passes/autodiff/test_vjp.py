@@ -102,6 +102,7 @@ UNARY = [
     (ops.ceil, 0.1, 0.9), (ops.trunc, 0.1, 0.9), (ops.round_, 0.1, 0.4), (ops.exp, -2, 2), (ops.log, 0.2, 3),
     (ops.sin, -4, 4), (ops.cos, -4, 4), (ops.tanh, -2, 2), (ops.erf, -2, 2), (ops.sqrt, 0.2, 3),
     (ops.rsqrt, 0.2, 3), (ops.sigmoid, -4, 4), (ops.softplus, -4, 4), (ops.silu, -4, 4), (ops.gelu, -4, 4),
+    (ops.gelu_slope, -4, 4),
     (ops.gelu_tanh, -4, 4), (ops.exp2, -2, 2), (ops.expm1, -2, 2), (ops.log2, 0.2, 3), (ops.log10, 0.2, 3),
     (ops.log1p, -0.5, 3), (ops.tan, -1, 1), (ops.asin, -0.8, 0.8), (ops.acos, -0.8, 0.8), (ops.atan, -3, 3),
     (ops.sinh, -2, 2), (ops.cosh, -2, 2), (ops.asinh, -3, 3), (ops.acosh, 1.3, 4), (ops.atanh, -0.8, 0.8),
