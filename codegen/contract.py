@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from ..ir.dtypes import bool_
 from ..ir.errors import IRError
+from ..ir.expr import symbols_of
 from ..ir.kernel import VECTOR, Contract
 from .context import Context
 from .contract_panel import emit_panel
@@ -67,7 +68,8 @@ def _emit_panels(c: Contraction) -> Sequence[str]:
 def _oriented(contract: Contract) -> Contract:
     """The operands exchanged where there are few columns and more rows, so that lanes are not left idle."""
     m, n = contract.m.extent, contract.n.extent
-    if not isinstance(n, int) or n >= _FEW_COLUMNS or isinstance(m, int) and m <= n:
+    shared = contract.n.name in symbols_of(contract.lhs_index)
+    if shared or not isinstance(n, int) or n >= _FEW_COLUMNS or isinstance(m, int) and m <= n:
         return contract
     return replace(
         contract, m=contract.n, n=contract.m, lhs=contract.rhs, rhs=contract.lhs,

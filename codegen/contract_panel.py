@@ -24,6 +24,7 @@ from .contract_ahead import Ahead, next_rows
 from .contract_epilogue import Epilogue
 from .contract_fetch import fetch_rows
 from .contract_few import streamed_kernel
+from .contract_lanes import lanes_kernel
 from .contract_pack import PackedAxis, Panel, pack_panel
 from .contract_sum import Contraction
 from .contract_tile import Layout, Tile, micro_kernel, passed_strides
@@ -325,6 +326,8 @@ class _PanelEmitter:
 
     def _kernel(self, height: int, layout: Layout) -> str:
         c, module, tile = self.c, self.f.module, Tile(height, self.vectors)
+        if c.lhs_column != 0:
+            return "@" + lanes_kernel(module, c.holds, tile, layout, self.valid)
         if not c.streamed:
             return "@" + micro_kernel(module, c.holds, tile, layout)
         valid = self.valid if isinstance(self.valid, int) else self.columns
@@ -335,7 +338,7 @@ class _PanelEmitter:
     ) -> None:
         """Sum a part for the tile that begins at `row`; more: the chains in `out` go on."""
         c, layout = self.c, self._layout(part)
-        lhs = c.offset(c.lhs, [row, *part.starts], [c.row, *c.lhs_strides])
+        lhs = c.offset(c.lhs, [row, self.at, *part.starts], [c.row, c.lhs_column, *c.lhs_strides])
         counts = [part.counts[i] for i in self.walked]
         numbers = ", ".join(f"i64 {v}" for v in (*counts, *passed_strides(layout)))
         self.f.do(f"call void {kernel(layout)}(ptr {lhs}, ptr {rhs}, ptr {out}, i1 {more}, {numbers})")

@@ -115,6 +115,8 @@ class Contraction:
         self.m, self.n = value(contract.m.extent), value(contract.n.extent)
         self.row = value(stride_along(contract.m, contract.lhs_index, contract))
         self.column = value(stride_along(contract.n, contract.rhs_index, contract))
+        #: From a column of the left operand to the next: 0 if all columns share one, or 1.
+        self.lhs_column = value(stride_along(contract.n, contract.lhs_index, contract))
         self.extents = tuple(value(axis.extent) for axis in self.axes)
         self.lhs_strides = tuple(value(axis.lhs) for axis in self.axes)
         self.rhs_strides = tuple(value(axis.rhs) for axis in self.axes)
@@ -128,7 +130,9 @@ class Contraction:
     def _streamed(self) -> bool:
         """Whether the right operand is read once, as it lies, for all rows (`contract_few`)."""
         m, n, size = self.m, self.n, self.product((self.n, *self.extents))
-        if self.column != 1 or not (isinstance(m, int) and isinstance(n, int) and isinstance(size, int)):
+        if (self.column, self.lhs_column) != (1, 0):
+            return False
+        if not (isinstance(m, int) and isinstance(n, int) and isinstance(size, int)):
             return False
         return m <= _STREAMED_ROWS and n >= VECTOR and size * self.dtype.itemsize >= _STREAMED_BYTES
 

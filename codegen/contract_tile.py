@@ -242,11 +242,15 @@ class TileWriter:
                 f.call("void", "llvm.prefetch.p0", ("ptr", fetched), ("i32", "0"), ("i32", "2"), ("i32", "1"))
         result = list(sums)
         for i, offset in enumerate(self.rows):
-            x = self.broadcast(self.step(lhs, offset))
+            x = self.factors(self.step(lhs, offset))
             for j, column in enumerate(columns):
                 at = i * tile.vectors + j
-                result[at] = self.multiply_add(self.lanes, x, column, result[at])
+                result[at] = self.multiply_add(self.lanes, x[j], column, result[at])
         return result
+
+    def factors(self, place: str) -> list[str]:
+        """What the left operand gives each vector of a row."""
+        return [self.broadcast(place)] * self.tile.vectors
 
     def broadcast(self, place: str) -> str:
         """The element at an address in every lane."""

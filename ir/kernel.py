@@ -186,8 +186,8 @@ class Contract:
     start: (buffer, index of m and n) from which the sums, of one superblock at most, go on; else they begin
     at zero.
     The register tile spans `m` (rows, lhs broadcast) and `n` (vector, rhs contiguous along n or loaded
-    strided). lhs_index has no n, rhs_index no m. `body` runs for each (m, n) with `result` known: the
-    epilogue, which stores.
+    strided). rhs_index has no m. If lhs_index has n, of stride 1, the lhs is read in vectors too: each column
+    is a sum of its own. `body` runs for each (m, n) with `result` known: the epilogue, which stores.
     """
 
     result: Scalar

@@ -14,7 +14,7 @@ import numpy as np
 
 from .dtypes import DType
 from .errors import IRError
-from .expr import Dim, evaluate
+from .expr import Dim, evaluate, symbols_of
 from .kernel import (
     Axis,
     Check,
@@ -212,26 +212,26 @@ class _Run:
         m, n = self.size(contract.m.extent), self.size(contract.n.extent)
         extents = tuple(self.size(a.extent) for a in contract.over)
         for axis, index in zip(contract.over, _unraveled(extents), strict=True):
-            self.names[axis.name] = index.reshape(-1, 1)
+            self.names[axis.name] = index.reshape(-1, 1, 1)
         steps = math.prod(extents)
         if m == 0 or n == 0:
             return
-        self.names[contract.m.name], self.names[contract.n.name] = np.arange(m), np.arange(n)
-        lhs = self.operand(contract.lhs, contract.lhs_index, (steps, m), contract)
-        rhs = self.operand(contract.rhs, contract.rhs_index, (steps, n), contract)
+        self.names[contract.m.name], self.names[contract.n.name] = np.arange(m).reshape(-1, 1), np.arange(n)
+        columns = n if contract.n.name in symbols_of(contract.lhs_index) else 1
+        lhs = self.operand(contract.lhs, contract.lhs_index, (steps, m, columns), contract)
+        rhs = self.operand(contract.rhs, contract.rhs_index, (steps, 1, n), contract)
         start = None
         if contract.start is not None:
-            self.names[contract.m.name] = np.arange(m).reshape(-1, 1)
             start = self.operand(*contract.start, (m, n), contract)
-        result = chain(lhs[:, :, None], rhs[:, None, :], extents, start)
+        result = chain(lhs, rhs, extents, start)
         for i in range(m):
             with _Vector(self, n):
                 self.names[contract.m.name] = i
                 self.define(contract.result, result[i])
                 self.block(contract.body)
 
-    def operand(self, buffer: str, index: Dim, shape: tuple[int, int], contract: Contract) -> np.ndarray:
-        """The elements read for each step of the sum and each row (or column)."""
+    def operand(self, buffer: str, index: Dim, shape: tuple[int, ...], contract: Contract) -> np.ndarray:
+        """The elements read for each step of the sum, each row and each column."""
         places, size = np.broadcast_to(self.index(index), shape), self.buffers[buffer].size
         if places.size and not 0 <= places.min() <= places.max() < size:
             head = print_statement(contract).partition("\n")[0]

@@ -31,7 +31,7 @@ from collections.abc import Iterable
 
 from .dtypes import bool_, int64
 from .errors import IRError, VerifyError
-from .expr import Dim, product, symbols_of
+from .expr import Dim, coefficient, product, symbols_of
 from .kernel import (
     Axis,
     Buffer,
@@ -308,7 +308,10 @@ class _Verifier:
         )
         names = self.axes((contract.m, contract.n, *contract.over), contract)
         self.indexed([contract.lhs_index, contract.rhs_index], contract)
-        _require(contract.n.name not in symbols_of(contract.lhs_index), f"{head}: lhs depends on n")
+        step = coefficient(contract.lhs_index, contract.n.name)
+        _require(step in (0, 1), f"{head}: lhs is read at steps of {step} along n")
+        known = isinstance(contract.n.extent, int) and lhs not in PAIRED
+        _require(step == 0 or known, f"{head}: an lhs along n takes a number of columns, of no pairs")
         _require(contract.m.name not in symbols_of(contract.rhs_index), f"{head}: rhs depends on m")
         self.names -= {a.name for a in contract.over}
         if contract.start is not None:

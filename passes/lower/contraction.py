@@ -1,7 +1,8 @@
 """How a contraction is laid out: which operand is broadcast, which is read in vectors, and along which label.
 
 The register tile of `ir.kernel.Contract` spans a label `m` that only the lhs has and a label `n` that only
-the rhs has; all other labels of the result are loops around it. Multiplication commutes, so the operands
+the rhs has, or both if the lhs is contiguous along it, too (`lanes`: the channels of a depthwise
+convolution); all other labels of the result are loops around it. Multiplication commutes, so the operands
 may change roles. The choice goes by estimated cycles: full vectors, contiguous reads along n (else the
 operand is copied first, `packed`), contiguous writes.
 """
@@ -39,13 +40,16 @@ ROWS = 8
 @dataclass(frozen=True)
 class Layout:
     """swapped: the second operand is the broadcast one. m, n: labels of the tile, None where there is no
-    such label. packed: the vector operand has to be copied first, with n as its last axis."""
+    such label. packed: the vector operand has to be copied first, with n as its last axis. lanes: both have
+    n. turned: so has the broadcast operand, which has n and is read in vectors, too."""
 
     swapped: bool
     m: str | None
     n: str | None
     packed: bool
     cycles: float
+    lanes: bool = False
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,21 +83,25 @@ def layout_of(
     sides = [
         side_of(x, maps, sizes, in_memory) for x, maps in zip(operands, (spec.lhs, spec.rhs), strict=True)
     ]
-    over = spec.over
-    if operands[0].type.dtype in PAIRED:
+    over, paired = spec.over, operands[0].type.dtype in PAIRED
+    if paired:
         sides = [
             replace(s, place=None if s.place is None else place_in_pairs(s.place, over[-1])) for s in sides
         ]
         over = over[:-1]
     known = ContractSpec(spec.lhs, spec.rhs, spec.out, over, tuple(sorted(sizes.items())))
-    return choose_layout(known, (sides[0], sides[1]), strides)
+    return choose_layout(known, (sides[0], sides[1]), strides, not paired)
 
 
 @lru_cache(maxsize=1024)
-def choose_layout(spec: ContractSpec, sides: tuple[Side, Side], strides: Shape | None = None) -> Layout:
+def choose_layout(
+    spec: ContractSpec, sides: tuple[Side, Side], strides: Shape | None = None, lanes: bool = True
+) -> Layout:
     """The cheapest layout. spec: with the extents of all labels. sides: lhs and rhs, with the places of their
-    elements as expressions of the labels. strides: of the result, if it is not row-major."""
-    return min(_layouts(spec, dict(spec.extents), sides, strides), key=lambda layout: layout.cycles)
+    elements as expressions of the labels. strides: of the result, if it is not row-major. lanes: vectors may
+    run along a label of both."""
+    found = _layouts(spec, dict(spec.extents), sides, strides)
+    return min((layout for layout in found if lanes or not layout.lanes), key=lambda layout: layout.cycles)
 
 
 def _layouts(
@@ -109,10 +117,15 @@ def _layouts(
         rows = [label for label in out if label in lhs.labels() - rhs.labels()]
         m = rows[-1] if rows else None
         height = _height(rows, sizes, lhs, writes)
-        for n in (label for label in out if label in rhs.labels() - lhs.labels()):
+        for n in (label for label in out if label in rhs.labels()):
+            lanes = n in lhs.labels()
+            turned = lanes and lhs.stride(n) != 1
+            if lanes and not isinstance(sizes[n], int) or turned and not can_pack(lhs.maps, n):
+                continue
             width = estimate(sizes[n])
             vectors = -(-width // VECTOR) * VECTOR / max(width, 1)
-            cycles = work * vectors / PEAK * (1 + 2 / max(min(height, ROWS), 1))
+            cycles = work * vectors / PEAK * (1 + lanes + 2 / max(min(height, ROWS), 1))
+            cycles += lhs.numel * COPY if turned else 0
             if writes[n] != 1:
                 cycles += results * (TURN if m is not None and writes[m] == 1 else SCATTER)
             packed = False
@@ -123,7 +136,7 @@ def _layouts(
                 copied = rhs.numel * COPY
                 packed = copied < strided and rhs.numel >= SMALL and can_pack(rhs.maps, n)
                 cycles += copied if packed else strided
-            yield Layout(swapped, m, n, packed, cycles)
+            yield Layout(swapped, m, n, packed, cycles, lanes, turned)
         # Chains of scalars: one multiply-add waits for the one before unless there are rows to alternate
         # between.
         yield Layout(swapped, m, None, False, work * (1 if m else 4))

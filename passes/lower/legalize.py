@@ -249,11 +249,16 @@ class _Legalizer:
         if op.result in self.layouts and made.result in self.layouts:
             strides = strides_of(made.result.type.shape, self.layouts[made.result])
         layout = layout_of(shifted, (sides[0][0], sides[1][0]), sizes, self.in_memory, strides)
+        if layout.turned and layout.n is not None:
+            at = 1 if layout.swapped else 0
+            x, maps = sides[at]
+            order = packed_order(shifted, maps, layout.n)
+            sides[at] = self.read(x, order), tuple(maps[a] for a in order)
         if layout.packed and layout.n is not None:
             at = 0 if layout.swapped else 1
             x, maps = sides[at]
             label = layout.n
-            blocked = cut_in_blocks(shifted, x, maps, label) if channels_of(op) else None
+            blocked = cut_in_blocks(shifted, x, maps, label) if channels_of(op) and not layout.lanes else None
             if blocked is not None:
                 strides = cut_strides(strides, shifted.out, label, dict(blocked.spec.extents)[blocked.inner])
                 x, maps = self.build(ops.reshape, x, shape=blocked.shape), blocked.maps

@@ -147,7 +147,7 @@ def touched(statements: Iterable[Statement], axes: tuple[Axis, ...] = ()) -> Ite
             case Load() | Store():
                 yield s.buffer, s.index, bool(s.guards), axes
             case Contract():
-                yield s.lhs, s.lhs_index, False, (*axes, s.m, *s.over)
+                yield s.lhs, s.lhs_index, False, (*axes, s.m, s.n, *s.over)
                 yield s.rhs, s.rhs_index, False, (*axes, s.n, *s.over)
                 if s.start is not None:
                     yield *s.start, False, (*axes, s.m, s.n)

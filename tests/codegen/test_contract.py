@@ -65,6 +65,25 @@ def test_static_sizes(shape: tuple[int, int, int], layout: str) -> None:
     check(*shape, layout)
 
 
+@pytest.mark.parametrize("right", ["p*{n} + j", "p + j*{k}"])
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 1), (5, 16, 3), (13, 17, 9), (30, 64, 9), (3, 100, 40), (2, 33, 4100), (0, 4, 3), (4, 5, 0)],
+    ids=str,
+)
+def test_columns_with_a_left_operand_each(shape: tuple[int, int, int], right: str) -> None:
+    m, n, k = shape
+    rows, b = max(m + k - 1, 0), right.format(n=n, k=k)
+    text = f"""kernel depthwise(%a: f32[{rows * n}] in, %b: f32[{k * n}] in, %c: f32[{m * n}] out) {{
+  %r = contract %a[i*{n} + p*{n} + j] * %b[{b}] over p < {k} for i < {m}, j < {n} : f32 {{
+    store %c[i*{n} + j], %r
+  }}
+}}
+"""
+    left, weights = data(rows * n, k * n)
+    check_kernel(text, {"a": left, "b": weights, "c": np.zeros(m * n, np.float32)})
+
+
 @pytest.mark.parametrize("layout", ["mk,kn", "mk,nk"])
 @pytest.mark.parametrize("dtype", [dtypes.float32, dtypes.float64, dtypes.int32, dtypes.int64], ids=str)
 def test_dtypes(dtype: dtypes.DType, layout: str) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import textwrap
 
-from vitrify.ir.expr import Dim
+from vitrify.codegen.walk import nested
+from vitrify.ir.expr import Dim, symbols_of
 from vitrify.ir.graph import Graph
+from vitrify.ir.kernel import Contract
 from vitrify.ir.parser import parse_graph
 from vitrify.passes.lower.layout import channels_of, choose_layouts, strides_of
 
@@ -101,6 +103,28 @@ def test_groups_keep_their_channels_together() -> None:
     assert shapes[(2, 2, 4, 6, 5)] == (1, 2)
     assert shapes[(2, 8, 6, 5)] == (1,)
     check_lowered(written(text))
+
+
+def test_vectors_run_along_the_channels_of_a_depthwise_convolution() -> None:
+    """In both gradients too: for the weight's, images that lie otherwise are copied."""
+    specs = {
+        "DEPTH": "[n, g, h + p, w + q] * [g, p, q] -> [n, g, h, w] over p, q where h = 8, w = 5",
+        "BACK": "[n, g, h - p + 2, w - q + 2] * [g, p, q] -> [n, g, h, w] over p, q where h = 8, w = 5",
+        "TAPS": "[n, g, h, w] * [n, g, h + p, w + q] -> [g, p, q] over n, h, w where p = 3, q = 3",
+    }
+    for last in (True, False):
+        large, small = ("strides(1330, 1, 133, 19)", "strides(760, 1, 95, 19)") if last else ("", "")
+        text = f"""
+        graph g(%x: f32[2, 19, 10, 7] {large}, %w: f32[19, 3, 3], %y: f32[2, 19, 8, 5] {small}) {{
+          %0 = contract %x, %w {{spec=<{specs["DEPTH"]}>}} : f32[2, 19, 8, 5]
+          %1 = contract %x, %w {{spec=<{specs["BACK"]}>}} : f32[2, 19, 8, 5]
+          %2 = contract %y, %x {{spec=<{specs["TAPS"]}>}} : f32[19, 3, 3]
+          return %0, %1, %2
+        }}"""
+        plan = check_lowered(textwrap.dedent(text))
+        sums = [s for k in plan.kernels for s in nested(k.body) if isinstance(s, Contract)]
+        shared = [s for s in sums if s.n.name in symbols_of(s.lhs_index)]
+        assert [s.n.extent for s in shared] == [19] * (3 if last else 1)
 
 
 def test_sums_over_the_pixels_of_each_channel() -> None:
