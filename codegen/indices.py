@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ..ir.expr import Dim, Expr, Monomial, Quotient, substitute, symbol, symbols_of
+from ..ir.expr import Dim, Expr, Monomial, Quotient, floordiv, mod, substitute, symbol, symbols_of
 from ..ir.kernel import VECTOR
 from .text import Function, Place
 
@@ -225,6 +225,24 @@ class Indices:
         return (span[0] // factor.b, span[1] // factor.b) if span else None
 
     # Differing from lane to lane.
+
+    def two_valued(self, dim: Dim, part: int) -> tuple[Dim, Dim, Dim] | None:
+        """(first, last, boundary) of an expression with one quotient by so much that the 16 lanes of a part
+        see at most two values: `first`, and from lane number `boundary` on (which may be past them all)
+        `last`. None if it is not of that form.
+        """
+        if isinstance(dim, int):
+            return None
+        varying = [(m, c) for m, c in dim.terms.items() if m and self.varies(Expr({m: 1}))]
+        if len(varying) != 1 or len(varying[0][0]) != 1:
+            return None
+        (((q,), c),) = varying
+        over, by = _quotient_of(symbol(q) if isinstance(q, str) else Expr({(q,): 1}))
+        if by < VECTOR or self.stride(over) != 1:
+            return None
+        rest, start = dim - Expr({(q,): c}), over + VECTOR * part
+        first, last = (rest + c * floordiv(start + lane, by) for lane in (0, VECTOR - 1))
+        return first, last, by - mod(start, by)
 
     def varies(self, dim: Dim) -> bool:
         """Whether lanes see different values."""
@@ -442,6 +460,17 @@ class Indices:
                 else total
             )
         return total
+
+
+def _quotient_of(dim: Dim) -> tuple[Dim, int]:
+    """(a, b) of a // b, or of the same as several quotients one after the other; b is 1 if it is none."""
+    if isinstance(dim, Expr) and len(dim.terms) == 1:
+        ((monomial, c),) = dim.terms.items()
+        match (c, *monomial):
+            case (1, Quotient(op="//", a=a, b=int(b))) if b > 0:
+                inner, by = _quotient_of(a)
+                return inner, by * b
+    return dim, 1
 
 
 def splat(f: Function, element: str, value: str, width: int = VECTOR) -> str:

@@ -1,6 +1,7 @@
 """Loads and stores. In a vector loop the stride of an index from lane to lane decides how memory is accessed:
 
-0 a scalar for all lanes; 1 a run; -1 a reversed run; 2 to 4 a comb; anything else a gather or scatter.
+0 a scalar for all lanes; 1 a run; -1 a reversed run; 2 to 4 a comb; anything else a gather or scatter, or two
+scalars where what is read changes at most once within a vector (`x[j // 196]`).
 Lanes that are masked off or guarded away never touch memory.
 """
 
@@ -14,6 +15,7 @@ from ..ir.expr import Dim
 from ..ir.kernel import VECTOR, Check, Guard, Load, Store
 from .comb_access import is_comb, read_comb, write_comb
 from .context import Context, Memory, Reg
+from .indices import splat
 from .known import Place, place_of
 from .lanes import MEMORY, constant_text, lane_mask, literal_text, scalar_text, type_suffix, type_text
 from .text import NON_TEMPORAL
@@ -218,7 +220,10 @@ def _read(ctx: Context, access: _Access, otherwise: str) -> list[str]:
     if isinstance(access.stride, int) and is_comb(access.stride) and access.masks is None:
         comb = access.buffer, access.index, access.stride
         return [read_comb(ctx, *comb, part) for part in range(ctx.group.parts)]
-    return [_gather(ctx, access, part, otherwise) for part in range(ctx.group.parts)]
+    parts = range(ctx.group.parts)
+    if access.masks is None and ctx.indices.two_valued(access.index, 0) is not None:
+        return [_read_two(ctx, access, part) for part in parts]
+    return [_gather(ctx, access, part, otherwise) for part in parts]
 
 
 def _write(ctx: Context, access: _Access, values: Sequence[str]) -> None:
@@ -313,6 +318,19 @@ def _gather(ctx: Context, access: _Access, part: int, otherwise: str) -> str:
         ("i32", str(access.memory.align)), (f"<{VECTOR} x i1>", mask),
         (kind, constant_text(otherwise, element, VECTOR)),
     )  # fmt: skip
+
+
+def _read_two(ctx: Context, access: _Access, part: int) -> str:
+    """A part whose lanes read at most two places, the later ones the second: each place is read once."""
+    found = ctx.indices.two_valued(access.index, part)
+    assert found is not None
+    f, element = ctx.f, access.memory.element
+    kind, bits = type_text(element, VECTOR), f"<{VECTOR} x i32>"
+    first, last = (splat(f, element, _read_scalar(ctx, access.buffer, at)) for at in found[:2])
+    boundary = splat(f, "i32", f(f"trunc i64 {ctx.index(found[2])} to i32"))
+    lanes = ", ".join(f"i32 {lane}" for lane in range(VECTOR))
+    before = f(f"icmp slt {bits} <{lanes}>, {boundary}")
+    return f(f"select <{VECTOR} x i1> {before}, {kind} {first}, {kind} {last}")
 
 
 def _scatter(ctx: Context, access: _Access, part: int, value: str) -> None:

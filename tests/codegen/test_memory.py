@@ -34,6 +34,8 @@ def values(dtype: DType, size: int) -> np.ndarray:
         ("(i + 5) % 16", "i"), ("(i // 16) % 4 + i % 16", "i"), ("(i - 40) % 9", "i"),
         ("(i - 40) // 9 + 5", "i"),
         ("i*i % 11", "i"), ("i // s", "i"), ("i % s", "s*i"),
+        ("i // 20", "i"), ("2*((i // 7) // 5) + 1", "i"), ("(i - 40) // 17 + 5", "n - 1 - i"),
+        ("(n - i) // 19", "i"),
     ],
 )  # fmt: skip
 def test_indices(dtype: DType, read: str, write: str) -> None:
@@ -47,6 +49,19 @@ def test_indices(dtype: DType, read: str, write: str) -> None:
     for n in LENGTHS:
         size = 3 * n + 64
         check_kernel(text, {"x": values(dtype, size), "y": values(dtype, size)}, {"n": n, "s": 3})
+
+
+@pytest.mark.parametrize("read, gathers", [("(i // 14) // 14 + s", False), ("i // 15", True)])
+def test_what_changes_once_in_a_vector_is_read_twice(read: str, gathers: bool) -> None:
+    text = f"""
+        kernel copy(%x: f32[16 + s] in, %y: f32[160] out; s) {{
+          vector i < 160 {{
+            %0 = load %x[{read}] : f32
+            store %y[i], %0
+          }}
+        }}"""
+    check_kernel(text, {"x": values(float32, 19), "y": values(float32, 160)}, {"s": 3})
+    assert ("llvm.masked.gather" in text_of(parse_kernel(text))) == gathers
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
