@@ -163,7 +163,10 @@ def _conjunction(ctx: Context, guards: Sequence[Guard]) -> str | None:
     """An i1, true where all guards hold; None for no guards."""
     result: str | None = None
     for guard in guards:
-        for predicate, bound in (("sge", guard.low), ("slt", guard.high)):
+        # nothing negative is below a number that isn't, if both are taken as unsigned
+        at_once = guard.low == 0 and isinstance(guard.high, int) and guard.high >= 0
+        tests = [("ult", guard.high)] if at_once else [("sge", guard.low), ("slt", guard.high)]
+        for predicate, bound in tests:
             holds = ctx.f(f"icmp {predicate} i64 {ctx.index(guard.expr)}, {ctx.index(bound)}")
             result = holds if result is None else ctx.f(f"and i1 {result}, {holds}")
     return result
