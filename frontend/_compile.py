@@ -60,9 +60,9 @@ class Program:
     MOST_ATTEMPTS = 2
 
     def __init__(
-        self, function: Callable[..., Any], *, fullgraph: bool, name: str, label: str = "CompiledBackward"
+        self, function: Callable[..., Any], *, fullgraph: bool, name: str, label: str | None = None
     ) -> None:
-        """label: the name of its nodes of the tape."""
+        """label: see `Region`."""
         self.function = function
         self.label = label
         self.fullgraph = fullgraph
@@ -335,9 +335,9 @@ class CompiledFunction(Replayable):
     """What `compile` gives: called like the function; tells what was made of it."""
 
     def __init__(
-        self, function: Callable[..., Any], *, fullgraph: bool = False, label: str = "CompiledBackward"
+        self, function: Callable[..., Any], *, fullgraph: bool = False, label: str | None = None
     ) -> None:
-        """label: the name of its nodes of the tape."""
+        """label: see `Region`."""
         functools.update_wrapper(self, function)
         self._fullgraph = fullgraph
         self.program = Program(function, fullgraph=fullgraph, name=_graph_name(function), label=label)

@@ -41,9 +41,9 @@ class Region:
     ends."""
 
     def __init__(
-        self, recorder: Recorder, segment: Segment, outputs: Sequence[Tensor], label: str = "CompiledBackward"
+        self, recorder: Recorder, segment: Segment, outputs: Sequence[Tensor], label: str | None = None
     ) -> None:
-        """label: the name of its nodes."""
+        """label: the name of its nodes, of a function that reads its arguments again in its derivative."""
         self._label = label
         self._recorder = recorder
         self._segment = segment
@@ -59,7 +59,7 @@ class Region:
         everything = (True,) * len(outputs), (False,) * len(self.edges)
         joint = self._joint(everything)
         self._whole = joint.graph
-        parts = partition(joint)
+        parts = partition(joint, self._lasting())
         self.forward = parts.forward
         self.kept = parts.kept_inputs
         self.saved = list(parts.forward.outputs[len(segment.results) :])
@@ -92,7 +92,8 @@ class Region:
     ) -> None:
         """Give the outputs of a replay their place in the tape: one node whose edges are `edges`."""
         call = Call(self, edges, inputs, saved)
-        node = MultiNode(edges, len(outputs), call.cotangents, self._label, takes_partials=True)
+        label = self._label or "CompiledBackward"
+        node = MultiNode(edges, len(outputs), call.cotangents, label, takes_partials=True)
         for i, x in enumerate(outputs):
             x._node = OutputOf(node, i)
 
@@ -177,6 +178,18 @@ class Region:
             graph = recorder.extended(self._segment, (), traced)
         outputs = graph.outputs[len(self._segment.results) :]
         return Graph(graph.inputs, graph.operations, outputs, (), f"{graph.name}_values")
+
+    def _lasting(self) -> set[int] | None:
+        """The inputs that the tape of the ops holds, which so must not be changed before a backward; None if
+        all may be read then. Of any other the user may do what he likes with."""
+        if self._label is not None or any(isinstance(n, MultiNode) and n.context is None for n in self.nodes):
+            return None
+        graph = self._graph_of([x for node in self.nodes for x in _kept_by(node)])
+        held = set(graph.outputs)
+        for op in reversed(graph.operations):
+            if op.opdef.movement and op.opdef.arity == 1 and op.result in held:
+                held.update(op.operands)
+        return {i for i, value in enumerate(graph.inputs) if value in held}
 
     def _joint(self, pattern: Pattern) -> JointGraph:
         """Forward and backward in one graph."""

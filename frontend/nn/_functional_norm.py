@@ -137,6 +137,7 @@ class _Normalised(Function):
 
     With a derivative of its own: the sum of the centred elements is 0, so the variance's derivative needs not
     go by way of the mean. Two sums that do not wait for each other are left, and one pass over the elements.
+    Kept is x, as PyTorch keeps it: the result may be written to.
     """
 
     @staticmethod
@@ -145,13 +146,14 @@ class _Normalised(Function):
         scale = ((centred * centred).mean(axes, keepdim=True) + eps).rsqrt()
         y = centred * scale
         ctx.axes = axes
-        ctx.save_for_backward(y, scale)
+        ctx.save_for_backward(x, scale)
         ctx.set_materialize_grads(False)
         return y, scale
 
     @staticmethod
     def backward(ctx: Any, ct: Tensor | None, scale_ct: Tensor | None) -> tuple[Tensor | None, None, None]:
-        y, scale = ctx.saved_tensors
+        x, scale = ctx.saved_tensors
+        y = (x - x.mean(ctx.axes, keepdim=True)) * scale
         along = None if ct is None else (ct * y).mean(ctx.axes, keepdim=True)
         if scale_ct is not None:
             part = scale_ct * scale / math.prod(y.shape[a] for a in ctx.axes)

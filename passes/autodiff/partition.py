@@ -8,7 +8,7 @@ and Chen).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,8 +36,8 @@ class Partition:
     backward: inputs: those of the forward graph at positions `kept_inputs`, then the saved values, then the
       cotangents and partial cotangents of the joint graph; outputs: the defined gradients, in the order of
       the joint graph.
-    kept_inputs: positions of inputs that the backward part reads as they are (none that the forward part
-    updates). saved: how many values the forward part saves.
+    kept_inputs: positions of inputs that the backward part reads as they are. saved: how many values the
+    forward part saves.
     """
 
     forward: Graph
@@ -46,13 +46,19 @@ class Partition:
     saved: int
 
 
-def partition(joint: JointGraph) -> Partition:
-    """Split a joint graph, recomputing cheap operations where that saves memory."""
+def partition(joint: JointGraph, lasting: Collection[int] | None = None) -> Partition:
+    """Split a joint graph, recomputing cheap operations where that saves memory.
+
+    lasting: positions of the inputs that the backward part may read as they are, all if not given; of another
+    one, and of one that the forward part updates, it takes a copy.
+    """
     order = {v: i for i, v in enumerate(_values(joint.graph))}
-    cut = sorted(_Cut(joint).saved(), key=order.__getitem__)
-    updated = {x for x, _ in joint.graph.updates}
     inputs = joint.graph.inputs[: joint.inputs]
-    kept = [i for i, v in enumerate(inputs) if v in set(cut) and v not in updated]
+    changing = {x for x, _ in joint.graph.updates}
+    if lasting is not None:
+        changing.update(v for i, v in enumerate(inputs) if i not in lasting)
+    cut = sorted(_Cut(joint, changing).saved(), key=order.__getitem__)
+    kept = [i for i, v in enumerate(inputs) if v in set(cut) and v not in changing]
     saved = [v for v in cut if v not in {inputs[i] for i in kept}]
     graph = joint.graph
     forward = _forward(joint, saved)
@@ -65,12 +71,14 @@ def partition(joint: JointGraph) -> Partition:
 
 
 class _Cut:
-    """The flow network: each value is a pair of nodes joined by an edge as wide as the value is large."""
+    """The flow network: each value is a pair of nodes joined by an edge as wide as the value is large.
 
-    def __init__(self, joint: JointGraph) -> None:
+    changing: inputs that may be other ones when the backward part runs."""
+
+    def __init__(self, joint: JointGraph, changing: set[Value]) -> None:
         self.joint, self.graph = joint, joint.graph
         self.inputs = set(self.graph.inputs[: joint.inputs])
-        self.updated = {x for x, _ in self.graph.updates}
+        self.changing = changing
         self.late = _dependents(self.graph, self.graph.inputs[joint.inputs :])
         self.early = _early(joint, self.late)
 
@@ -83,7 +91,7 @@ class _Cut:
         for value in self.inputs:
             network.add_edge("source", (value, "in"))
             network.add_edge(
-                (value, "in"), (value, "out"), capacity=_cost(value) if value in self.updated else 1
+                (value, "in"), (value, "out"), capacity=_cost(value) if value in self.changing else 1
             )
         for op in self.graph.operations:
             self._add(network, op)

@@ -169,6 +169,40 @@ def test_changing_an_input_in_place_is_noticed() -> None:
     assert x.sum() == 3
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: (x - 1) * (x - 1),
+        lambda x: F.relu(x - 1),
+        lambda x: x.sqrt(),
+        lambda x: torch.where(x > 2, x, x * 2),
+        lambda x: F.leaky_relu(x.t()[1:] - 2),
+    ],
+    ids=["square", "relu", "sqrt", "where", "view"],
+)
+def test_an_input_that_eager_does_not_hold_may_be_changed(function: Any) -> None:
+    def gradient(f: Any) -> torch.Tensor:
+        x = torch.arange(1.0, 13).reshape(3, 4).requires_grad_()
+        h = x * 1
+        y = f(h)
+        h.mul_(3)
+        y.square().sum().backward()
+        return x.grad
+
+    compiled = torch.compile(function, fullgraph=True)
+    for _ in range(2):
+        assert equal(gradient(compiled), gradient(function))
+
+
+def test_a_view_of_an_input_that_eager_holds_must_not_be_changed() -> None:
+    for f in (compiled := torch.compile(lambda x: x.t()[1:] * x.t()[:-1], fullgraph=True), compiled):
+        h = leaf(3, 4) * 1
+        y = f(h)
+        h.add_(1)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.sum().backward()
+
+
 def test_autograd_grad_and_hooks() -> None:
     compiled = torch.compile(lambda x, w: x * w, fullgraph=True)
     x, w = leaf(3, seed=1), leaf(3, seed=2)
