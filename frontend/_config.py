@@ -103,7 +103,7 @@ def get_num_threads() -> int:
 def set_num_threads(num: int) -> None:
     """Set the number of threads that native code may use. The results are the same for any number.
 
-    Raises RuntimeError unless it is positive.
+    Raises RuntimeError unless it is a positive integer.
 
     >>> import vitrify
     >>> before = vitrify.get_num_threads()
@@ -112,6 +112,8 @@ def set_num_threads(num: int) -> None:
     2
     >>> vitrify.set_num_threads(before)
     """
+    if not isinstance(num, int):
+        raise RuntimeError(f"set_num_threads expects an int, but got {type(num).__name__}")
     if num <= 0:
         raise RuntimeError("set_num_threads expects a positive integer")
-    pool.set_threads(int(num))
+    pool.set_threads(num)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -153,4 +154,4 @@ def as_shape(sizes: Iterable[Any]) -> tuple[int, ...]:
     items = tuple(sizes)
     if len(items) == 1 and isinstance(items[0], (tuple, list)):
         items = tuple(items[0])
-    return tuple(i if i.__class__ is int else i.__index__() for i in items)
+    return tuple(i if i.__class__ is int else operator.index(i) for i in items)

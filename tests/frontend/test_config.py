@@ -38,6 +38,8 @@ def test_threads() -> None:
     vitrify.set_num_threads(before)
     with pytest.raises(RuntimeError, match="positive integer"):
         vitrify.set_num_threads(0)
+    with pytest.raises(RuntimeError, match="expects an int, but got float"):
+        vitrify.set_num_threads(1.5)  # type: ignore[arg-type]
 
 
 def python(code: str, **environment: str) -> str:

@@ -34,3 +34,9 @@ def test_negative_numbers_wrap_around_in_unsigned_tensors() -> None:
 
 def test_a_dtype_prints_as_it_is_written() -> None:
     assert str(vitrify.float32) == repr(vitrify.float32) == "vitrify.float32"
+
+
+@pytest.mark.parametrize("sizes", [((),), "a", None, 1.5], ids=str)
+def test_sizes_are_integers(sizes: object) -> None:
+    with pytest.raises(TypeError):
+        vitrify.ones(3).reshape((sizes,))  # type: ignore[arg-type]
