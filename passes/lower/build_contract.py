@@ -20,7 +20,7 @@ def build_contract(writer: KernelWriter, group: Group, stores: Stores) -> None:
     spec = spec_of(op)
     lhs, rhs = op.operands
     sizes = spec.label_extents(lhs.type.shape, rhs.type.shape)
-    layout = layout_of(spec, (lhs, rhs), sizes, writer.in_memory, op.result.strides)
+    layout = layout_of(spec, (lhs, rhs), sizes, writer.in_memory, op.result.strides, as_they_lie=True)
     if layout.swapped:
         lhs, rhs = rhs, lhs
     maps = (spec.rhs, spec.lhs) if layout.swapped else (spec.lhs, spec.rhs)

@@ -76,10 +76,10 @@ def side_of(value: Value, maps: Index, sizes: dict[str, Dim], in_memory: Callabl
 
 def layout_of(
     spec: ContractSpec, operands: Sequence[Value], sizes: dict[str, Dim], in_memory: Callable[[Value], bool],
-    strides: Shape | None,
+    strides: Shape | None, *, as_they_lie: bool = False,
 ) -> Layout:  # fmt: skip
     """The cheapest layout of a contraction of these operands; of what comes in pairs of steps, counted in
-    pairs."""
+    pairs. as_they_lie: none that reads copies in vectors."""
     sides = [
         side_of(x, maps, sizes, in_memory) for x, maps in zip(operands, (spec.lhs, spec.rhs), strict=True)
     ]
@@ -90,18 +90,20 @@ def layout_of(
         ]
         over = over[:-1]
     known = ContractSpec(spec.lhs, spec.rhs, spec.out, over, tuple(sorted(sizes.items())))
-    return choose_layout(known, (sides[0], sides[1]), strides, not paired)
+    return choose_layout(known, (sides[0], sides[1]), strides, not paired, not as_they_lie)
 
 
 @lru_cache(maxsize=1024)
 def choose_layout(
-    spec: ContractSpec, sides: tuple[Side, Side], strides: Shape | None = None, lanes: bool = True
-) -> Layout:
+    spec: ContractSpec, sides: tuple[Side, Side], strides: Shape | None = None, lanes: bool = True,
+    turned: bool = True,
+) -> Layout:  # fmt: skip
     """The cheapest layout. spec: with the extents of all labels. sides: lhs and rhs, with the places of their
     elements as expressions of the labels. strides: of the result, if it is not row-major. lanes: vectors may
-    run along a label of both."""
+    run along a label of both. turned: the broadcast operand may be copied for that."""
     found = _layouts(spec, dict(spec.extents), sides, strides)
-    return min((layout for layout in found if lanes or not layout.lanes), key=lambda layout: layout.cycles)
+    fitting = (x for x in found if (lanes or not x.lanes) and (turned or not x.turned))
+    return min(fitting, key=lambda layout: layout.cycles)
 
 
 def _layouts(
