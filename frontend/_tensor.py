@@ -355,7 +355,7 @@ class Tensor:
 
 
 #: How the elements of a dtype lie in memory, where Python has a number just like them.
-_CELLS: Final = {
+_CELLS: Final[dict[str, Any]] = {
     "float32": ctypes.c_float, "float64": ctypes.c_double, "int64": ctypes.c_int64, "int32": ctypes.c_int32,
     "int16": ctypes.c_int16, "int8": ctypes.c_int8, "uint8": ctypes.c_uint8, "bool": ctypes.c_bool,
 }  # fmt: skip

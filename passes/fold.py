@@ -53,9 +53,7 @@ def fold_constants(graph: Graph, *, evaluate: Evaluator | None = None) -> Graph:
         return _constant(build, _value(op, [_literal(v) for v in op.operands], evaluate), op.result.type)
 
     rules = [fold_splats, fold_literals]
-    return rewrite(
-        graph, {d: rules for d in ALL.values() if d.pure and not d.regions and d not in _KEPT}
-    )
+    return rewrite(graph, {d: rules for d in ALL.values() if d.pure and not d.regions and d not in _KEPT})
 
 
 def _constant(build: Rewriter, literal: Literal | None, type_: TensorType) -> Value | None:

@@ -21,8 +21,8 @@ NAME = b"vitrify.storage"
 # Words of a block's header, as byte offsets.
 LINK, VERSION, NBYTES, CLASS, RAW, BUSY, OWNER, CAPACITY = range(0, 64, 8)
 _CLASSES = 216
-#: Blocks of at least so many bytes ask for huge pages: kernels that run through tens of megabytes, ResNet-18's
-#: weights say, are 2 % faster for it.
+#: Blocks of at least so many bytes ask for huge pages: kernels that run through tens of megabytes,
+#: the weights of ResNet-18 say, are 2 % faster for it.
 _HUGE, _MADV_HUGEPAGE = 2 << 20, 14
 
 _FUNCTIONS = {

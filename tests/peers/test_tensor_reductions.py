@@ -1,6 +1,5 @@
 """Reductions, cumulative sums and sorting against PyTorch."""
 
-
 from __future__ import annotations
 
 from typing import Any

@@ -83,7 +83,9 @@ class NumpyBackend:
             self.bump(inputs[graph.inputs.index(value)], 1)
         return [Memory.of(x) for x in outputs]
 
-    def eager(self, op: BoundOp, types: tuple[StridedType, ...], storages: Sequence[Memory]) -> tuple[Memory, ...]:
+    def eager(
+        self, op: BoundOp, types: tuple[StridedType, ...], storages: Sequence[Memory]
+    ) -> tuple[Memory, ...]:
         self.eager_ops.append(op)
         assert op.opdef.meaning is not None
         result = op.opdef.meaning(*(m.array(t) for m, t in zip(storages, types, strict=True)), **op.attrs)

@@ -197,8 +197,7 @@ def test_a_slice_as_only_input_has_its_own_shape_whatever_its_offset() -> None:
 
 @pytest.mark.parametrize("starts", [(0, 2), (2, 0), (3, 1), (0, 5), (5, 0)])
 def test_overlapping_views_of_one_storage_share_one_input(starts: tuple[int, int]) -> None:
-    """Writes through one are seen through the other, whichever came first and before or after it was written.
-    """
+    """Writes through one are seen through the other, whichever came first, before or after it was written."""
     run = Session()
     big = Owner.of(np.arange(8.0))
     three = Owner.of(np.zeros(3))._type
