@@ -281,6 +281,9 @@ def _write_run(ctx: Context, access: _Access, part: int, value: str) -> None:
     f, element, align = ctx.f, access.memory.element, access.memory.align
     kind = type_text(element, VECTOR)
     pointer = _run_address(ctx, access, part)
+    if access.masks is not None and access.masks[part] == lane_mask(1):
+        _write_first(ctx, access, pointer, value)
+        return
     if access.stride == -1:
         value = _mirrored(ctx, element, value)
     if access.masks is None:
@@ -294,6 +297,16 @@ def _write_run(ctx: Context, access: _Access, part: int, value: str) -> None:
         "void", f"llvm.masked.store.{type_suffix(element, VECTOR)}.p0", (kind, value), ("ptr", pointer),
         ("i32", str(align)), (f"<{VECTOR} x i1>", mask),
     )  # fmt: skip
+
+
+def _write_first(ctx: Context, access: _Access, pointer: str, value: str) -> None:
+    """Store the first lane alone. LLVM 22 makes a masked store of one lane of 16 bits, truncated from 32,
+    four bytes wide on AVX-512: it overwrites what comes next."""
+    f, element = ctx.f, access.memory.element
+    first = f(f"extractelement {type_text(element, VECTOR)} {value}, i64 0")
+    if access.stride == -1:  # a run's address is that of its last lane
+        pointer = f(f"getelementptr {element}, ptr {pointer}, i64 {VECTOR - 1}")
+    f.do(f"store {element} {first}, ptr {pointer}, align {access.memory.align}")
 
 
 def _mirrored(ctx: Context, element: str, value: str) -> str:

@@ -96,3 +96,15 @@ def test_a_row_alone_and_in_a_batch() -> None:
     for i in range(len(x)):
         alone = layer(vitrify.from_numpy(x[i : i + 1].copy()), vitrify.from_numpy(w)).numpy()
         assert_same_bits(alone[0], together[i], f"row {i}")
+
+
+@pytest.mark.parametrize("columns", [1, 17, 33, 65])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8", "int16", "uint8", "float32"])
+def test_a_tail_of_one_lane_writes_one_element(dtype: str, columns: int) -> None:
+    """Rows are written while they are summed: one written too far would show in the next row."""
+    x = (vitrify.from_numpy(np.random.default_rng(0).standard_normal((129, columns))) * 20).to(
+        getattr(vitrify, dtype)
+    )
+    for function in (lambda x: (x * 2, (x * 2).sum(0)), lambda x: ((x * 2).flip(-1), x.sum(0))):
+        for got, want in zip(vitrify.compile(function)(x), function(x), strict=True):
+            assert_same_bits(got.double().numpy(), want.double().numpy(), dtype)
