@@ -27,7 +27,8 @@ def plot(path: Path, results: Sequence[Result], title: str) -> None:
     places = range(len(shown))
     axes.barh(places, [v - 1 for v in values], left=1, color=colours, height=0.7)
     axes.set_xscale("log")
-    axes.set_xlim(min(0.5, *values) * 0.9, max(values) * 6)
+    axes.set_xlim(min(0.5, *values) * 0.9, max(values) * 12)
+    axes.margins(y=0.01)
     axes.set_yticks(places, [r.name for r in shown], fontsize=8)
     axes.invert_yaxis()
     axes.axvline(1, color="black", linewidth=0.8)
@@ -36,7 +37,7 @@ def plot(path: Path, results: Sequence[Result], title: str) -> None:
     axes.set_xlabel("best peer's time (or memory) over ours, logarithmic")
     axes.set_title(title, fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=100)
     pyplot.close(figure)
 
 
