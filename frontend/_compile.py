@@ -424,7 +424,7 @@ def compile(
     warning that names file, line and reason; with `fullgraph=True` that is a CaptureError. A module is
     compiled in place: it keeps its class, attributes and state_dict. dynamic: sizes are specialised, whatever
     it says. mode, backend: accepted as PyTorch's are; there is one backend. numerics: "exact" (the bits that
-    eager gives), or "fast", which allows others.
+    eager gives), or "fast", which allows others; so far it gives the exact ones.
 
     >>> @vitrify.compile
     ... def step(x, y):

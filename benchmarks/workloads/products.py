@@ -75,7 +75,10 @@ def _attention(causal: bool) -> Workload:
         "torch.compile": Variant({"compile_forward": True}),
         "torch.compile spelled out": Variant({"compile_forward": True, "spelled_out": True}),
     }
-    arrays = lambda: tuple(normal(*shape, seed=s) for s in (3, 0, 1, 2))  # noqa: E731
+
+    def arrays() -> tuple[Any, ...]:
+        return tuple(normal(*shape, seed=s) for s in (3, 0, 1, 2))
+
     batch, heads, length, width = shape
     # Two products forward and four backward; computing P again is the contestant's own affair.
     flops = 2.0 * batch * heads * length * length * width * 6 * (0.5 if causal else 1.0)

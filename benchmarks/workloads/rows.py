@@ -42,7 +42,9 @@ def _softmax() -> Workload:
         e = np.exp(x - x.max(-1, keepdims=True))
         return e / e.sum(-1, keepdims=True)
 
-    arrays = lambda: (normal(*shape),)  # noqa: E731
+    def arrays() -> tuple[Any, ...]:
+        return (normal(*shape),)
+
     return Workload(
         "row: softmax, 4096 x 1024",
         contestants(program, KERNEL_VARIANTS, jax_jit=jitted(jax, arrays), numpy=plain(numpy, arrays)),
@@ -55,7 +57,10 @@ def _layer_norm() -> Workload:
 
     def program(torch: Any, compile_forward: bool = False) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         x, w, b = (torch.from_numpy(normal(*s)).requires_grad_() for s in ((rows, width), (width,), (width,)))
-        forward = lambda x, w, b: torch.nn.functional.layer_norm(x, (width,), w, b)  # noqa: E731
+
+        def forward(x: Any, w: Any, b: Any) -> Any:
+            return torch.nn.functional.layer_norm(x, (width,), w, b)
+
         cotangent = torch.from_numpy(normal(rows, width, seed=1))
         return gradients(forward, torch, compile_forward), (cotangent, x, w, b)
 
@@ -69,7 +74,9 @@ def _layer_norm() -> Workload:
         y, pull_back = jax.vjp(forward, x, w, b)
         return (y, *pull_back(cotangent))
 
-    arrays = lambda: (normal(rows, width, seed=1), normal(rows, width), normal(width), normal(width))  # noqa: E731
+    def arrays() -> tuple[Any, ...]:
+        return (normal(rows, width, seed=1), normal(rows, width), normal(width), normal(width))
+
     return Workload(
         "row: layer norm, forward and backward, 4096 x 768",
         contestants(program, GRADIENT_VARIANTS, jax_jit=jitted(jax, arrays)),
@@ -83,7 +90,10 @@ def _cross_entropy() -> Workload:
     def program(torch: Any, compile_forward: bool = False) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         x = torch.from_numpy(normal(rows, classes)).requires_grad_()
         target = torch.from_numpy(_classes(rows, classes))
-        forward = lambda x, target: torch.nn.functional.cross_entropy(x, target)  # noqa: E731
+
+        def forward(x: Any, target: Any) -> Any:
+            return torch.nn.functional.cross_entropy(x, target)
+
         return gradients(forward, torch, compile_forward), (torch.ones(()), x, target)
 
     def jax(cotangent: Any, x: Any, target: Any) -> Any:
@@ -95,7 +105,9 @@ def _cross_entropy() -> Workload:
         y, pull_back = jax.vjp(forward, x)
         return (y, *pull_back(cotangent))
 
-    arrays = lambda: (np.float32(1), normal(rows, classes), _classes(rows, classes))  # noqa: E731
+    def arrays() -> tuple[Any, ...]:
+        return (np.float32(1), normal(rows, classes), _classes(rows, classes))
+
     return Workload(
         "row: cross entropy, forward and backward, 4096 x 1000",
         contestants(program, GRADIENT_VARIANTS, jax_jit=jitted(jax, arrays)),
@@ -113,8 +125,12 @@ def _sum(axis: int) -> Workload:
     def program(torch: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return partial(torch.sum, dim=axis), (torch.from_numpy(normal(*shape)),)
 
-    arrays = lambda: (normal(*shape),)  # noqa: E731
-    total = lambda x: x.sum(axis)  # noqa: E731
+    def arrays() -> tuple[Any, ...]:
+        return (normal(*shape),)
+
+    def total(x: Any) -> Any:
+        return x.sum(axis)
+
     return Workload(
         f"row: sum over axis {axis}, 4096 x 4096",
         contestants(program, KERNEL_VARIANTS, jax_jit=jitted(total, arrays), numpy=plain(total, arrays)),
