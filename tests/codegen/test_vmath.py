@@ -177,7 +177,9 @@ def test_polygamma(order: int, dtype: DType) -> None:
 
 def test_the_piecewise_tables_are_the_ones_that_are_generated() -> None:
     """An interval of each, made anew (all take 10 s)."""
-    piecewise = pytest.importorskip("benchmarks.tables")
+    pytest.importorskip("mpmath")
+    from benchmarks import tables as piecewise
+
     for table in piecewise.TABLES:
         made = piecewise.interval(table, table.edges[5], table.edges[6])
         columns = getattr(vmath_tables, table.name)
