@@ -40,8 +40,11 @@ MAX_AUTOTUNE = Variant(compiled=True, mode="max-autotune-no-cudagraphs")
 KERNEL_VARIANTS = {"torch eager": EAGER, "torch.compile": COMPILED}
 
 
-def ours(program: Program, *, compiled: bool = True, inference: bool = False, **options: Any) -> Maker:
-    """vitrify, compiled or eager."""
+def ours(
+    program: Program, *, compiled: bool = True, inference: bool = False, numerics: str = "exact",
+    **options: Any,
+) -> Maker:  # fmt: skip
+    """vitrify, compiled or eager. numerics: as `compile` takes it."""
 
     def make(threads: int) -> Run:
         import vitrify
@@ -50,7 +53,7 @@ def ours(program: Program, *, compiled: bool = True, inference: bool = False, **
         vitrify.manual_seed(0)
         function, arguments = program(vitrify, **options)
         if compiled:
-            function = vitrify.compile(function)
+            function = vitrify.compile(function, numerics=numerics)
         run = partial(function, *arguments)
         return _within(vitrify.no_grad, run) if inference else run
 
@@ -97,13 +100,17 @@ def contestants(
     variants: Mapping[str, Variant],
     *,
     eager: bool = False,
+    fast: bool = False,
     inference: bool = False,
     **others: Maker,
 ) -> dict[str, Maker]:
-    """vitrify compiled (and eager), PyTorch's variants, and others by name (`_` stands for `.`)."""
+    """vitrify compiled (and eager, and with fast numerics), PyTorch's variants, and others by name (`_`
+    stands for `.`)."""
     made = {OURS: ours(program, inference=inference)}
     if eager:
         made["vitrify eager"] = ours(program, compiled=False, inference=inference)
+    if fast:
+        made["vitrify, fast numerics"] = ours(program, inference=inference, numerics="fast")
     made |= {name: torchs(program, variant) for name, variant in variants.items()}
     return made | {name.replace("_", "."): maker for name, maker in others.items()}
 

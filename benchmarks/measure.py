@@ -58,9 +58,12 @@ def overhead() -> float:
 
 
 def race(
-    contestants: Mapping[str, Run], *, rounds: int, sample_s: float = 0.02, warm_up: int = 3
+    contestants: Mapping[str, Run], *, rounds: int, sample_s: float = 0.02, warm_up: int = 10
 ) -> dict[str, Timing]:
-    """Time each contestant `rounds` times, in turns. sample_s: seconds of calls behind one sample."""
+    """Time each contestant `rounds` times, in turns. sample_s: seconds of calls behind one sample.
+
+    warm_up: calls before the first sample. Some contestants compile only what is called several times.
+    """
     for run in contestants.values():
         for _ in range(warm_up):
             run()

@@ -4,8 +4,9 @@
 
 Each function is cut into 32 intervals. In one of them f(c + t) = c0 + t (c1 + t c2 + ...), where the centre c
 is a float for which f(c) and f'(c) are almost exactly floats (Gal 1986), so that c0 and c1 carry no error (0,
-where an interval begins there, so that subnormals are rounded once);
-the other coefficients are a weighted least-squares fit. Needs mpmath.
+where an interval begins there, so that subnormals are rounded once; the float nearest to a zero, where c0 is
+0, and what c0 and c1 lack is given apart); the other coefficients are a weighted least-squares fit. Needs
+mpmath.
 """
 
 from __future__ import annotations
@@ -166,16 +167,34 @@ def interval(table: Piecewise, low: float, high: float) -> list[float]:
         wanted = values - table.linear * places
         slope, *others = _fit(places, wanted, 1 / np.abs(values), [1, *range(3, table.degree + 1)])
         return [0.0, 0.0, slope, 0.0, *others]
-    if table.zero is not None and low < table.zero < high:
+    if has_zero(table, low, high):
+        assert table.zero is not None
         centre = np.float32(table.zero)
+        about = _taylor(fine, np.longdouble(centre) - middle)
+        c0, c1, known = np.float32(0), np.float32(about[1]), about[1]
     else:
         centre = np.float32(0) if low == 0 else _centre(middle, fine, high - low)
-    about = _taylor(fine, np.longdouble(centre) - middle)
+        about = _taylor(fine, np.longdouble(centre) - middle)
+        c0, c1 = np.float32(about[0]), np.float32(about[1])
+        known = np.longdouble(c1)
     t = places - np.longdouble(centre)
-    c0, c1 = np.float32(about[0]), np.float32(about[1])
-    wanted = values - about[0] - np.longdouble(c1) * t
-    rest = _fit(t, wanted, 1 / np.abs(values), list(range(2, table.degree + 1)))
+    rest = _fit(t, values - about[0] - known * t, 1 / np.abs(values), list(range(2, table.degree + 1)))
     return [float(centre), float(c0), float(c1), *rest]
+
+
+def has_zero(table: Piecewise, low: float, high: float) -> bool:
+    """Whether the function is 0 inside of an interval."""
+    return table.zero is not None and low < table.zero < high
+
+
+def lacking(table: Piecewise) -> tuple[int, float, float]:
+    """The slot of the interval with the zero, and what its c0 and c1 lack."""
+    (at,) = [i for i in range(COUNT) if has_zero(table, table.edges[i], table.edges[i + 1])]
+    assert table.zero is not None
+    with mpmath.workdps(60):
+        centre = mpmath.mpf(float(np.float32(table.zero)))
+        value, slope = table.function(centre), mpmath.diff(table.function, centre)
+        return table.slots[at], float(value), float(slope - float(np.float32(float(slope))))
 
 
 def main() -> None:
@@ -191,6 +210,9 @@ def main() -> None:
         for column in columns.T:
             print(f"    ({', '.join(str(np.float32(v)) for v in column)}),")
         print(")")
+        if table.zero is not None:
+            slot, *low = lacking(table)
+            print(f"{table.name}_ZERO = ({slot}, {', '.join(str(np.float32(v)) for v in low)})")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ..ir.dtypes import DType
 from ..ir.expr import Dim, Expr
-from ..ir.kernel import VECTOR, Axis, Kernel, Local, Scalar, Statement
+from ..ir.kernel import VECTOR, Axis, Compute, Kernel, Local, Scalar, Statement
 from .combs import combs_of
 from .indices import Indices, Value, splat
 from .known import Known
@@ -86,6 +86,8 @@ class Context:
         """Buffers and sizes are the parameters %b.<name> and %s.<name> of `f`."""
         self.f = f
         self.target = target
+        #: Whether the order of arithmetic is free.
+        self.fast = kernel.numerics == "fast"
         self.indices = Indices(f)
         self.known = Known()
         self.combs = combs_of(kernel)
@@ -95,6 +97,8 @@ class Context:
         self.ahead = distances(kernel)
         self.group: Group | None = None
         self.status: str | None = None
+        #: The comparisons so far, and what joins them, by their results.
+        self.tests: dict[Scalar, Compute] = {}
         self._emit = emit
         self._values: dict[Scalar, Reg] = {}
         self._bounds: dict[str, tuple[Value, Value]] = {}
@@ -211,11 +215,12 @@ class Context:
             self.indices.bind(axis, value, extent)
 
     def when(
-        self, condition: str, then: Callable[[], Sequence[str]], otherwise: Sequence[tuple[str, str]] = ()
-    ) -> list[str]:
+        self, condition: str, then: Callable[[], Sequence[str]], otherwise: Sequence[tuple[str, str]] = (),
+        rarely: bool = False,
+    ) -> list[str]:  # fmt: skip
         """A branch; see Function.when."""
         with self.indices.scope(self.f.place()), self.known.stretch():
-            return self.f.when(condition, then, otherwise)
+            return self.f.when(condition, then, otherwise, rarely)
 
     @contextmanager
     def cut(self, axis: Axis, start: Value, stop: Value) -> Iterator[None]:

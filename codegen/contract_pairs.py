@@ -7,8 +7,11 @@ with one rounding, and subnormal numbers count as zeros of their sign (`ir.ops.p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..ir.kernel import VECTOR
 from .lanes import Lanes
+from .target import PAIRS, Target
 from .text import Function, Module
 
 _SIGN, _EXPONENT = -(2**31), 0x7F800000
@@ -20,7 +23,7 @@ def multiply_add_pairs(x: Lanes, a: str, b: str, c: str) -> str:
     target = x.f.module.target
     if not x.is_float:
         return _integers(x, a, b, c, target is not None and target.has("avx512vnni"))
-    if x.width == VECTOR and target is not None and target.has("avx512bf16"):
+    if x.width == VECTOR and target is not None and target.has(PAIRS):
         twice = f"<{2 * VECTOR} x bfloat>"
         pairs = [(twice, x.f(f"bitcast {x.type} {v} to {twice}")) for v in (a, b)]
         return x.f.call(x.type, "llvm.x86.avx512bf16.dpbf16ps.512", (x.type, c), *pairs)
@@ -80,3 +83,23 @@ def _added(x: Lanes, a: str, b: str, c: str) -> str:
     whole = x.integers
     sign = whole("and", x.bitcast(total, whole.element), whole.const(_SIGN))
     return x.select(tiny, whole.bitcast(sign, x.element), total)
+
+
+def emit_pairs(target: Target) -> str:
+    """A module with `pairs(ptr a, ptr b, ptr c, i64 count)`: c[i] + a[i][1] * b[i][1] + a[i][0] * b[i][0] in
+    place of c[i], for a multiple of 16 pairs of bfloat16, as contractions compute it."""
+    module = Module(target)
+    parameters = [("ptr", "a"), ("ptr", "b"), ("ptr", "c"), ("i64", "count")]
+    f = Function(module, "pairs", parameters, linkage="")
+    x = Lanes(f, "float", VECTOR)
+
+    def some(at: str, _: list[str]) -> Sequence[str]:
+        places = [f(f"getelementptr float, ptr %{name}, i64 {at}") for name in "abc"]
+        a, b, c = (f(f"load {x.type}, ptr {place}, align 4") for place in places)
+        f.do(f"store {x.type} {multiply_add_pairs(x, a, b, c)}, ptr {places[2]}, align 4")
+        return []
+
+    f.loop(0, "%count", VECTOR, [], some)
+    f.do("ret i64 0")
+    module.add(f)
+    return module.text()

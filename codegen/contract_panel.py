@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ..ir.kernel import VECTOR
 from ..ir.ops.ordered import CONTRACT_BLOCK
@@ -28,6 +29,7 @@ from .contract_lanes import lanes_kernel
 from .contract_pack import PackedAxis, Panel, pack_panel
 from .contract_sum import Contraction
 from .contract_tile import Layout, Tile, micro_kernel, passed_strides
+from .contract_within import Border, Span, Within, crossed_kernel
 from .indices import Value
 
 _PIECE_BYTES = 128 << 10  # a packed panel: well inside the second-level cache, and it lies on the stack
@@ -59,7 +61,8 @@ class _Part:
 
 #: Writes one tile, given its first row, its height, and what names the micro-kernel of that height for a
 #: layout.
-_TileBody = Callable[[Value, Value, Callable[[Layout], str]], None]
+_TileBody = Callable[[Value, Value, "_Kernel"], None]
+_Kernel = Callable[[Layout, "Border | None"], str]
 
 
 class _PanelEmitter:
@@ -78,6 +81,7 @@ class _PanelEmitter:
         self.distance: Value = 0
         #: The sums go on from others (an i1).
         self.goes_on = "false" if c.contract.start is None else "true"
+        self.within = None if c.contract.within is None else Within(c, c.contract.within)
 
     def _heights(self) -> list[int]:
         """The heights of tiles, falling; together they cover any number of rows."""
@@ -112,7 +116,7 @@ class _PanelEmitter:
             total = c.scratch(tile_elements)
             chain = total if c.one_superblock else c.scratch(tile_elements)
 
-            def tile(row: Value, height: Value, kernel: Callable[[Layout], str]) -> None:
+            def tile(row: Value, height: Value, kernel: _Kernel) -> None:
                 fetch_rows(c, row, self.heights[0], self.at, self.columns)
                 self._sums_of_tile(row, height, kernel, rhs, total, chain)
                 self.epilogue.rows(row, height, total)
@@ -126,7 +130,7 @@ class _PanelEmitter:
         def rows(first_row: Value) -> None:
             count = c.least(block, c.sub(c.m, first_row))
 
-            def tile(row: Value, height: Value, kernel: Callable[[Layout], str]) -> None:
+            def tile(row: Value, height: Value, kernel: _Kernel) -> None:
                 place = c.offset(sums, [c.sub(row, first_row)], [self.columns])
                 self._sums_of_tile(row, height, kernel, rhs, place, place if c.one_superblock else chain)
 
@@ -136,7 +140,7 @@ class _PanelEmitter:
         c.each(0, c.m, block, rows)
 
     def _sums_of_tile(
-        self, row: Value, height: Value, kernel: Callable[[Layout], str], rhs: str, total: str, chain: str
+        self, row: Value, height: Value, kernel: _Kernel, rhs: str, total: str, chain: str
     ) -> None:
         """All superblocks of a tile. rhs: the packed panel, or the operand; chain: room for one
         superblock's sums."""
@@ -150,7 +154,7 @@ class _PanelEmitter:
             first = self._is_first(part)
             out = self._choose(first, total, chain)
             b = rhs if self.packed else c.offset(rhs, part.starts, c.rhs_strides)
-            self._call(kernel, part, row, b, out, self.goes_on)
+            self._sum(kernel, part, row, height, b, out, self.goes_on)
             self._add_unless(first, total, chain, c.mul(height, self.columns))
 
         self._superblocks(superblock)
@@ -190,9 +194,9 @@ class _PanelEmitter:
         def sums(first_row: Value, count: Value, piece: _Part, out: str, more: str) -> None:
             packed = self._packed(piece)
 
-            def tile(row: Value, height: Value, kernel: Callable[[Layout], str]) -> None:
+            def tile(row: Value, height: Value, kernel: _Kernel) -> None:
                 place = c.offset(out, [c.sub(row, first_row)], [self.columns])
-                self._call(kernel, piece, row, packed, place, more)
+                self._sum(kernel, piece, row, height, packed, place, more)
 
             self._tiles(first_row, c.add(first_row, count), tile)
 
@@ -210,9 +214,7 @@ class _PanelEmitter:
         """body for each tile of the rows start .. stop - 1, of which there is at least one."""
         if len(self.heights) == 1:
             only = self.heights[0]
-            self.c.each(
-                start, stop, only, lambda row: body(row, only, lambda layout: self._kernel(only, layout))
-            )
+            self.c.each(start, stop, only, lambda row: body(row, only, lambda *how: self._kernel(only, *how)))
             return
 
         def turn(rows: list[str]) -> tuple[str, Sequence[str]]:
@@ -222,7 +224,7 @@ class _PanelEmitter:
             body(
                 rows[0],
                 height,
-                lambda layout: self._first_that(fits, "ptr", [self._kernel(h, layout) for h in self.heights]),
+                lambda *how: self._first_that(fits, "ptr", [self._kernel(h, *how) for h in self.heights]),
             )
             following = self.f(f"add i64 {rows[0]}, {height}")
             return self.f(f"icmp slt i64 {following}, {stop}"), [following]
@@ -324,8 +326,11 @@ class _PanelEmitter:
         rhs = tuple(c.mul(steps, self.columns) for steps in inside)
         return Layout(c.row, lhs, rhs, lhs_ahead=next_rows(c, self.heights[0]))
 
-    def _kernel(self, height: int, layout: Layout) -> str:
+    def _kernel(self, height: int, layout: Layout, border: Border | None) -> str:
+        """The micro-kernel of a tile; border: that runs through it, if one does."""
         c, module, tile = self.c, self.f.module, Tile(height, self.vectors)
+        if border is not None:
+            return "@" + crossed_kernel(module, c.holds, tile, layout, border)
         if c.lhs_column != 0:
             return "@" + lanes_kernel(module, c.holds, tile, layout, self.valid)
         if not c.streamed:
@@ -333,21 +338,59 @@ class _PanelEmitter:
         valid = self.valid if isinstance(self.valid, int) else self.columns
         return "@" + streamed_kernel(module, c.holds, tile, layout, valid)
 
-    def _call(
-        self, kernel: Callable[[Layout], str], part: _Part, row: Value, rhs: str, out: str, more: str
+    def _sum(
+        self, kernel: _Kernel, part: _Part, row: Value, height: Value, rhs: str, out: str, more: str
     ) -> None:
         """Sum a part for the tile that begins at `row`; more: the chains in `out` go on."""
-        c, layout = self.c, self._layout(part)
+        if self.within is None:
+            self._call(kernel, part, self._layout(part), row, rhs, out, more)
+            return
+        c, layout, outermost = self.c, self._layout(part), self.walked[0]
+        if more != "true":
+            self._clear_unless(more, out, c.mul(height, self.columns))
+        counts = [part.counts[i] for i in self.walked]
+        border = self.within.walked(self.walked)
+        for span in self.within.spans(row, height, self.at, self.columns, part.starts, counts, self.walked):
+            starts, steps = list(part.starts), list(part.counts)
+            starts[outermost] = c.add(starts[outermost], span.start)
+            steps[outermost] = c.sub(span.stop, span.start)
+
+            def sums(new: _Part, span: Span) -> Sequence[str]:
+                b = c.offset(rhs, [span.start], [layout.rhs[0]])
+                through = None if span.whole else (border, span.first)
+                self._call(kernel, new, layout, row, b, out, "true", through)
+                return []
+
+            new = _Part(tuple(starts), tuple(steps))
+            self.ctx.when(self.f(f"icmp sgt i64 {steps[outermost]}, 0"), partial(sums, new, span))
+
+    def _call(
+        self, kernel: _Kernel, part: _Part, layout: Layout, row: Value, rhs: str, out: str, more: str,
+        through: tuple[Border, Value] | None = None,
+    ) -> None:  # fmt: skip
+        """Let a micro-kernel sum a part. through: the border that runs through the tile, and where it is."""
+        c = self.c
         lhs = c.offset(c.lhs, [row, self.at, *part.starts], [c.row, c.lhs_column, *c.lhs_strides])
         counts = [part.counts[i] for i in self.walked]
-        numbers = ", ".join(f"i64 {v}" for v in (*counts, *passed_strides(layout)))
-        self.f.do(f"call void {kernel(layout)}(ptr {lhs}, ptr {rhs}, ptr {out}, i1 {more}, {numbers})")
+        name = kernel(layout, None if through is None else through[0])
+        last = () if through is None else (through[1],)
+        numbers = ", ".join(f"i64 {v}" for v in (*counts, *passed_strides(layout), *last))
+        self.f.do(f"call void {name}(ptr {lhs}, ptr {rhs}, ptr {out}, i1 {more}, {numbers})")
 
     # Scratch memory.
 
     def _clear(self, place: str, elements: Value) -> None:
         """Zero so many elements, a multiple of 16."""
         self.c.each(0, elements, VECTOR, lambda at: self.c.store("zeroinitializer", place, at))
+
+    def _clear_unless(self, more: str, place: str, elements: Value) -> None:
+        """Zero so many elements, a multiple of 16, unless the chains in them go on."""
+
+        def clear() -> Sequence[str]:
+            self._clear(place, elements)
+            return []
+
+        self.ctx.when(self.f(f"xor i1 {more}, true"), clear)
 
     def _add_unless(self, first: str, total: str, chain: str, elements: Value) -> None:
         """total += chain, unless the chain is the first and went into the total itself."""

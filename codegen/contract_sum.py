@@ -27,13 +27,14 @@ class SumAxis:
     """An axis of the sum, or several that are walked as one.
 
     chunk: steps of it in one superblock, None where that depends on run-time sizes. lhs, rhs: the operands'
-    strides.
+    strides. within: that of what says which steps take part.
     """
 
     extent: Dim
     chunk: int | None
     lhs: Dim
     rhs: Dim
+    within: Dim = 0
 
     @property
     def whole(self) -> bool:
@@ -55,10 +56,11 @@ def sum_axes(contract: Contract, steps: int = 1) -> tuple[SumAxis, ...]:
         chunk = max(1, CONTRACT_BLOCK // max(inner, 1)) if isinstance(inner, int) else None
         if chunk is not None and isinstance(axis.extent, int):
             chunk = min(chunk, axis.extent)
-        lhs, rhs = (stride_along(axis, index, contract) for index in (contract.lhs_index, contract.rhs_index))
+        indices = (contract.lhs_index, contract.rhs_index, contract.within or 0)
+        strides = (stride_along(axis, index, contract) for index in indices)
         inner = inner * axis.extent
         if axis.extent != 1:
-            _join(axes, SumAxis(axis.extent, chunk, lhs, rhs))
+            _join(axes, SumAxis(axis.extent, chunk, *strides))
     return tuple(axes) or (SumAxis(1, 1, 0, 0),)
 
 
@@ -67,8 +69,9 @@ def _join(axes: list[SumAxis], outer: SumAxis) -> None:
     if axes and axes[0].whole and outer.chunk is not None:
         inner = axes[0]
         steps = inner.extent
-        if isinstance(steps, int) and outer.lhs == inner.lhs * steps and outer.rhs == inner.rhs * steps:
-            axes[0] = SumAxis(outer.extent * steps, outer.chunk * steps, inner.lhs, inner.rhs)
+        here, inside = ((a.lhs, a.rhs, a.within) for a in (outer, inner))
+        if isinstance(steps, int) and all(a == b * steps for a, b in zip(here, inside, strict=True)):
+            axes[0] = replace(inner, extent=outer.extent * steps, chunk=outer.chunk * steps)
             return
     axes.insert(0, outer)
 
@@ -130,7 +133,7 @@ class Contraction:
     def _streamed(self) -> bool:
         """Whether the right operand is read once, as it lies, for all rows (`contract_few`)."""
         m, n, size = self.m, self.n, self.product((self.n, *self.extents))
-        if (self.column, self.lhs_column) != (1, 0):
+        if (self.column, self.lhs_column) != (1, 0) or self.contract.within is not None:
             return False
         if not (isinstance(m, int) and isinstance(n, int) and isinstance(size, int)):
             return False

@@ -148,9 +148,10 @@ class TileWriter:
     """Writes one micro-kernel. Other ways to read the operands override `innermost` (and `start`)."""
 
     def __init__(
-        self, module: Module, name: str, dtype: DType, tile: Tile, layout: Layout, width: int = VECTOR
-    ) -> None:
-        """width: lanes of an accumulator; there are `groups` of them to a row."""
+        self, module: Module, name: str, dtype: DType, tile: Tile, layout: Layout, width: int = VECTOR,
+        more: Sequence[tuple[str, str]] = (),
+    ) -> None:  # fmt: skip
+        """width: lanes of an accumulator; there are `groups` of them to a row. more: parameters, the last."""
         axes = range(len(layout.lhs))
         given = [
             ("row", layout.row),
@@ -161,7 +162,7 @@ class TileWriter:
         pointers = [("ptr", "lhs"), ("ptr", "rhs"), ("ptr", "out"), ("i1", "more")]
         counts = [("i64", f"n{i}") for i in axes]
         passed = [("i64", name) for name, value in given if isinstance(value, str)]
-        parameters = [*pointers, *counts, *passed]
+        parameters = [*pointers, *counts, *passed, *more]
         self.f = Function(module, name, parameters, result="void", attributes="noinline")
         self.strides = {name: f"%{name}" if isinstance(value, str) else value for name, value in given}
         self.counts = [f"%n{i}" for i in axes]
@@ -245,8 +246,13 @@ class TileWriter:
             x = self.factors(self.step(lhs, offset))
             for j, column in enumerate(columns):
                 at = i * tile.vectors + j
-                result[at] = self.multiply_add(self.lanes, x[j], column, result[at])
+                summed = self.multiply_add(self.lanes, x[j], column, result[at])
+                result[at] = self.taken(i, j, summed, result[at])
         return result
+
+    def taken(self, row: int, group: int, new: str, old: str) -> str:
+        """The next value of an accumulator, given that with the step's product, and the one before."""
+        return new
 
     def factors(self, place: str) -> list[str]:
         """What the left operand gives each vector of a row."""

@@ -262,6 +262,7 @@ EMIT: dict[OpDef, Rule] = {
     ops.gt: _comparison("ogt", "gt"),
     ops.ge: _comparison("oge", "ge"),
     ops.select: _select,
+    ops.fma_: lambda x, a, b, c: x.fma(a, b, c),
     ops.cast: _cast,
     ops.bit_and: _bitwise("and"),
     ops.bit_or: _bitwise("or"),

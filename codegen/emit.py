@@ -11,12 +11,14 @@ repeats is a function of the same kind, called once in every turn.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import takewhile
 
 from ..ir.dtypes import DType
 from ..ir.expr import Dim
 from ..ir.kernel import Check, Kernel
 from ..ir.plan import Call, Copy, Passed, Plan, PlanBuffer, Repeat, Step
+from ..ir.report import Report, nobody
 from .indices import Indices
 from .kernels import emit_kernel
 from .target import Target
@@ -25,12 +27,13 @@ from .threads import INTERRUPTED, LONG
 from .work import plan_work
 
 
-def emit_plan(plan: Plan, target: Target) -> str:
-    """The module's text. A pure function of its arguments."""
+def emit_plan(plan: Plan, target: Target, report: Report = nobody) -> str:
+    """The module's text, which depends on plan and target alone. report: told before each kernel."""
     module = Module(target)
     work = plan_work(plan)
     looks = not isinstance(work, int) or work >= LONG
-    _emit_run(module, plan, target, "run", "", looks and len(plan.calls) > 1)
+    kernels = _Kernels(module, target, sum(1 for _ in plan.all_kernels()), report)
+    _emit_run(kernels, plan, "run", "", looks and len(plan.calls) > 1)
     return module.text()
 
 
@@ -39,16 +42,32 @@ def _name(kernel: str, run: str) -> str:
     return f'"k.{kernel}"' if run == "run" else f'"{run}.k.{kernel}"'
 
 
-def _emit_run(module: Module, plan: Plan, target: Target, name: str, linkage: str, looks: bool) -> None:
+@dataclass
+class _Kernels:
+    """Takes in the kernels of a plan and of those that it repeats. total: of all."""
+
+    module: Module
+    target: Target
+    total: int
+    report: Report
+    done: int = 0
+
+    def emit(self, kernel: Kernel, name: str) -> None:
+        self.report("emitting kernels", self.done, self.total)
+        emit_kernel(self.module, kernel, self.target, name)
+        self.done += 1
+
+
+def _emit_run(emitted: _Kernels, plan: Plan, name: str, linkage: str, looks: bool) -> None:
     """looks: between kernels, as long as nothing is updated, it asks whether it is interrupted."""
-    kernels = {kernel.name: kernel for kernel in plan.kernels}
+    module, kernels = emitted.module, {kernel.name: kernel for kernel in plan.kernels}
     for kernel in plan.kernels:
-        emit_kernel(module, kernel, target, _name(kernel.name, name))
+        emitted.emit(kernel, _name(kernel.name, name))
     repeats = [step for step in plan.calls if isinstance(step, Repeat)]
     runs = {id(step): f"{name}.{number}" for number, step in enumerate(repeats)}
     asking = set(map(id, _before_updates(plan, kernels))) if looks else set()
     for repeat in repeats:
-        _emit_run(module, repeat.body, target, runs[id(repeat)], "internal", id(repeat) in asking)
+        _emit_run(emitted, repeat.body, runs[id(repeat)], "internal", id(repeat) in asking)
     f = Function(module, name, [("ptr", "buffers"), ("ptr", "sizes"), ("ptr", "arena")], linkage=linkage)
     indices = Indices(f)
     for number, size in enumerate(plan.sizes):

@@ -9,6 +9,7 @@ Buffers may alias where the plan reuses one in place, so pointers promise nothin
 from __future__ import annotations
 
 from ..ir import ops
+from ..ir.dtypes import bool_
 from ..ir.kernel import (
     VECTOR,
     Check,
@@ -21,9 +22,11 @@ from ..ir.kernel import (
     Local,
     Loop,
     Reduce,
+    Sort,
     Statement,
     Store,
 )
+from .chains import are_chains, emit_chains
 from .context import Context, Group, tail_mask
 from .contract import emit_contract
 from .elementwise import EMIT
@@ -32,13 +35,17 @@ from .lanes import literal_text
 from .memory import emit_check, emit_load, emit_store
 from .parallel import emit_in_parallel
 from .reduce import STRAIGHT, emit_reduce
+from .sorting import emit_sort
 from .target import Target
 from .text import Function, Module
 from .transpose import emit_transposing_copy, is_transposing_copy
+from .transpose_runs import emit_runs, runs_of
 from .walk import is_light, nested
 
 #: Vectors that run together where a vector loop holds a loop of its own: memory is then read in longer runs.
 _JOINT = 4
+#: A body of more statements than this is never written out for several vectors: registers do not hold them.
+MOST_STRAIGHT = 128
 
 
 def emit_kernel(module: Module, kernel: Kernel, target: Target, name: str) -> None:
@@ -88,10 +95,15 @@ def emit_statement(ctx: Context, statement: Statement) -> None:
             emit_reduce(ctx, statement)
         case Contract():
             emit_contract(ctx, statement)
+        case Sort():
+            emit_sort(ctx, statement)
 
 
 def _compute(ctx: Context, s: Compute) -> None:
     """An elementwise primitive, on scalars if all operands are."""
+    if (test := _range_test(ctx, s)) is not None:
+        ctx.set(s.result, *test)
+        return
     operands = [ctx.get(o) for o in s.operands]
     vector = any(o.vector for o in operands)
     lanes = ctx.lanes(s.operands[-1].dtype, vector)
@@ -100,6 +112,27 @@ def _compute(ctx: Context, s: Compute) -> None:
         attrs["source"] = s.operands[0].dtype
     columns = [ctx.spread(o) if vector else o.parts for o in operands]
     ctx.set(s.result, [rule(lanes, *parts, **attrs) for parts in zip(*columns, strict=True)], vector)
+
+
+def _range_test(ctx: Context, s: Compute) -> tuple[list[str], bool] | None:
+    """0 <= x < n in one comparison, for a signed integer x and a number n: nothing negative is below n if
+    both are taken as unsigned. Gives the parts, and whether they are vectors; None for other statements.
+    """
+    if s.result.dtype is not bool_:
+        return None
+    ctx.tests[s.result] = s
+    first, last = (ctx.tests.get(o) for o in (s.operands[0], s.operands[-1]))
+    if s.opdef is not ops.bit_and or first is None or last is None:
+        return None
+    if first.opdef is not ops.ge or last.opdef is not ops.lt:
+        return None
+    (x, low), (y, high) = first.operands, last.operands
+    zero, bound = ctx.get(low).parts[0], ctx.get(high).parts[0]
+    if x is not y or x.dtype.kind != "i" or zero != "0" or not bound.isdigit():
+        return None
+    value = ctx.get(x)
+    lanes = ctx.lanes(x.dtype, value.vector)
+    return [lanes.compare("ult", part, lanes.const(int(bound))) for part in value.parts], value.vector
 
 
 def _const(ctx: Context, s: Const) -> None:
@@ -122,6 +155,13 @@ def _loop(ctx: Context, loop: Loop) -> None:
     """
     if is_transposing_copy(loop) and ctx.group is None:
         emit_transposing_copy(ctx, loop, ctx.body)
+        return
+    runs = runs_of(loop)
+    if runs is not None and ctx.group is None:
+        emit_runs(ctx, runs)
+        return
+    if ctx.group is None and are_chains(loop):
+        emit_chains(ctx, loop)
         return
     vector = ctx.group is not None
     starts = [ctx.get(start) for _, start in loop.carries]
@@ -146,7 +186,7 @@ def _vector_loop(ctx: Context, loop: Loop) -> None:
     extent = loop.axis.extent
     done, stop = ctx.bounds(loop.axis)
     whole = stop // VECTOR if isinstance(stop, int) else STRAIGHT + 1
-    if whole <= STRAIGHT:
+    if whole <= STRAIGHT and (whole <= 1 or len(loop.body) <= MOST_STRAIGHT):
         done = _whole_vectors(ctx, loop, done, stop, max(whole, 1))
     else:
         has_loops = any(isinstance(s, Loop | Reduce) for s in nested(loop.body))

@@ -90,10 +90,10 @@ class Lanes:
         return self.element in _SUFFIX
 
     @property
-    def has_scaling(self) -> bool:
-        """Whether vectors of 16 floats have an instruction for x * 2^n."""
+    def scales(self) -> bool:
+        """Whether these lanes have instructions for x * 2^floor(n), and for the smaller of two sizes."""
         target = self.f.module.target
-        return target is not None and target.vector_bytes == 64
+        return self.type == "<16 x float>" and target is not None and target.vector_bytes == 64
 
     @property
     def bits(self) -> int:
@@ -142,11 +142,14 @@ class Lanes:
         return self.to("bitcast", value, element)
 
     def lookup(self, values: Sequence[float], index: str) -> str:
-        """values[index % 32], for 32 floats and an index per lane (i32): data are moved, nothing is computed.
-        In registers where the target permutes vectors, else from memory."""
+        """values[index % n], for n = 16 or 32 floats and an index per lane (i32): data are moved, nothing is
+        computed. In registers where the target permutes vectors, else from memory."""
         width = self.f.module.target.vector_bytes if self.f.module.target is not None else 0
         if self.width == VECTOR and width == 64:
-            low, high = (self._vector(values[at : at + 16]) for at in (0, 16))
+            low, high = self._vector(values[:16]), self._vector(values[-16:])
+            if len(values) == 16:
+                arguments = ((self.type, low), (self.integers.type, index))
+                return self.f.call(self.type, "llvm.x86.avx512.permvar.sf.512", *arguments)
             kinds = (self.type, self.integers.type, self.type)
             name = "llvm.x86.avx512.vpermi2var.ps.512"
             return self.f.call(self.type, name, *zip(kinds, (low, index, high), strict=True))
@@ -159,18 +162,18 @@ class Lanes:
         return "<" + ", ".join(f"{self.element} {scalar_text(v, self.element)}" for v in values) + ">"
 
     def _lookup_in_eights(self, values: Sequence[float], index: str) -> str:
-        """With permutations of 8 lanes: all four eights, then a choice by bits 3 and 4 of the index."""
+        """With permutations of 8 lanes: of all eights, then a choice by bit 3, and 4, of the index."""
         f, eight, whole = self.f, self.narrowed(8), self.integers
         found = []
         for half in (0, 8):
             places = ", ".join(f"i32 {half + lane}" for lane in range(8))
             part = f(f"shufflevector {whole.type} {index}, {whole.type} poison, <8 x i32> <{places}>")
             level = []
-            for at in range(0, 32, 8):
+            for at in range(0, len(values), 8):
                 table = eight._vector(values[at : at + 8])
                 arguments = ((eight.type, table), (eight.integers.type, part))
                 level.append(f.call(eight.type, "llvm.x86.avx2.permps", *arguments))
-            for bit in (3, 4):
+            for bit in range(3, len(values).bit_length() - 1):
                 shifted = eight.integers("shl", part, eight.integers.const(31 - bit))
                 upper = eight.integers.compare("slt", shifted, eight.integers.const(0))
                 level = [eight.select(upper, b, a) for a, b in zip(level[::2], level[1::2], strict=True)]

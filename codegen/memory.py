@@ -139,7 +139,7 @@ def _note_failure(ctx: Context, failed: str, code: int) -> None:
         )
         return []
 
-    ctx.when(failed, note)
+    ctx.when(failed, note, rarely=True)
 
 
 # Guards.
@@ -163,13 +163,18 @@ def _conjunction(ctx: Context, guards: Sequence[Guard]) -> str | None:
     """An i1, true where all guards hold; None for no guards."""
     result: str | None = None
     for guard in guards:
-        # nothing negative is below a number that isn't, if both are taken as unsigned
-        at_once = guard.low == 0 and isinstance(guard.high, int) and guard.high >= 0
-        tests = [("ult", guard.high)] if at_once else [("sge", guard.low), ("slt", guard.high)]
-        for predicate, bound in tests:
+        for predicate, bound in _tests(guard):
             holds = ctx.f(f"icmp {predicate} i64 {ctx.index(guard.expr)}, {ctx.index(bound)}")
             result = holds if result is None else ctx.f(f"and i1 {result}, {holds}")
     return result
+
+
+def _tests(guard: Guard) -> list[tuple[str, Dim]]:
+    """(predicate, bound) of the comparisons. One from 0 on: nothing negative is below a number that isn't, if
+    both are taken as unsigned."""
+    if guard.low == 0 and isinstance(guard.high, int) and guard.high >= 0:
+        return [("ult", guard.high)]
+    return [("sge", guard.low), ("slt", guard.high)]
 
 
 def _lane_masks(ctx: Context, guards: Sequence[Guard]) -> tuple[str, ...] | None:
@@ -182,7 +187,7 @@ def _lane_masks(ctx: Context, guards: Sequence[Guard]) -> tuple[str, ...] | None
     for part in range(ctx.group.parts):
         mask = ctx.group.masks[part] if ctx.group.masks is not None else None
         for guard in guards:
-            for predicate, bound in (("sge", guard.low), ("slt", guard.high)):
+            for predicate, bound in _tests(guard):
                 holds = ctx.indices.compare(predicate, guard.expr, bound, part)
                 mask = holds if mask is None else bits("and", mask, holds)
         assert mask is not None

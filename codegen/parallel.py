@@ -16,7 +16,7 @@ from itertools import takewhile
 from typing import TypeGuard
 
 from ..ir.expr import Dim, Expr, product, symbol
-from ..ir.kernel import Axis, Contract, Kernel, Load, Loop, Reduce, Statement, Store
+from ..ir.kernel import Axis, Contract, Guard, Kernel, Load, Loop, Reduce, Statement, Store
 from ..ir.kernel_substitute import shortened, substituted
 from ..ir.ops.ordered import LANE_BLOCK
 from .context import Context
@@ -92,7 +92,9 @@ def _emit_units(ctx: Context, division: Division) -> None:
     if isinstance(inner, Loop) and not division.outer:
         start, stop = (ctx.f(f"mul i64 %{at}, {cuts[0].step}") for at in ("begin", "end"))
         if _is_serial(inner):
-            _emit_owned(ctx, inner, cuts[0].axis.name, start, stop)
+            owned = cuts[0].axis
+            stop = ctx.f.call("i64", "llvm.smin.i64", ("i64", stop), ("i64", ctx.index(owned.extent)))
+            _emit_owned(ctx, inner, owned, start, ctx.f(f"sub i64 {stop}, {start}"))
         else:
             _emit_turns(ctx, inner, start, stop)
         return
@@ -139,9 +141,9 @@ def _is_serial(statement: Statement) -> bool:
     return isinstance(statement, Loop) and statement.kind == "serial"
 
 
-def _emit_owned(ctx: Context, loop: Loop, name: str, start: Value, stop: Value) -> None:
+def _emit_owned(ctx: Context, loop: Loop, owned: Axis, start: str, count: str) -> None:
     """All turns of a serial loop; what they do from the first access to memory that is written on, only where
-    the integer `name` lies between `start` and `stop`."""
+    the integer that `owned` names is one of `count` from `start` on."""
     written = {s.buffer for s in nested((loop,)) if isinstance(s, Store)}
 
     def comes_first(s: Statement) -> bool:
@@ -153,23 +155,36 @@ def _emit_owned(ctx: Context, loop: Loop, name: str, start: Value, stop: Value) 
         ctx.body(head)
         match rest:
             case (Loop(kind="serial") as inner,):
-                _emit_owned(ctx, inner, name, start, stop)
+                _emit_owned(ctx, inner, owned, start, count)
             case _:
-                _emit_between(ctx, ctx.index(symbol(name)), start, stop, rest)
+                from_start = ctx.f(f"sub i64 {ctx.index(symbol(owned.name))}, {start}")
+                holds = Guard(symbol(owned.name), 0, owned.extent)
+                _emit_where(ctx, ctx.f(f"icmp ult i64 {from_start}, {count}"), _without(rest, holds))
         return []
 
     ctx.loop(loop.axis.name, 0, ctx.indices.value(loop.axis.extent), 1, [], turn, extent=loop.axis.extent)
 
 
-def _emit_between(ctx: Context, at: str, start: Value, stop: Value, body: Sequence[Statement]) -> None:
-    """The statements, if start <= at < stop."""
-
+def _emit_where(ctx: Context, condition: str, body: Sequence[Statement]) -> None:
     def then() -> Sequence[str]:
         ctx.body(body)
         return []
 
-    above, below = ctx.f(f"icmp sge i64 {at}, {start}"), ctx.f(f"icmp slt i64 {at}, {stop}")
-    ctx.when(ctx.f(f"and i1 {above}, {below}"), then)
+    ctx.when(condition, then)
+
+
+def _without(statements: Sequence[Statement], guard: Guard) -> list[Statement]:
+    """The statements where this guard is known to hold."""
+
+    def one(s: Statement) -> Statement:
+        match s:
+            case Load() | Store():
+                return replace(s, guards=tuple(g for g in s.guards if g != guard))
+            case Loop() | Reduce():
+                return replace(s, body=tuple(map(one, s.body)))
+        return s
+
+    return list(map(one, statements))
 
 
 def _emit_tiles(ctx: Context, contract: Contract, at: Sequence[tuple[Cut, Value]]) -> None:

@@ -3,13 +3,16 @@
 That pays where much is read and little is written, but for results that go past the caches: measured on
 64 MB, relu(a * x + b) took 4.5 ms without and 2.7 with it; where results are written into the caches it
 costs a fifth. A reduction of one array, or of rows, is left to the hardware: it runs ahead by itself, and
-what it fetches stays in the last-level cache (sums of 4096 rows: 1.7 ms with fetching, 1.4 without).
+what it fetches stays in the last-level cache. But for sums of an array that no cache holds: there the
+hardware, which stops at the end of each page, is helped by fetching two pages ahead (64 MB: 2.1 ms without,
+1.6 with it; one page ahead gains nothing).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ..ir import ops
 from ..ir.kernel import Axis, Contract, Kernel, Load, Loop, Reduce, Statement
 
 Axes = tuple[Axis, ...]
@@ -19,8 +22,10 @@ Axes = tuple[Axis, ...]
 _LARGE, _FAR = 4 << 20, 256 << 10
 #: Bytes of results that may be written into the caches, as a part of all.
 _SMALL_PART = 1 / 8
-#: Bytes to look ahead.
-_AHEAD = 2048
+#: Bytes of an array that no cache holds: more than a usual last-level cache.
+_BEYOND = 32 << 20
+#: Bytes to look ahead, and in a sum of one array.
+_AHEAD, _TWO_PAGES = 2048, 8192
 
 
 def distances(kernel: Kernel) -> dict[int, int]:
@@ -36,13 +41,16 @@ def distances(kernel: Kernel) -> dict[int, int]:
     if written > _SMALL_PART * sum(sizes.values()):
         return {}
     found: dict[int, int] = {}
-    rows = False
+    rows = beyond = False
     for load, axes in _loads(kernel.body, ()):
         if sizes.get(load.buffer, 0) >= _LARGE and not load.guards and axes:
             found[id(load)] = _AHEAD
             rows = rows or len(axes) > 1
-            del sizes[load.buffer]
-    return {} if reduces and (rows or len(found) == 1) else found
+            beyond = sizes.pop(load.buffer) >= _BEYOND
+    if reduces and len(found) == 1:
+        sums = any(isinstance(s, Reduce) and s.opdef is ops.reduce_sum for s in kernel.statements())
+        return dict.fromkeys(found, _TWO_PAGES) if sums and beyond else {}
+    return {} if reduces and rows else found
 
 
 def far_buffers(kernel: Kernel) -> set[str]:

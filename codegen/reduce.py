@@ -34,11 +34,13 @@ _Use = Callable[[Value, State, State], State]
 def emit_reduce(ctx: Context, s: Reduce) -> None:
     """Set the result of a reduction."""
     vector = ctx.group is not None
-    lanes = ctx.lanes(s.value.dtype, vector)
-    how = reducer(s.opdef, s.value.dtype, lanes.element)
     if s.order == "lanes" and not vector:
-        ctx.set(s.result, [_lanes(ctx, s, how)[-1]], vector=False)
+        emit_result(ctx, s, _lanes(ctx, s, _of_blocks(s)))
         return
+    lanes = ctx.lanes(s.value.dtype, vector)
+    # The state of a group of vectors of 32 bytes would not fit into registers.
+    of_bits = vector and ctx.target.vector_bytes == 64
+    how = reducer(s.opdef, s.value.dtype, lanes.element, of_bits)
     if s.order == "lanes" and not how.exact:
         states = _lanes_of_each(ctx, s, how, lanes)
     elif not _needs_runs(s, how):
@@ -47,7 +49,7 @@ def emit_reduce(ctx: Context, s: Reduce) -> None:
         states = _tree(ctx, s, how, lanes, 0, _known_extent(s))
     else:
         states = _rows(ctx, s, how, lanes, ROW_BLOCK if s.order == "rows" else 1)
-    ctx.set(s.result, [state[-1] for state in states], vector)
+    ctx.set(s.result, [how.result(lanes, state) for state in states], vector)
 
 
 # Order `lanes`.
@@ -63,6 +65,11 @@ def _lanes(ctx: Context, s: Reduce, how: Reducer) -> State:
     return _blocks(ctx, s, how, 0, blocks, how.first(scalar), lambda _, a, b: how.join(scalar, a, b))
 
 
+def _of_blocks(s: Reduce) -> Reducer:
+    """How a reduction that is the vector loop joins values, and blocks."""
+    return reducer(s.opdef, s.value.dtype, REGISTER[s.value.dtype], of_bits=True)
+
+
 def blocks_of(s: Reduce) -> Dim:
     """The number of blocks of a reduction of order `lanes`."""
     return floordiv(_extent(s) + (LANE_BLOCK - 1), LANE_BLOCK)
@@ -70,7 +77,7 @@ def blocks_of(s: Reduce) -> Dim:
 
 def emit_blocks(ctx: Context, s: Reduce, start: Value, stop: Value, table: str, base: Value) -> None:
     """Put the states of the blocks start .. stop - 1 into a table that begins with block `base`."""
-    how, scalar = reducer(s.opdef, s.value.dtype, REGISTER[s.value.dtype]), ctx.lanes(s.value.dtype, False)
+    how, scalar = _of_blocks(s), ctx.lanes(s.value.dtype, False)
 
     def put(number: Value, _: State, state: State) -> State:
         for kind, value, at in _entry(ctx, how, scalar, table, ctx.f(f"sub i64 {number}, {base}"), state):
@@ -82,13 +89,13 @@ def emit_blocks(ctx: Context, s: Reduce, start: Value, stop: Value, table: str, 
 
 def start_of(ctx: Context, s: Reduce) -> list[tuple[str, str]]:
     """(type, value) of each part of the state of no values."""
-    how, scalar = reducer(s.opdef, s.value.dtype, REGISTER[s.value.dtype]), ctx.lanes(s.value.dtype, False)
+    how, scalar = _of_blocks(s), ctx.lanes(s.value.dtype, False)
     return _carried(how, scalar, [how.first(scalar)])
 
 
 def emit_join(ctx: Context, s: Reduce, state: Sequence[str], table: str, count: Value) -> list[str]:
     """The state joined with `count` blocks of a table, in order."""
-    how, scalar = reducer(s.opdef, s.value.dtype, REGISTER[s.value.dtype]), ctx.lanes(s.value.dtype, False)
+    how, scalar = _of_blocks(s), ctx.lanes(s.value.dtype, False)
 
     def join(number: Value, values: list[str]) -> Sequence[str]:
         entry = _entry(ctx, how, scalar, table, number, how.types(scalar))
@@ -101,12 +108,13 @@ def emit_join(ctx: Context, s: Reduce, state: Sequence[str], table: str, count: 
 
 def emit_result(ctx: Context, s: Reduce, states: Sequence[str]) -> None:
     """Let this state be the reduction's result."""
-    ctx.set(s.result, [states[-1]], vector=False)
+    result = _of_blocks(s).result(ctx.lanes(s.value.dtype, False), tuple(states))
+    ctx.set(s.result, [result], vector=False)
 
 
 def state_words(s: Reduce) -> int:
     """Words of 8 bytes in an entry of a table."""
-    return len(reducer(s.opdef, s.value.dtype, REGISTER[s.value.dtype]).elements)
+    return len(_of_blocks(s).elements)
 
 
 def _entry(
@@ -199,8 +207,8 @@ def _whole(
 
     def body(index: Value, values: list[str]) -> Sequence[str]:
         with ctx.vectors(Group(parts)):
-            taken = _values(ctx, s, how, index)
-        if how.exact:
+            taken = _values(ctx, s, how, lanes, index)
+        if how.exact or ctx.fast:
             taken = [_joined(how, lanes, taken)]
         return _joined(how, lanes, [tuple(values), *taken])
 
@@ -218,7 +226,7 @@ def _tail(
         mask = tail_mask(ctx, length)
         with ctx.scope(), ctx.vectors(Group(1, (mask,))):
             ctx.bind(_linear(s), start, _extent(s), lanes=True)
-            taken = _values(ctx, s, how, start)[0]
+            taken = _values(ctx, s, how, lanes, start)[0]
             return how.select(lanes, mask, how.added(lanes, state, taken), state)
 
     if isinstance(length, int):
@@ -227,7 +235,7 @@ def _tail(
     return tuple(ctx.when(some, masked, list(zip(how.types(lanes), state, strict=True))))
 
 
-def _values(ctx: Context, s: Reduce, how: Reducer, index: Value) -> list[State]:
+def _values(ctx: Context, s: Reduce, how: Reducer, lanes: Lanes, index: Value) -> list[State]:
     """Run the body for a group of lanes from linear position `index` on; the state of each part's values
     alone.
     """
@@ -236,7 +244,7 @@ def _values(ctx: Context, s: Reduce, how: Reducer, index: Value) -> list[State]:
     ctx.body(s.body)
     values = ctx.spread(ctx.get(s.value))
     if not how.indexed:
-        return [(v,) for v in values]
+        return [how.taken(lanes, v) for v in values]
     return [(v, ctx.indices.lanes(symbol(_linear(s)), part)) for part, v in enumerate(values)]
 
 
@@ -326,7 +334,7 @@ def _step(
     value = ctx.get(s.value)
     values = ctx.spread(value) if ctx.group else value.parts
     if not how.indexed:
-        return [how.join(lanes, a, (v,)) for a, v in zip(states, values, strict=True)]
+        return [how.join(lanes, a, how.taken(lanes, v)) for a, v in zip(states, values, strict=True)]
     index = ctx.index(position)
     at = (
         index

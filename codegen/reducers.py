@@ -1,5 +1,5 @@
-"""What a reduction does with its values: a state of one or two registers, how it starts, takes a value, and
-joins another state.
+"""What a reduction does with its values: a state of one to three registers, how it starts, takes a value,
+joins another state, and gives the result.
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ from .lanes import Lanes
 
 State = tuple[str, ...]
 Join = Callable[[Lanes, State, State], State]
+#: (lanes of the value's type, state) -> the result.
+Result = Callable[[Lanes, State], str]
+
+
+def _last(_: Lanes, state: State) -> str:
+    return state[-1]
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,8 @@ class Reducer:
     scalar.
 
     join(lanes, a, b): the state of a's values followed by b's; `lanes` is the value's type. indexed: the
-    second register is the position of the value. exact: any order of arithmetic gives the same bits.
+    second register is the position of the value. exact: any order of arithmetic gives the same bits. of_bits:
+    the registers are extremes of the values' bits.
     """
 
     elements: tuple[str, ...]
@@ -33,6 +40,14 @@ class Reducer:
     join: Join
     indexed: bool = False
     exact: bool = True
+    of_bits: bool = False
+    result: Result = _last
+
+    def taken(self, lanes: Lanes, value: str) -> State:
+        """The state of one value, without its position."""
+        if not self.of_bits:
+            return (value,)
+        return (lanes.bitcast(value, lanes.integers.element),) * len(self.elements)
 
     def select(self, lanes: Lanes, mask: str, a: State, b: State) -> State:
         """a where the mask holds, else b."""
@@ -59,8 +74,11 @@ class Reducer:
         return state
 
 
-def reducer(opdef: OpDef, dtype: DType, element: str) -> Reducer:
-    """How `opdef` reduces values of this dtype, held as `element`."""
+def reducer(opdef: OpDef, dtype: DType, element: str, of_bits: bool = False) -> Reducer:
+    """How `opdef` reduces values of this dtype, held as `element`. of_bits: floats may be compared by their
+    bits, which takes less time and more registers."""
+    if of_bits and element == "float" and opdef in (ops.reduce_max, ops.reduce_min):
+        return _extremum_of_bits(opdef is ops.reduce_max)
     if opdef in (ops.argmax, ops.argmin):
         start = _least(dtype) if opdef is ops.argmax else _greatest(dtype)
         return Reducer((element, "i64"), (start, 0), _first_better(opdef is ops.argmax), indexed=True)
@@ -73,6 +91,35 @@ def reducer(opdef: OpDef, dtype: DType, element: str) -> Reducer:
     rule = EMIT[combine]
     exact = dtype.kind != "f" or opdef in (ops.reduce_max, ops.reduce_min)
     return Reducer((element,), (start,), lambda lanes, a, b: (rule(lanes, a[0], b[0]),), exact=exact)
+
+
+def _extremum_of_bits(largest: bool) -> Reducer:
+    """The largest bits read as a signed integer, and the least and the largest as an unsigned one.
+
+    Of numbers with a sign bit the larger are the smaller as unsigned integers. So these three tell the
+    extremum, with the zeros in order, and a NaN shows: beyond infinity in the first or the last. Three
+    instructions for a value where comparing as floats takes five.
+    """
+    infinity = 0x7F800000
+
+    def join(lanes: Lanes, a: State, b: State) -> State:
+        integers = lanes.integers
+        names = ("smax", "umin", "umax")
+        return tuple(integers.intrinsic(n, x, y) for n, x, y in zip(names, a, b, strict=True))
+
+    def result(lanes: Lanes, state: State) -> str:
+        signed, least, most = state
+        bits = lanes.integers
+        if largest:
+            found = bits.select(bits.compare("sgt", signed, bits.const(-1)), signed, least)
+            nan, at = bits.compare("ugt", most, bits.const(infinity - 2**31)), most
+        else:
+            found = bits.select(bits.compare("slt", most, bits.const(0)), most, least)
+            nan, at = bits.compare("sgt", signed, bits.const(infinity)), signed
+        return bits.bitcast(bits.select(nan, at, found), lanes.element)
+
+    start = infinity - 2**31 if largest else infinity
+    return Reducer(("i32",) * 3, (start,) * 3, join, of_bits=True, result=result)
 
 
 def _first_better(largest: bool) -> Join:

@@ -6,7 +6,10 @@ cache key.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+#: The feature that contracts pairs of bfloat16, by LLVM's name.
+PAIRS = "avx512bf16"
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,11 @@ class Target:
     def key(self) -> str:
         """A text that differs wherever the generated code could."""
         return f"{self.cpu};{self.features};{self.vector_bytes};{self.fma}"
+
+    def without(self, feature: str) -> Target:
+        """The target taken not to have a feature."""
+        listed = [f for f in self.features.split(",") if f != f"+{feature}"]
+        return replace(self, features=",".join([*listed, f"-{feature}"]))
 
     def has(self, feature: str) -> bool:
         """Whether a feature, by LLVM's name, is there."""

@@ -18,7 +18,11 @@ from .target import Target
 ATTRIBUTES = 'attributes #0 = { nounwind "no-trapping-math"="true" "prefer-vector-width"="512" }'
 NO_UNROLL = ", !llvm.loop !0"
 NON_TEMPORAL = ", !nontemporal !2"
-METADATA = '!0 = distinct !{!0, !1}\n!1 = !{!"llvm.loop.unroll.disable"}\n!2 = !{i32 1}'
+RARELY = ", !prof !3"
+METADATA = (
+    '!0 = distinct !{!0, !1}\n!1 = !{!"llvm.loop.unroll.disable"}\n!2 = !{i32 1}\n'
+    '!3 = !{!"branch_weights", i32 1, i32 10000}'
+)
 
 #: A piece of a function's text: lines, and places that hold further pieces.
 Place = list[Any]
@@ -154,11 +158,14 @@ class Function:
     # Control flow.
 
     def when(
-        self, condition: str, then: Callable[[], Sequence[str]], otherwise: Sequence[tuple[str, str]] = ()
-    ) -> list[str]:
-        """if (condition) then(). otherwise: (type, value) of each result where the condition is false."""
+        self, condition: str, then: Callable[[], Sequence[str]], otherwise: Sequence[tuple[str, str]] = (),
+        rarely: bool = False,
+    ) -> list[str]:  # fmt: skip
+        """if (condition) then(). otherwise: (type, value) of each result where the condition is false.
+        rarely: the condition hardly ever holds, so what then happens lies out of the way.
+        """
         yes, done, before = self.label("then"), self.label("done"), self.current
-        self.do(f"br i1 {condition}, label %{yes}, label %{done}")
+        self.do(f"br i1 {condition}, label %{yes}, label %{done}{RARELY if rarely else ''}")
         self.block(yes)
         values = then()
         last = self.current

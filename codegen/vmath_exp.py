@@ -1,13 +1,12 @@
 """The exponential and its family: exp, exp2, expm1, sinh, cosh.
 
-float32: exp and exp2 work in floats; the others compute in double lanes to about 2^-28 and round once.
-float64: twofold arithmetic up to the last rounding. exp(x) = 2^n (1 + q), q = r + r^2 p(r), r = x - n ln 2 in
-[-ln2/2, ln2/2]; polynomials are minimax (Remez), or interpolate at Chebyshev nodes.
+float32: exp and exp2 work in floats, on sixteenths of powers of two from a table (Tang 1989); the others
+compute in double lanes to about 2^-28 and round once. float64: twofold arithmetic up to the last rounding.
+exp(x) = 2^n (1 + q), q = r + r^2 p(r), r = x - n ln 2 in [-ln2/2, ln2/2] (ln2/32 with the table); polynomials
+are minimax (Remez), or interpolate at Chebyshev nodes.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from .lanes import Lanes
 from .reals import Real, polynomial, rounded, widened
@@ -22,6 +21,24 @@ _LN2_DOUBLE = (LN2, 2.3190468138462996e-17)
 MAGIC = {"float": 1.5 * 2.0**23, "double": 1.5 * 2.0**52}
 _MANTISSA = {"float": 23, "double": 52}
 _BIAS = {"float": 127, "double": 1023}
+
+#: Adding this rounds a float to sixteenths and leaves their number in the low bits.
+_SIXTEENTHS = 1.5 * 2.0**19
+#: 2^(j/16) as a float, and the rest.
+_ROOTS = (
+    1.0, 1.0442737340927124, 1.0905077457427979, 1.1387885808944702, 1.1892070770263672, 1.2418577671051025,
+    1.2968395948410034, 1.3542555570602417, 1.4142135381698608, 1.4768261909484863, 1.5422108173370361,
+    1.610490322113037, 1.6817928552627563, 1.7562521696090698, 1.8340080976486206, 1.9152065515518188,
+)  # fmt: skip
+_ROOTS_REST = (
+    0.0, 4.8334701574503924e-08, -1.3077539939843064e-08, 5.386222312608879e-08, 3.797635272917432e-08,
+    4.496838101886169e-08, -4.018999533172973e-08, -1.0123349269974824e-08, 2.4203234971764687e-08,
+    -4.500898853621038e-08, 8.070904833346049e-09, 9.836217174097328e-09, -2.4755326677450284e-08,
+    -9.235770370707996e-09, -1.1239277952768134e-08, 9.845328108326612e-09,
+)  # fmt: skip
+# (e^r - 1 - r) / r^2 for |r| <= ln2/32, and (2^r - 1) / r for |r| <= 1/32: errors of 2^-29 of the power.
+_SHORT = (0.5000162511477085, 0.16667059230002124)
+_EXP2_SHORT = (0.6931471805599453, 0.24023428529735133, 0.055505411043956475)
 
 # (e^r - 1 - r) / r^2, with errors of 2^-28 and 2^-58 of e^r.
 _FLOAT = (
@@ -38,11 +55,7 @@ _FULL = (
 )  # fmt: skip
 
 
-# (2^r - 1) / r, |r| <= 1/2, to 2^-33 and 2^-57 of 2^r; the rest of the first number.
-_EXP2_FLOAT = (
-    0.6931471805599453, 0.2402265092256076, 0.05550410883930555, 0.00961805662050108, 0.001333350234150156,
-    0.00015461467905285986, 1.529734162283227e-05,
-)  # fmt: skip
+# (2^r - 1) / r, |r| <= 1/2, to 2^-57 of 2^r.
 _EXP2_FULL = (
     0.6931471805599453, 0.24022650695910072, 0.055504108664821625, 0.00961812910762848,
     0.0013333558146406436, 0.00015403530393370715, 1.5252733841601815e-05, 1.3215486808727859e-06,
@@ -75,31 +88,50 @@ def scaled(x: Real, n: str) -> Real:
     return x * power_of_two(x, half) * power_of_two(x, integers("sub", n, half))
 
 
-def _scaled_by_whole(x: Real, z: Real, n: Real) -> Real:
-    """x * 2^n as `scaled` rounds it, for z = n + MAGIC; with AVX-512 one instruction does that."""
-    if not (x.lanes.element == "float" and x.lanes.width == 16 and x.lanes.has_scaling):
-        return scaled(x, integer_part(z))
-    kind = x.lanes.type
-    arguments = [(kind, x.text), (kind, n.text), (kind, "zeroinitializer"), ("i16", "-1"), ("i32", "4")]
-    return Real(x.lanes, x.lanes.f.call(kind, "llvm.x86.avx512.mask.scalef.ps.512", *arguments))
+def _root_scaled(z: Real, n: Real, q: Real) -> Real:
+    """2^n (1 + q) for n in sixteenths, z = n + _SIXTEENTHS, rounded once where it is subnormal."""
+    lanes, integers = z.lanes, z.lanes.integers
+    high, rest = (Real(lanes, lanes.lookup(column, z.bits())) for column in (_ROOTS, _ROOTS_REST))
+    power = high + high.fma(q, rest)
+    if lanes.scales:
+        arguments = [(lanes.type, x) for x in (power.text, n.text, "zeroinitializer")]
+        name = "llvm.x86.avx512.mask.scalef.ps.512"
+        return Real(lanes, lanes.f.call(lanes.type, name, *arguments, ("i16", "-1"), ("i32", "4")))
+    sixteenths = integers("sub", z.bits(), Real(lanes, lanes.const(_SIXTEENTHS)).bits())
+    return scaled(power, integers("ashr", sixteenths, integers.const(4)))
+
+
+def _limited(x: Real, low: float, high: float) -> Real:
+    """x where the power is neither 0 nor infinite, else a bound, unless `_short` and scaling see to that."""
+    return x if x.lanes.scales else x.at_most(high).at_least(low)
+
+
+def _short(r: Real) -> Real:
+    """The remainder r, of size 1/32 at most; 1/16 where that is lost, since x is too large or infinite: what
+    scales by n finds 0, infinity or NaN then, from n alone."""
+    lanes = r.lanes
+    if not lanes.scales:
+        return r
+    of_least_size = "6"
+    arguments = [(lanes.type, r.text), (lanes.type, lanes.const(1 / 16)), ("i32", of_least_size)]
+    arguments += [(lanes.type, "zeroinitializer"), ("i16", "-1"), ("i32", "4")]
+    return Real(lanes, lanes.f.call(lanes.type, "llvm.x86.avx512.mask.range.ps.512", *arguments))
 
 
 # exp.
 
 
 def exp(lanes: Lanes, x: str) -> str:
-    """e^x: 0.6 ULP."""
+    """e^x."""
     return (_exp_float(Real(lanes, x)) if lanes.element == "float" else exp_double(Real(lanes, x))).text
 
 
 def _exp_float(x: Real) -> Real:
-    x = x.at_most(89.0).at_least(-104.5)
-    z = x.fma(LOG2E, MAGIC["float"])
-    n = z - MAGIC["float"]
-    r = n.fma(-_LN2_FLOAT[1], n.fma(-_LN2_FLOAT[0], x))
-    high = r + 1.0
-    low = (r * r).fma(polynomial(r, _FLOAT), r - (high - 1.0))
-    return _scaled_by_whole(high + low, z, n)
+    x = _limited(x, -104.5, 89.0)
+    z = x.fma(LOG2E, _SIXTEENTHS)
+    n = z - _SIXTEENTHS
+    r = _short(n.fma(-_LN2_FLOAT[1], n.fma(-_LN2_FLOAT[0], x)))
+    return _root_scaled(z, n, (r * r).fma(polynomial(r, _SHORT), r))
 
 
 def exp_double(x: Real) -> Real:
@@ -168,17 +200,22 @@ def around(s: Real, shift: float, r: Real, tail: Real) -> Twofold:
 
 def exp2(lanes: Lanes, x: str) -> str:
     """2^x; exact for whole x."""
-    real = Real(lanes, x)
-    if lanes.element == "double":
-        return _exp2(real.at_most(1025.0).at_least(-1076.0), _EXP2_FULL).text
-    return _exp2(real.at_most(129.0).at_least(-151.0), _EXP2_FLOAT).text
+    return (_exp2_float(Real(lanes, x)) if lanes.element == "float" else _exp2_double(Real(lanes, x))).text
 
 
-def _exp2(x: Real, coefficients: Sequence[float]) -> Real:
-    z = x + MAGIC[x.lanes.element]
-    n = z - MAGIC[x.lanes.element]
-    r = x - n
-    return _scaled_by_whole(r.fma(polynomial(r, coefficients), 1.0), z, n)
+def _exp2_float(x: Real) -> Real:
+    x = _limited(x, -151.0, 129.0)
+    z = x + _SIXTEENTHS
+    n = z - _SIXTEENTHS
+    r = _short(x - n)
+    return _root_scaled(z, n, r * polynomial(r, _EXP2_SHORT))
+
+
+def _exp2_double(x: Real) -> Real:
+    x = x.at_most(1025.0).at_least(-1076.0)
+    z = x + MAGIC["double"]
+    r = x - (z - MAGIC["double"])
+    return scaled(r.fma(polynomial(r, _EXP2_FULL), 1.0), integer_part(z))
 
 
 def expm1(lanes: Lanes, x: str) -> str:

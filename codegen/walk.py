@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ..ir.expr import Dim, symbols_of
-from ..ir.kernel import Axis, Compute, Contract, Index, Kernel, Load, Loop, Reduce, Statement, Store
+from ..ir.kernel import Axis, Compute, Contract, Index, Kernel, Load, Loop, Reduce, Sort, Statement, Store
 
 #: Statements of a body that counts as light.
 LIGHT = 16
@@ -27,8 +27,10 @@ def dims_of(statement: Statement) -> Iterator[Dim]:
         case Contract():
             yield from (statement.lhs_index, statement.rhs_index)
             yield from (axis.extent for axis in axes_of(statement))
-            if statement.start is not None:
-                yield statement.start[1]
+            yield from () if statement.start is None else (statement.start[1],)
+            yield from () if statement.within is None else (statement.within,)
+        case Sort():
+            yield from statement.dims
 
 
 def axes_of(statement: Contract) -> tuple[Axis, ...]:

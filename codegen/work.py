@@ -11,12 +11,15 @@ from collections.abc import Collection, Sequence
 
 from ..ir import ops
 from ..ir.expr import Dim, floordiv, product, substitute, symbols_of
-from ..ir.kernel import VECTOR, Axis, Compute, Contract, Load, Loop, Reduce, Statement, Store
+from ..ir.kernel import VECTOR, Axis, Compute, Contract, Load, Loop, Reduce, Sort, Statement, Store
+from ..ir.ops.sorting import collected
 from ..ir.plan import Call, Plan, Repeat
 
 _ACCESS, _SIMPLE, _DIVISION, _FUNCTION = 4, 1, 8, 20
 #: What moves memory alone is worth as much as a contraction of so few rows.
 _LEAST_ROWS = 4
+#: Of a sort: to look at an element, and to bring it to its place.
+_VISIT, _SORTED = 2, 40
 _DIVISIONS = {ops.div, ops.sqrt, ops.floor_div, ops.rem}
 
 
@@ -58,6 +61,8 @@ def _of(s: Statement, sizes: Collection[str], in_vector: bool) -> Dim:
             if isinstance(rows, int):
                 rows = max(rows, _LEAST_ROWS)
             return rows * columns * (depth + work(s.body, sizes))
+        case Sort():
+            return _VISIT * _size(s.length, sizes) + _SORTED * _size(collected(s.length, s.count), sizes)
         case Load() | Store():
             return _ACCESS
         case Compute():
@@ -74,5 +79,10 @@ def turns(axis: Axis, sizes: Collection[str], vector: bool) -> Dim:
 
 
 def _extent(axis: Axis, sizes: Collection[str]) -> Dim:
-    """The size of an axis; where it depends on an outer axis, a middling guess is enough."""
-    return axis.extent if symbols_of(axis.extent) <= set(sizes) else VECTOR
+    """The size of an axis."""
+    return _size(axis.extent, sizes)
+
+
+def _size(dim: Dim, sizes: Collection[str]) -> Dim:
+    """A size; where it depends on an outer axis, a middling guess is enough."""
+    return dim if symbols_of(dim) <= set(sizes) else VECTOR

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from . import _config
 from ._config import get_num_threads, set_num_threads
 from ._size import (
-    Size, channels_last, contiguous_format, device, finfo, iinfo, memory_format, preserve_format,
+    Size, channels_last, contiguous_format, device, finfo, iinfo, layout, memory_format, preserve_format,
+    strided,
 )  # fmt: skip
 from ._tensor import Tensor, is_tensor
 from ._tape import (
@@ -38,7 +39,7 @@ from ._functions import (
     less_equal, lgamma, linear, linspace, log, log10, log1p, log2, log_softmax, logaddexp, logaddexp2,
     logical_and, logical_not, logical_or, logical_xor, logit, logspace, logsumexp, lt, manual_seed,
     masked_fill, masked_select, matmul, max, maximum, mean, median, meshgrid, min, minimum, mm, moveaxis,
-    movedim, mul, multinomial, multiply, mv, mvlgamma, nan_to_num, nanmean, nansum, narrow, ne, neg,
+    movedim, msort, mul, multinomial, multiply, mv, mvlgamma, nan_to_num, nanmean, nansum, narrow, ne, neg,
     negative, nonzero, norm, normal, not_equal, ones, ones_like, outer, permute, polygamma, positive,
     pow, prod, rad2deg, rand, rand_like, randint, randint_like, randn, randn_like, randperm, ravel,
     reciprocal, relu, remainder, repeat_interleave, reshape, roll, rot90, round, rsqrt, rsub, scatter,
@@ -48,7 +49,7 @@ from ._functions import (
     tril_indices, triu, triu_indices, true_divide, trunc, unbind, unflatten, unique, unsqueeze, var,
     var_mean, vdot, vstack, where, xlogy, zeros, zeros_like,
 )  # fmt: skip
-from . import _methods, autograd, cuda
+from . import _arguments, _functions, _methods, _promotion, autograd, cuda
 from ._print import set_printoptions
 from vitrify.ir.dtypes import DType as dtype
 from vitrify.ir.dtypes import bool_ as bool
@@ -59,6 +60,7 @@ from vitrify.ir.dtypes import (
 float, double, half = float32, float64, float16
 int, long, short = int32, int64, int16
 
+_arguments.parse_all(globals(), _functions, _promotion)
 if _methods.native is not None:
     from ._native_methods import functions as _native_functions
 

@@ -12,11 +12,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitrify.ir import ops
+from vitrify.ir.opdef import BoundOp, bind
+from vitrify.ir.strided import StridedType
 from vitrify.runtime import storage as memory
 from vitrify.tracer.recorder import active
 
 from . import _dispatch
 from ._dispatch import apply, assign, build, is_shared
+from ._promotion import as_operand
 from ._tape import (
     Edge,
     Leaf,
@@ -26,6 +29,7 @@ from ._tape import (
     is_grad_enabled,
     no_grad,
     set_grad_enabled,
+    set_recording,
 )  # fmt: skip
 from ._tape import (
     enable_grad as enable_grad,
@@ -59,12 +63,17 @@ def backward(
         if not inputs:
             raise RuntimeError("'inputs' argument to backward() cannot be empty.")
         wanted = [_edge_of_input(x) for x in inputs]
-    engine = Engine(roots, wanted, keep=create_graph if retain_graph is None else retain_graph)
-    with set_grad_enabled(create_graph):
+    keep = create_graph if retain_graph is None else bool(retain_graph)
+    engine = Engine(roots, wanted, keep, plain=wanted is None and not create_graph)
+    before = is_grad_enabled()
+    try:
+        set_recording(create_graph)
         engine.run(accumulate=True)
         for x in inputs or ():
             if not x.is_leaf and (ct := engine.reached.get(edge_of(x))) is not None:  # type: ignore[arg-type]
                 x._grad = ct if x._grad is None else apply(_ADD, x._grad, ct)
+    finally:
+        set_recording(before)
 
 
 def grad(
@@ -131,8 +140,7 @@ def _first_cotangent(i: int, x: Tensor, ct: Tensor | None, create_graph: bool) -
     if ct is None:
         if x._type.numel != 1:
             raise RuntimeError("grad can be implicitly created only for scalar outputs")
-        with no_grad():
-            return build(ops.cast, _dispatch.full(1, x.dtype, x._type.shape), dtype=x.dtype)
+        return _ones(x._type)
     if ct._type.shape != x._type.shape:
         raise RuntimeError(
             f"Mismatch in shape: grad_output[{i}] has a shape of {ct.shape} and output[{i}] has a shape of "
@@ -142,6 +150,22 @@ def _first_cotangent(i: int, x: Tensor, ct: Tensor | None, create_graph: bool) -
         with set_grad_enabled(create_graph):
             return build(ops.cast, ct, dtype=x.dtype)
     return ct
+
+
+#: Constants of ones by type, and the op that copies one.
+_ONES: dict[StridedType, tuple[BoundOp, Tensor]] = {}
+
+
+def _ones(type: StridedType) -> Tensor:
+    """A new tensor of ones."""
+    found = None if _dispatch.captures else _ONES.get(type)
+    if found is None:
+        found = bind(ops.cast, dtype=type.dtype), _dispatch.full(1, type.dtype, type.shape)
+        if not _dispatch.captures:
+            if len(_ONES) >= _dispatch.MOST_ENTRIES:
+                _ONES.clear()
+            _ONES[type] = found
+    return apply(*found)
 
 
 def _zeros_like(x: Tensor) -> Tensor:
@@ -157,29 +181,31 @@ class Engine:
     """
 
     def __init__(
-        self, roots: list[tuple[Edge, Tensor]], wanted: list[Edge] | None, keep: bool, stop: bool = False
-    ) -> None:
-        """stop: do not go on, nor call hooks, at wanted edges."""
+        self, roots: list[tuple[Edge, Tensor]], wanted: list[Edge] | None, keep: bool, stop: bool = False,
+        plain: bool = False,
+    ) -> None:  # fmt: skip
+        """stop: do not go on, nor call hooks, at wanted edges. plain: all that is asked for is to add to the
+        `grad` of the leaves, without recording: native code may do that."""
         self.keep = keep
         self.reached: dict[Edge, Tensor] = {}
         self._wanted = frozenset(wanted or ())
         self._stop = self._wanted if stop else frozenset()
         self._needed = None if wanted is None else _leading_to(self._wanted, [edge for edge, _ in roots])
-        #: What each edge has received so far, and whether it is owned; for several outputs, by output.
-        self._pending: dict[Edge, tuple[Tensor, bool]] = {}
+        native = plain and _dispatch.native is not None and not _dispatch.captures
+        self._queue: Queue | NativeQueue = NativeQueue() if native else Queue()
+        #: For nodes with several outputs, the cotangents of these.
         self._by_output: dict[Edge, list[Tensor | None]] = {}
-        self._queue: list[tuple[int, Edge]] = []
         for edge, ct in roots:
             self.deliver(edge, ct, owned=False)
 
     def run(self, accumulate: bool) -> None:
         """Walk the tape. accumulate: add to the `grad` of the leaves that are reached."""
         recorder = active()
-        queue, pending, plain = self._queue, self._pending, not self._wanted
-        while queue:
-            edge = heapq.heappop(queue)[1]
+        plain = not self._wanted
+        while (found := self._queue.next(self.keep)) is not None:
+            edge, ct, owned = found
             if edge in self._stop:
-                self.reached[edge] = pending.pop(edge)[0]
+                self.reached[edge] = ct
                 continue
             if recorder is not None and 0 < edge.number <= recorder.first_node:
                 recorder.block("backward goes through what was computed before the compiled call")
@@ -187,26 +213,21 @@ class Engine:
             if kind is not Node and isinstance(edge, MultiNode):
                 self._through_multi(edge)
                 continue
-            ct, owned = pending.pop(edge)
             if not plain or edge.hooks or edge.retained is not None:
                 ct, owned = self._seen(edge, ct, owned)
+            if self._needed is not None and kind is not Leaf and self._needed.isdisjoint(_successors(edge)):
+                continue  # it was asked for itself, and what leads to it keeps what it saved
             if kind is Node:
-                self._through_node(edge, ct, owned)  # type: ignore[arg-type]
+                self._through_node(edge, ct, owned)
             elif isinstance(edge, OutputOf):
                 self._to_source(edge, ct)
             elif accumulate:
-                _accumulate(edge, ct, owned)  # type: ignore[arg-type]
+                _accumulate(edge, ct, owned)
 
     def deliver(self, edge: Edge, ct: Tensor, owned: bool = False) -> None:
         """Add a contribution to an edge's cotangent."""
-        if self._needed is not None and edge not in self._needed:
-            return
-        before = self._pending.get(edge)
-        if before is not None:
-            ct, owned = apply(_ADD, before[0], ct), True
-        else:
-            heapq.heappush(self._queue, (-edge.number, edge))
-        self._pending[edge] = ct, owned
+        if self._needed is None or edge in self._needed:
+            self._queue.add(edge, ct, owned)
 
     def _seen(self, edge: Edge, ct: Tensor, owned: bool) -> tuple[Tensor, bool]:
         """A complete cotangent, after hooks and what is asked for have seen it."""
@@ -225,7 +246,9 @@ class Engine:
 
     def _through_node(self, node: Node, ct: Tensor, owned: bool) -> None:
         values = _unpacked(node, ct)
-        program = node.program
+        if node.recorded.native is None and _dispatch.native is not None and not _dispatch.captures:
+            node.recorded.native = bool(node.recorded.types) and _dispatch.native_form(node.recorded)
+        program = node.recorded.program
         for op, places in program.calls:
             if len(places) == 2:
                 values.append(apply(op, values[places[0]], values[places[1]]))
@@ -248,7 +271,7 @@ class Engine:
         """What a node passes on if some of that is a view: owned if nobody else can hold what it shows."""
         first = 2 + len(node.edges)
         held = {id(_root(x)) for x in values[1:first] if x is not None}
-        made = [None if at is None else values[at] for at in node.program.cotangents]
+        made = [None if at is None else values[at] for at in node.recorded.program.cotangents]
         roots = [None if g is None else _root(g) for g in made]
         ct = _root(values[0])
         for edge, g, root in zip(node.edges, made, roots, strict=True):
@@ -260,23 +283,82 @@ class Engine:
         source = edge.source
         if source not in self._by_output:
             self._by_output[source] = [None] * source.outputs
-            heapq.heappush(self._queue, (-source.number, source))
+            self._queue.put(source, None)
         self._by_output[source][edge.index] = ct
 
     def _through_multi(self, node: MultiNode) -> None:
         cotangents = self._by_output.pop(node)
+        keep = self.keep or node.saved == ()
+        _check_versions(node)
+        if not keep:
+            node.saved, node.versions = None, ()
         if not node.takes_partials:
-            for edge, ct in zip(node.edges, node.cotangents(cotangents, self.keep), strict=True):
+            for edge, ct in zip(node.edges, node.cotangents(cotangents, keep), strict=True):
                 if edge is not None and ct is not None:
                     self.deliver(edge, ct, owned=False)
             return
-        before = [None if e is None else self._pending.get(e) for e in node.edges]
-        partials = [None if b is None else b[0] for b in before]
-        for edge, ct in zip(node.edges, node.cotangents(cotangents, self.keep, partials), strict=True):
+        partials = [None if e is None else self._queue.at(e) for e in node.edges]
+        for edge, ct in zip(node.edges, node.cotangents(cotangents, keep, partials), strict=True):
             if edge is not None and ct is not None and (self._needed is None or edge in self._needed):
-                if edge not in self._pending:
-                    heapq.heappush(self._queue, (-edge.number, edge))
-                self._pending[edge] = ct, False
+                self._queue.put(edge, ct)
+
+
+class Queue:
+    """Cotangents that wait at edges, with whether they are owned, to be taken in descending order of the
+    edges' numbers."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Edge, tuple[Any, bool]] = {}
+        self._heap: list[tuple[int, Edge]] = []
+
+    def add(self, edge: Edge, ct: Tensor, owned: bool) -> None:
+        """Add to what waits at an edge."""
+        before = self._waiting.get(edge)
+        if before is None:
+            self.put(edge, ct, owned)
+        else:
+            self._waiting[edge] = apply(_ADD, before[0], ct), True
+
+    def put(self, edge: Edge, ct: Tensor | None, owned: bool = False) -> None:
+        """Let this wait at an edge, in place of what did. None: the edge's turn is waited for."""
+        if edge not in self._waiting:
+            heapq.heappush(self._heap, (-edge.number, edge))
+        self._waiting[edge] = ct, owned
+
+    def at(self, edge: Edge) -> Tensor | None:
+        """What waits at an edge."""
+        return self._waiting.get(edge, (None, False))[0]
+
+    def next(self, keep: bool) -> tuple[Any, Any, bool] | None:
+        """Take out the edge with the greatest number: (edge, cotangent, whether it is owned)."""
+        if not self._heap:
+            return None
+        edge = heapq.heappop(self._heap)[1]
+        return edge, *self._waiting.pop(edge)
+
+
+class NativeQueue:
+    """A `Queue` that passes through plain nodes and leaves by itself: `next` gives only those edges that have
+    hooks, or whose node native code can't run."""
+
+    def __init__(self) -> None:
+        native = _dispatch.native
+        self._queue = native.queue_new()
+        self._deliver, self._at, self._run = native.queue_deliver, native.queue_at, native.queue_run
+
+    def add(self, edge: Edge, ct: Tensor, owned: bool) -> None:
+        self._deliver(self._queue, edge, ct, owned, True)
+
+    def put(self, edge: Edge, ct: Tensor | None, owned: bool = False) -> None:
+        self._deliver(self._queue, edge, ct, owned, False)
+
+    def at(self, edge: Edge) -> Tensor | None:
+        found: Tensor | None = self._at(self._queue, edge)
+        return found
+
+    def next(self, keep: bool) -> tuple[Any, Any, bool] | None:
+        found: tuple[Any, Any, bool] | None = self._run(self._queue, keep)
+        return found
 
 
 def _root(x: Tensor) -> Tensor:
@@ -310,17 +392,42 @@ def _unpacked(node: Node, ct: Tensor) -> list[Any]:
     count = len(node.edges)
     values: list[Any] = [ct, *[None] * (count + 1)]
     if node.saved is None:
-        if node.kept:
+        if node.recorded.kept:
             raise RuntimeError(FREED)
         return values
     tracing = _dispatch.captures
-    for place, x, then in zip(node.kept, node.saved, node.versions, strict=True):
+    for place, item, then in zip(node.recorded.kept, node.saved, node.versions, strict=True):
         edge = node if place == count else node.edges[place]
+        x = item if isinstance(item, Tensor) else _as_tensor(item, node.recorded.types[place])
         now = version_of(x) if tracing else memory.version(x._storage)
         if now != then:
             raise RuntimeError(written_over(x, edge, now, then))
         values[1 if place == count else 2 + place] = x if x._node is edge else alias(x, edge)
     return values
+
+
+def _as_tensor(item: Any, type: StridedType) -> Tensor:
+    """What native code let a node keep: a storage or a number, read as a type."""
+    if item.__class__ in (int, float):
+        return as_operand(item, type.dtype, type.shape)
+    return Tensor(item, type)
+
+
+def hold(node: MultiNode, tensors: tuple[Tensor, ...]) -> None:
+    """Have a composite's node keep what its derivative reads, to which nobody may write before that."""
+    for x in tensors:
+        if x._view is not None:  # it knows its base, whose node may come to be a later one
+            tensors = tuple([x if x._view is None else alias(x, x._node) for x in tensors])
+            break
+    node.saved = tensors
+    node.versions = tuple([memory.version(x._storage) for x in tensors])
+
+
+def _check_versions(node: MultiNode) -> None:
+    """Raises RuntimeError if something that the node saved was changed in place since."""
+    for x, then in zip(node.saved or (), node.versions, strict=True):
+        if (now := version_of(x)) != then:
+            raise RuntimeError(written_over(x, x._node, now, then))
 
 
 def written_over(x: Tensor, edge: Edge | None, now: int, then: int) -> str:

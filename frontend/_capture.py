@@ -58,6 +58,7 @@ class RuntimeBackend:
     scalar = staticmethod(scalar_storage)
 
     def bump(self, storage: Any, times: int) -> None:
+        """Count so many writes to the storage's block."""
         for _ in range(times):
             memory.bump(storage)
 
@@ -78,7 +79,12 @@ class RuntimeBackend:
                     self._observe(made)
         return self.executables[key]
 
+    def is_compiled(self, key: Hashable) -> bool:
+        """Whether a graph with this key has been compiled."""
+        return key in self.executables
+
     def execute(self, graph: Graph, key: Hashable, inputs: Sequence[Any]) -> list[Any] | None:
+        """The outputs of a graph; None if it can't be compiled, or a check of it fails."""
         executable = self.executable(graph, key)
         if executable is None:
             return None
@@ -91,11 +97,13 @@ class RuntimeBackend:
         return outputs
 
     def eager(self, op: BoundOp, types: tuple[StridedType, ...], storages: Sequence[Any]) -> Sequence[Any]:
+        """The result of one op, at once. Raises what a failed check says."""
         if op.opdef in MANY:
             return execute_many(op, types, storages)
         return (eager.execute(op, types, storages),)
 
     def assign(self, target: Any, type: StridedType, source: Any, source_type: StridedType) -> None:
+        """Overwrite the elements at one storage with those at another, of the same type."""
         memory.to_array(target, type)[...] = memory.to_array(source, source_type).copy()
         memory.bump(target)
 
@@ -169,12 +177,14 @@ class FrontendWorld:
     tensor: type = Tensor
 
     def stateful(self, obj: object) -> bool:
+        """Whether calls may change the object's state: a module or an optimizer."""
         from .nn import Module
         from .optim import Optimizer
 
         return isinstance(obj, (Module, Optimizer))
 
     def refuses(self, function: Callable[..., Any]) -> str | None:
+        """Why a function of ours can't be part of a replay; None if it can."""
         name = getattr(function, "__name__", type(function).__name__)
         module = getattr(function, "__module__", None) or type(function).__module__
         if name in _EFFECTS or module.startswith(_OUTSIDE):
@@ -182,10 +192,12 @@ class FrontendWorld:
         return None
 
     def python_of(self, function: Any) -> Callable[..., Any] | None:
+        """The Python behind a native function or method; None for any other."""
         owner = getattr(function, "__self__", None)
         return python_of.get(function.__name__ if isinstance(owner, Tensor) else function)
 
     def shares(self, function: Callable[..., Any], argument: object) -> bool:
+        """Whether the function's result shares the memory of this argument, an array."""
         return isinstance(argument, np.ndarray) and getattr(function, "__name__", "") in (
             "from_numpy",
             "as_tensor",
@@ -200,6 +212,7 @@ class FrontendWorld:
         )
 
     def watch(self, capture: Capture, obj: Any) -> None:
+        """Guard the state of a module or an optimizer that the capture uses."""
         from .nn import Module
 
         if isinstance(obj, Module):
@@ -263,11 +276,11 @@ def hyper_parameter(group: dict[str, Any], name: str) -> Any:
     capture: Capture | None = None if recorder is None else recorder.capture
     if capture is None or not capture.proving:
         return value
-    read = item_of(group, name)
+    read, what = item_of(group, name), f"the hyper-parameter {name} is unchanged"
     if isinstance(value, (tuple, list)):
         parts = (Expression(f"{read.template}[{i}]", read.constants) for i in range(len(value)))
-        return tuple(capture.read(part, x, name) for part, x in zip(parts, value, strict=True))
-    return capture.read(read, value, f"the hyper-parameter {name} is unchanged")
+        return tuple(capture.read(part, x, what) for part, x in zip(parts, value, strict=True))
+    return capture.read(read, value, what)
 
 
 def _traced_number(value: Any) -> Tensor | None:

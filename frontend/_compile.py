@@ -12,13 +12,14 @@ import copy
 import functools
 import inspect
 import itertools
-import threading
 import warnings
 from collections.abc import Callable
 from types import MethodType, TracebackType
 from typing import Any
 
-from vitrify.ir.graph import Location
+from vitrify.ir import locks
+from vitrify.ir.graph import NUMERICS, Location
+from vitrify.ir.printer import print_graph
 from vitrify.runtime.compiler import STAGES, CompiledGraph
 from vitrify.runtime.executable import CheckFailed
 from vitrify.runtime.replay import Replayable
@@ -60,11 +61,17 @@ class Program:
     MOST_ATTEMPTS = 2
 
     def __init__(
-        self, function: Callable[..., Any], *, fullgraph: bool, name: str, label: str | None = None
-    ) -> None:
-        """label: see `Region`."""
+        self, function: Callable[..., Any], *, fullgraph: bool, name: str, label: str | None = None,
+        numerics: str = "exact",
+    ) -> None:  # fmt: skip
+        """label: see `Region`. numerics: of its graphs, those of functions that it calls included. reads:
+        of a composite, the arguments (by position) that its derivative reads; from all."""
         self.function = function
         self.label = label
+        self.reads: Callable[[Args], list[int]] | None = None
+        #: Whether the derivative of a composite reads the result.
+        self.reads_result = False
+        self.numerics = numerics
         self.fullgraph = fullgraph
         self.name = name
         self.specializations: list[Specialization] = []
@@ -80,7 +87,7 @@ class Program:
         self._backend = RuntimeBackend(self._note_compiled)
         self._attempts: dict[object, int] = {}
         self._warned: set[object] = set()
-        self._lock = threading.RLock()
+        self._lock = locks.rlock()
 
     def call(self, args: Args, kwargs: Kwargs) -> Any:
         """The result of a call that no replay fits."""
@@ -105,6 +112,8 @@ class Program:
     def _may_capture(self, key: object) -> bool:
         attempts = self._attempts.get(key, 0)
         room = len(self.specializations) < self.MOST_SPECIALIZATIONS
+        if self.reads is not None and not room:  # what is known stays; all else is left to the ops
+            raise CaptureError(f"{self.name} was compiled for {len(self.specializations)} kinds of calls")
         if not room and not attempts:
             kinds = len(self.specializations)
             what = f"{self.name} was compiled for {kinds} kinds of calls; others run in segments"
@@ -134,7 +143,7 @@ class Program:
             _undo(recorder)
             raise
         except BaseException as error:
-            self._finish_after(error, recorder)
+            self._finish_after(error, capture)
         if capture.proving:
             try:
                 return self._promote(capture, signature, result, args, kwargs)
@@ -154,20 +163,38 @@ class Program:
         return capture.escape(result)
 
     def _recorder(self, **options: bool) -> Recorder:
-        recorder = Recorder(self._backend, name=self.name, **options)
+        recorder = Recorder(self._backend, name=self.name, numerics=self.numerics, **options)
         recorder.first_node = next_number()
         return recorder
 
-    def _finish_after(self, error: BaseException, recorder: Recorder) -> None:
+    def _finish_after(self, error: BaseException, capture: Capture) -> None:
         """An error came out of the function: first bring the state to where eager would be, then let it go
-        on."""
-        recorder.flush()
+        on. Where Ctrl-C came while we were recording, and all can still be undone, the call never began:
+        that takes no time."""
+        interrupted = isinstance(error, KeyboardInterrupt)
+        if interrupted and capture.proving and _is_ours(error):
+            _undo(capture.recorder)
+        else:
+            capture.recorder.flush(compiled=not interrupted)
         raise error.with_traceback(_users(error))
 
     def _promote(
         self, capture: Capture, signature: Signature, result: Any, args: Args, kwargs: Kwargs
     ) -> Any:
         """Make a replay of a proved capture, and run it: that is the first call."""
+        recorder = capture.recorder
+        try:
+            made = self._replay_of(capture, signature, result)
+        except KeyboardInterrupt:  # nothing has been run yet
+            _undo(recorder)
+            raise
+        outcome = self._run_first(made, recorder, args, kwargs)
+        made.settle()
+        self.specializations = [*self.specializations, made][-self.MOST_SPECIALIZATIONS :]
+        self._choose()
+        return outcome
+
+    def _replay_of(self, capture: Capture, signature: Signature, result: Any) -> Specialization:
         builder = ReplayBuilder(capture, signature)
         recorder = capture.recorder
         text = builder.result(result)
@@ -176,12 +203,7 @@ class Program:
         self._check_leaks(recorder, builder)
         if (guard := failing([*capture.guards.values()], signature.values)) is not None:
             raise NotReplayable(f"the call changed what it had read: it is no longer true that {guard.what}")
-        made = self._specialize(builder, recorder, text, builder.requiring_grad())
-        outcome = self._run_first(made, recorder, args, kwargs)
-        made.settle()
-        self.specializations = [*self.specializations, made][-self.MOST_SPECIALIZATIONS :]
-        self._choose()
-        return outcome
+        return self._specialize(builder, recorder, text, builder.requiring_grad())
 
     def _specialize(
         self, builder: ReplayBuilder, recorder: Recorder, text: str, region_outputs: list[tuple[str, Tensor]]
@@ -199,13 +221,23 @@ class Program:
             if needed and executable is None:
                 raise NotReplayable("its graph can't be compiled")
             return builder.build(segment, executable, text)
-        region = Region(recorder, segment, [x for _, x in live], self.label)
+        arguments = builder.signature.args
+        reads = None if self.reads is None else self.reads(arguments)
+        lasting = None if reads is None else builder.inputs_of(reads, segment)
+        try:
+            region = Region(recorder, segment, [x for _, x in live], self.label, lasting)
+        except RuntimeError as error:  # a result whose history was written over: its backward would say so
+            raise NotReplayable(f"there is no backward: {error}") from None
         if recorder.blocked:
             raise NotReplayable(f"its backward can't be replayed: {recorder.blocked[0].what}")
-        executable = self._backend.executable(region.forward, ("forward", segment.key))
+        # What it saves follows from who requires grad, which is no part of the segment's key.
+        executable = self._backend.executable(region.forward, print_graph(region.forward, locations=False))
         if executable is None:
             raise NotReplayable("its graph can't be compiled")
-        return builder.build_region(segment, executable, text, region, [name for name, _ in live])
+        held = None if reads is None else [f"a{i}" for i in reads]
+        if held is not None and self.reads_result:
+            held.append(builder.new_tensor(live[0][1]))
+        return builder.build_region(segment, executable, text, region, [name for name, _ in live], held)
 
     def _run_first(self, made: Specialization, recorder: Recorder, args: Args, kwargs: Kwargs) -> Any:
         """The first call of a replay, on the state that the capture began with."""
@@ -275,7 +307,7 @@ class Program:
             with _dispatch.recording(recorder):
                 result = call_captured(capture, self.function, args, kwargs)
         except BaseException as error:
-            self._finish_after(error, recorder)
+            self._finish_after(error, capture)
         recorder.flush()
         self.last_segments = recorder.segments
         return result
@@ -316,6 +348,14 @@ def _place_of(function: Callable[..., Any]) -> Location | None:
     return None if code is None else Location(code.co_filename, code.co_firstlineno)
 
 
+def _is_ours(error: BaseException) -> bool:
+    """Whether an error arose in our own code, not in the user's."""
+    entry = error.__traceback__
+    while entry is not None and entry.tb_next is not None:
+        entry = entry.tb_next
+    return entry is not None and entry.tb_frame.f_globals.get("__name__", "").startswith("vitrify.")
+
+
 def _users(error: BaseException) -> TracebackType | None:
     """The error's traceback without the frames of the tracer."""
     frames = []
@@ -335,12 +375,15 @@ class CompiledFunction(Replayable):
     """What `compile` gives: called like the function; tells what was made of it."""
 
     def __init__(
-        self, function: Callable[..., Any], *, fullgraph: bool = False, label: str | None = None
-    ) -> None:
+        self, function: Callable[..., Any], *, fullgraph: bool = False, label: str | None = None,
+        numerics: str = "exact",
+    ) -> None:  # fmt: skip
         """label: see `Region`."""
         functools.update_wrapper(self, function)
         self._fullgraph = fullgraph
-        self.program = Program(function, fullgraph=fullgraph, name=_graph_name(function), label=label)
+        self.program = Program(
+            function, fullgraph=fullgraph, name=_graph_name(function), label=label, numerics=numerics
+        )
         self.program.on_newest = self._take
 
     def _take(self, replay: Any) -> None:
@@ -365,7 +408,8 @@ class CompiledFunction(Replayable):
         return self if instance is None else MethodType(self, instance)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CompiledFunction:
-        return CompiledFunction(copy.deepcopy(self.program.function, memo), fullgraph=self._fullgraph)
+        function = copy.deepcopy(self.program.function, memo)
+        return CompiledFunction(function, fullgraph=self._fullgraph, numerics=self.program.numerics)
 
     def __repr__(self) -> str:
         return f"<compiled {self.program.function!r}>"
@@ -424,7 +468,9 @@ def compile(
     warning that names file, line and reason; with `fullgraph=True` that is a CaptureError. A module is
     compiled in place: it keeps its class, attributes and state_dict. dynamic: sizes are specialised, whatever
     it says. mode, backend: accepted as PyTorch's are; there is one backend. numerics: "exact" (the bits that
-    eager gives), or "fast", which allows others; so far it gives the exact ones.
+    eager gives), or "fast": results that may differ in their last digits, for speed (docs/numerics.md says in
+    which ways). It counts for everything that the function calls, and for its backward; a compiled function
+    that is called by another one is computed as that one says.
 
     >>> @vitrify.compile
     ... def step(x, y):
@@ -447,11 +493,14 @@ def compile(
     from .nn import Module
 
     if isinstance(model, Module):
-        model.__dict__["_compiled_call_impl"] = CompiledFunction(model._call_impl, fullgraph=fullgraph)
+        compiled = CompiledFunction(model._call_impl, fullgraph=fullgraph, numerics=numerics)
+        model.__dict__["_compiled_call_impl"] = compiled
         return model
     if isinstance(model, CompiledFunction):
-        return model
-    return CompiledFunction(model, fullgraph=fullgraph)
+        if model.program.numerics == numerics:
+            return model
+        model = model.program.function
+    return CompiledFunction(model, fullgraph=fullgraph, numerics=numerics)
 
 
 def _check_options(mode: Any, backend: Any, options: Any, numerics: str) -> None:
@@ -467,5 +516,5 @@ def _check_options(mode: Any, backend: Any, options: Any, numerics: str) -> None
         )
     for name in options or {}:
         raise RuntimeError(f"Unexpected optimization option {name}, known options are: none")
-    if numerics not in ("exact", "fast"):
+    if numerics not in NUMERICS:
         raise ValueError(f"numerics must be 'exact' or 'fast', got {numerics!r}")

@@ -5,6 +5,7 @@ VITRIFY_VERIFY=1          verify graphs between passes, and let LLVM verify its 
 VITRIFY_CACHE_DIR=folder  where object code is kept between processes; empty: nowhere
 VITRIFY_TARGET=name       generate code for this x86-64 level instead of the host
 VITRIFY_NATIVE=0          storages and calls in plain Python instead of native builtins
+VITRIFY_PROGRESS=1        a line on stderr while something compiles for long, terminal or not; 0: never
 VITRIFY_NUM_THREADS=n     how many threads native code may use at first, instead of one per CPU
 """
 
@@ -50,6 +51,8 @@ def read(environment: Mapping[str, str]) -> tuple[Config, dict[str, Any]]:
         runtime["cache_dir"] = USER_CACHE
     if target := environment.get("VITRIFY_TARGET"):
         runtime["target"] = target
+    if progress := environment.get("VITRIFY_PROGRESS"):
+        runtime["progress"] = _truth(progress)
     runtime["native"] = _truth(environment.get("VITRIFY_NATIVE", "1"))
     if threads := environment.get("VITRIFY_NUM_THREADS"):
         config.num_threads = _positive("VITRIFY_NUM_THREADS", threads)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
-from vitrify.ir import ops
+from vitrify.ir import locks, ops
 from vitrify.ir.builder import broadcast
 from vitrify.ir.dtypes import WITH_KERNELS, DType
 from vitrify.ir.errors import IRTypeError
@@ -29,15 +29,15 @@ from vitrify.runtime import eager
 from vitrify.runtime import storage as memory
 from vitrify.tracer.recorder import Recorder, activate, active
 
-from ._tape import Edge, Leaf, Node, mode, mode_listeners, numbers
-from ._tensor import Tensor, alias, edge_of, track, version_of, view_node
+from ._tape import Edge, Leaf, Node, Recorded, mode, mode_listeners, numbers
+from ._tensor import Tensor, alias, edge_of, track, version_of, view_node, when_read
 
 
 class Entry:
     """What follows from an op and the types of its operands.
 
     offset: bytes, if the result is a view of the first operand, else None. taped: whether the op has a
-    derivative at all. programs: for each choice of operands that require grad, what a node of the tape holds.
+    derivative at all. programs: for each choice of operands that require grad, what nodes have in common.
     """
 
     __slots__ = ("op", "types", "result", "offset", "run", "taped", "programs", "records")
@@ -47,17 +47,18 @@ class Entry:
         self.result, self.offset, _ = eager.signature(op, types)
         self.run: Callable[..., Any] | None = None
         self.taped = self.result.dtype.is_floating_point and op.opdef in VJP
-        self.programs: dict[tuple[bool, ...], tuple[Derivative, tuple[int, ...]]] = {}
+        self.programs: dict[tuple[bool, ...], Recorded] = {}
         self.records: list[Any] = []
 
-    def program(self, wanted: tuple[bool, ...]) -> tuple[Derivative, tuple[int, ...]]:
-        """The derivative, and which of (*operands, result) it reads."""
+    def program(self, wanted: tuple[bool, ...]) -> Recorded:
+        """What nodes have in common where these operands have edges."""
         made = derivative(self.op, tuple([t.ir for t in self.types]), wanted)
         kept = sorted(made.saves.operands) + [len(self.types)] * made.saves.result
-        self.programs[wanted] = made, tuple(kept)
+        recorded = Recorded(self.op, made, tuple(kept), (*self.types, self.result))
+        self.programs[wanted] = recorded
         for record in self.records:
-            record.add_program(_mask(wanted), *self.programs[wanted])
-        return self.programs[wanted]
+            record.add_program(_mask(wanted), recorded, recorded.kept)
+        return recorded
 
     def add_row(self, called: object, keys: Sequence[object], **more: Any) -> bool:
         """Let native dispatch serve `called` on operands with these keys as it does this op; False if it
@@ -67,17 +68,51 @@ class Entry:
             spec = eager.call_spec(self.op, self.types) if self.types else None
             if spec is None or not dispatch_native.fits(spec):
                 return False
+        kind = self.op.opdef
         record = dispatch_native.Record(
-            self.op, self.result, len(self.types), spec, self.offset or 0, taped=self.taped, **more
-        )
-        for wanted, (program, kept) in self.programs.items():
-            record.add_program(_mask(wanted), program, kept)
-        with _LOCK:
-            if len(native) >= 2 * MOST_ENTRIES:
-                _forget()
-            self.records.append(record)
-            native.add(called, keys, record)
+            self.result, len(self.types), spec, self.offset or 0, taped=self.taped,
+            over=spec is not None and can_overwrite(self.op), aligned=kind.elementwise, **more,
+        )  # fmt: skip
+        for wanted, recorded in self.programs.items():
+            record.add_program(_mask(wanted), recorded, recorded.kept)
+        self.records.append(record)
+        _add_row(called, keys, record)
         return True
+
+
+def _add_row(called: object, keys: Sequence[object], record: Any) -> None:
+    with _LOCK:
+        if len(native) >= 2 * MOST_ENTRIES:
+            _forget()
+        native.add(called, keys, record)
+
+
+def native_form(recorded: Recorded) -> object:
+    """The derivative as native code walks it: registers are the cotangent, the result, the operands, and what
+    each step gives. False if it can't."""
+    count, program = len(recorded.types) - 1, recorded.program
+    steps: list[tuple[int, object, tuple[int, ...]]] = []
+    for op, places in program.calls:
+        if len(places) > dispatch_native.MOST_OPERANDS:
+            return False
+        steps.append((len(places), op, places) if places else (0, given(op), ()))
+    passed = [at for at, _ in program.passed]
+    numbers = sum(1 << at for at in range(2, 2 + count) if at not in passed and _beside_others(program, at))
+    kept = [1 if place == count else 2 + place for place in recorded.kept]
+    types = (None, recorded.types[count], *recorded.types[:count])
+    return native.backward(count, kept, types, numbers, steps, passed) or False
+
+
+def _beside_others(program: Derivative, at: int) -> bool:
+    """Whether what is at this place is read beside other operands of elementwise ops only, where dispatch
+    takes a Python number."""
+    reads = [(op, places) for op, places in program.calls if at in places]
+    return all(op.opdef.elementwise and len(p) == 2 and p[0] != p[1] for op, p in reads)
+
+
+def can_overwrite(op: BoundOp) -> bool:
+    """Whether native dispatch may write this op's result over a tensor."""
+    return not op.opdef.may_raise
 
 
 def _mask(wanted: tuple[bool, ...]) -> int:
@@ -93,7 +128,7 @@ remembered = functools.lru_cache(MOST_ENTRIES)
 
 #: Number of captures that run now, in any thread. While there are none, nobody asks for a recorder.
 captures = 0
-_LOCK = threading.Lock()
+_LOCK = locks.lock()
 
 
 @contextmanager
@@ -119,29 +154,67 @@ def _count(captured: int = 0, watched: int = 0) -> None:
 class _Watch(threading.local):
     #: What the ops of this thread are written to, if they are watched; None once something else was done.
     log: list[Applied] | None = None
+    #: Whether what was done will be done in another way after some more calls.
+    early = False
 
 
-#: An op that was applied: itself, its operands, its result.
-Applied = tuple[BoundOp, tuple[Tensor, ...], Tensor]
+#: An op that was applied, or a function without effects that was called: itself, its operands, its result.
+#: With None: the second tensor was written over the first.
+Applied = tuple[Any, tuple[Tensor, ...], Tensor]
 _watch = _Watch()
 _watchers = 0
 
 
-def watched(function: Callable[..., Any], *args: Any, **options: Any) -> tuple[Any, list[Applied] | None]:
-    """Call a function; its result, and the ops that it applied. None if it did more than that."""
-    outer, _watch.log = _watch.log, []
+def watched(
+    function: Callable[..., Any], *args: Any, **options: Any
+) -> tuple[Any, list[Applied] | None, bool]:
+    """Call a function; its result, and the ops that it applied, None if it did more than that. Last, whether
+    it will do so in another way after some more calls."""
+    outer, early = _watch.log, _watch.early
+    _watch.log, _watch.early = [], False
     _count(watched=1)
     try:
         result = function(*args, **options)
-        return result, _watch.log
+        return result, _watch.log, _watch.early
     finally:
         _count(watched=-1)
-        _watch.log = outer if outer is None or _watch.log is None else outer + _watch.log
+        _watch.log = None if outer is None or _watch.log is None else outer + _watch.log
+        _watch.early |= early
+
+
+def watched_call(function: Callable[..., Any], tensors: Sequence[Tensor]) -> Any:
+    """What a function without effects gives; its call is written down as one."""
+    if not _watchers:
+        return function(*tensors)
+    before, _watch.log = _watch.log, None  # how it does that is of no interest
+    result = function(*tensors)
+    known = before is not None and isinstance(result, Tensor)
+    _watch.log = [*before, (function, tuple(tensors), result)] if known else None  # type: ignore[misc]
+    return result
+
+
+def watch_later() -> None:
+    """What happens now will be one call of a compiled function when it has happened some more times."""
+    if _watchers:
+        _watch.log, _watch.early = None, True
 
 
 def _not_watchable() -> None:
     """What happens now can't be had again by applying ops."""
     if _watchers:
+        _watch.log = None
+
+
+when_read.append(_not_watchable)
+
+
+def _watch_write(target: Tensor, value: Tensor) -> None:
+    """Write down that value is written over target, if the tape has nothing to do with it."""
+    base = target if target._view is None else target._view[0]
+    edges = (target._node, base._node, edge_of(value))
+    if _watch.log is not None and not (mode.grad and any(e is not None for e in edges)):
+        _watch.log.append((None, (target, value), target))
+    else:
         _watch.log = None
 
 
@@ -237,14 +310,14 @@ def _attach(
     result: Tensor,
 ) -> None:  # fmt: skip
     """Give the result its node. edges: of the operands; wanted: which of them there are."""
-    program, kept = entry.programs.get(wanted) or entry.program(wanted)
-    if not kept:
-        result._node = Node(entry.op, program, edges)
+    recorded = entry.programs.get(wanted) or entry.program(wanted)
+    if not recorded.kept:
+        result._node = Node(recorded, edges)
         return
     count = len(operands)
-    saved = tuple([_kept(operands[i]) if i < count else alias(result) for i in kept])
+    saved = tuple([_kept(operands[i]) if i < count else alias(result) for i in recorded.kept])
     version = version_of if captures else eager_version
-    result._node = Node(entry.op, program, edges, kept, saved, tuple([version(x) for x in saved]))
+    result._node = Node(recorded, edges, saved, tuple([version(x) for x in saved]))
 
 
 def _kept(x: Tensor) -> Tensor:
@@ -337,9 +410,34 @@ def is_shared(x: Tensor) -> bool:
     return not captures and memory.base(x._storage) in _CONSTANTS
 
 
-def _missed(op: BoundOp, *operands: Tensor) -> Tensor:
-    """What native code has no row for."""
+def _missed(op: Any, *operands: Any) -> Tensor:
+    """What native code has no row for: an op, on tensors or a tensor and a number, or a copy."""
+    if op is dispatch_native.COPY:
+        (x,) = operands
+        op = bind(ops.cast, dtype=x._type.dtype)
+        entry_of(op, (x._type,)).add_row(dispatch_native.COPY, (x._type,))
+    elif float in (kinds := [x.__class__ for x in operands]) or int in kinds:
+        return _beside_number(op, operands)
     return _general(op, operands)
+
+
+def _beside_number(op: BoundOp, operands: tuple[Any, ...]) -> Tensor:
+    """An elementwise op on a tensor and a number, read as another such tensor."""
+    from ._promotion import as_operand
+
+    (like,) = [x._type for x in operands if isinstance(x, Tensor)]
+    tensors = tuple([x if isinstance(x, Tensor) else as_operand(x, like.dtype, like.shape) for x in operands])
+    result = _general(op, tensors)
+    if like.dtype.name in dispatch_native.NUMBERS and not native.has(op, keys := _keys(operands)):
+        meant = tuple(
+            [None if isinstance(x, Tensor) else t._type for x, t in zip(operands, tensors, strict=True)]
+        )
+        entry_of(op, tuple([t._type for t in tensors])).add_row(op, keys, number=like.dtype.name, meant=meant)
+    return result
+
+
+def _keys(operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple([x._type if isinstance(x, Tensor) else x.__class__ for x in operands])
 
 
 #: Native dispatch; None where storages are not native either.
@@ -347,7 +445,8 @@ native: Any = None
 if memory.is_native:
     from vitrify.runtime import dispatch_native
 
-    native = dispatch_native.NativeDispatch(Tensor, Node, _missed, numbers)
+    classes = {"tensor": Tensor, "node": Node, "leaf": Leaf, "recorded": Recorded, "type": StridedType}
+    native = dispatch_native.NativeDispatch(classes, _missed, numbers, bind(ops.add))
     mode_listeners.append(native.set_recording)
     apply = apply1 = apply2 = native.apply
 
@@ -359,6 +458,7 @@ class EagerBuilder:
         return apply(bind(opdef, **attrs), *operands)
 
     def type_of(self, value: Tensor) -> TensorType:
+        """The dtype and shape of a tensor."""
         return value._type.ir
 
 
@@ -390,9 +490,10 @@ def check(ok: Tensor, *shown: Tensor, error: str, message: str) -> None:
     """Raise `error`, a name in `ops.CHECK_ERRORS`, if the tensor of rank 0 is False. See `ops.check` for
     `shown`.
     """
-    _not_watchable()
     op = bind(ops.check, error=error, message=message)
     operands = (ok, *shown)
+    if _watchers and _watch.log is not None:
+        _watch.log.append((op, operands, ok))
     if captures and (recorder := active()) is not None:
         recorder.record(op, [recorder.operand(x._storage, x._type, x) for x in operands], None)
     else:
@@ -412,7 +513,8 @@ def assign(target: Tensor, value: Tensor) -> Tensor:
 
 def assign_checked(target: Tensor, value: Tensor) -> Tensor:
     """`assign` for a target that is known to be writable."""
-    _not_watchable()
+    if _watchers:
+        _watch_write(target, value)
     if value._type is not target._type and value._type.ir != target._type.ir:
         raise IRTypeError(f"can't assign {value._type} to {target._type}")
     if captures and (recorder := recorder_for("assignment", target._type)) is not None:
@@ -444,6 +546,18 @@ def check_writable(target: Tensor) -> None:
         )
 
 
+def add_assignment(target: StridedType, value: StridedType) -> bool:
+    """Let native dispatch write tensors of one type over those of another; False if it can't."""
+    if native.has(dispatch_native.ASSIGN, (target, value)):
+        return True
+    spec = eager.assignment_spec(target, value)
+    if spec is None or not dispatch_native.fits(spec):
+        return False
+    record = dispatch_native.Record(target, 2, spec, over=True, aligned=True)
+    _add_row(dispatch_native.ASSIGN, (target, value), record)
+    return True
+
+
 def _write(target: Tensor, value: Tensor) -> None:
     """Copy the elements and bump the version. A copy is exact, whoever makes it."""
     if target._type.is_contiguous and value._type.is_contiguous:
@@ -467,7 +581,7 @@ def _rebase(target: Tensor, edge: Edge | None) -> None:
     op = bind(ops.as_strided_update, strides=target._type.strides, offset=offset // target.itemsize)
     edges = (base._node, edge)
     wanted = (base._node is not None, edge is not None)
-    base._node = Node(op, derivative(op, (base._type.ir, target._type.ir), wanted), edges)
+    base._node = Node(Recorded(op, derivative(op, (base._type.ir, target._type.ir), wanted)), edges)
     target._view = (base, offset, base._node)
     target._node = view_node(base, offset, target._type)
 
@@ -476,4 +590,4 @@ def _overwritten(target: Tensor, before: Edge) -> Node:
     """The node of a tensor filled with constants: it still requires grad, and passes zeros on."""
     rank = len(target._type.shape)
     op = bind(ops.update_slice, starts=(0,) * rank, steps=(1,) * rank)
-    return Node(op, derivative(op, (target._type.ir,) * 2, (True, False)), (before, None))
+    return Node(Recorded(op, derivative(op, (target._type.ir,) * 2, (True, False))), (before, None))

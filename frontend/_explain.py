@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from vitrify.runtime.executable import MemoryUse
+
 from ._compile import CaptureWarning, CompiledFunction, Program
 
 
@@ -14,14 +16,16 @@ from ._compile import CaptureWarning, CompiledFunction, Program
 class Explanation:
     """What `explain` found; printing it gives a report.
 
-    tier: "replay" (one native call) or "segments". segments: number of compiled graphs that one call runs.
+    tier: "replay" (one native call) or "segments". numerics: "exact" or "fast". segments: number of compiled
+    graphs that one call runs.
     guards: what must hold for the replay. reasons: why it is not replayed, each with file and line. kernels:
     names, in order of first use. compile_seconds: spent on compiling it so far. captures: how often its
-    Python was run for a replay.
+    Python was run for a replay. memory: bytes that it needs beside arguments and results.
     """
 
     name: str
     tier: str
+    numerics: str
     segments: int
     specializations: int
     guards: tuple[str, ...]
@@ -30,6 +34,7 @@ class Explanation:
     operations: int
     captures: int
     compile_seconds: float
+    memory: MemoryUse
 
     def __str__(self) -> str:
         how = (
@@ -38,14 +43,21 @@ class Explanation:
             else f"run in {self.segments} compiled segment(s)"
         )
         lines = [f"{self.name}: {how}; {self.operations} operations in {len(self.kernels)} kernels"]
+        lines.append(f"numerics: {self.numerics}")
         lines.append(f"captures: {self.captures}, specializations: {self.specializations}")
         lines.append(f"compile time: {self.compile_seconds:.3f} s")
+        lines.append(f"memory: {_sizes(self.memory)}")
         for title, entries in (("reasons", self.reasons), ("guards", self.guards), ("kernels", self.kernels)):
             if entries:
                 lines += [f"{title}:", *(f"  {entry}" for entry in entries)]
         return "\n".join(lines)
 
     __repr__ = __str__
+
+
+def _sizes(memory: MemoryUse) -> str:
+    parts = (("scratch", memory.arena), ("constants", memory.constants), ("weights kept turned", memory.kept))
+    return ", ".join(f"{nbytes / 1e6:.1f} MB {what}" for what, nbytes in parts if nbytes) or "none"
 
 
 def explain(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
@@ -80,6 +92,7 @@ def _explanation(program: Program) -> Explanation:
     return Explanation(
         name=program.name,
         tier="replay" if replays else "segments",
+        numerics=program.numerics,
         segments=1 if replays else len(program.last_segments),
         specializations=len(replays),
         guards=tuple(dict.fromkeys(g.what for g in replays[-1].guards)) if replays else (),
@@ -88,4 +101,5 @@ def _explanation(program: Program) -> Explanation:
         operations=sum(len(graph.captured.operations) for graph in graphs),
         captures=program.captures,
         compile_seconds=program.seconds,
+        memory=sum((graph.memory for graph in graphs), MemoryUse(0, 0)),
     )

@@ -57,13 +57,14 @@ class FunctionCtx:
 
     def _settle(self, outputs: list[Tensor]) -> None:
         """After forward: remember versions; an output is kept apart from its node, which would make
-        a cycle."""
+        a cycle, and what needs no saving is not kept at all."""
         self._saved_as = []
         for x in self._saved or ():
             edge = None if x is None else edge_of(x)
             kept = x if x is None or not any(x is y for y in outputs) else alias(x)
             self._saved_as.append((kept, 0 if x is None else version_of(x), edge))
         self._saved = None
+        self._dirty = self._constant = ()
 
 
 def _unpacked(x: Tensor | None, version: int, edge: Edge | None) -> Tensor | None:
@@ -178,7 +179,7 @@ def _node(
     def cotangents(given: list[Tensor | None], keep: bool) -> list[Tensor | None]:
         filled = [_filled(ctx, g, t) for g, t in zip(given, types, strict=True)]
         result = follow(cls.backward)(ctx, *filled)
-        if not keep:
+        if not keep and ctx._saved_as:
             ctx._saved_as = None
         return _checked(cls.__name__ + "Backward", result, shapes, edges)
 

@@ -14,6 +14,8 @@ from vitrify.ir import ops
 from vitrify.ir.opdef import ALL, BoundOp, bind
 
 from . import _autograd
+from ._arguments import parsed
+from ._composite import as_ops
 from ._dispatch import apply2, assign, assign_checked, check_writable, native
 from ._functions import (
     casting,
@@ -32,7 +34,7 @@ from ._functions import (
 )  # fmt: skip
 from ._promotion import broadcast_shapes, can_cast, number_beside
 from ._tape import Edge, Leaf, Node, RemovableHandle, mode, next_number, no_grad
-from ._tensor import Tensor, edge_of
+from ._tensor import Tensor, edge_of, storage_kept
 
 #: Functions of a module that are methods under their own name.
 _METHODS: dict[Any, str] = {
@@ -67,7 +69,7 @@ _METHODS: dict[Any, str] = {
     indexing: "nonzero argwhere masked_select index_put",
     gathering: """
         gather take_along_dim take index_select scatter scatter_add index_add index_copy index_fill argsort
-        sort topk kthvalue median unique bincount
+        sort msort topk kthvalue median unique bincount
     """,
     softmaxes: "softmax log_softmax",
     creation: "new_full new_zeros new_ones new_empty new_tensor tril triu",
@@ -122,13 +124,13 @@ def _keep_what_was_saved(target: Tensor, value: Tensor, start: int) -> None:
     """
     old: Tensor | None = None
     for node in _recorded_since(start, edge_of(value)):
-        if not any(x._storage is target._storage for x in node.saved or ()):
+        if not any(storage_kept(x) is target._storage for x in node.saved or ()):
             continue
         if old is None:
             with no_grad():
                 old = casting.clone(target)
             old._node = target._node
-        node.saved = tuple(old if x._storage is target._storage else x for x in node.saved or ())
+        node.saved = tuple(old if storage_kept(x) is target._storage else x for x in node.saved or ())
         node.versions = tuple(0 if x is old else v for x, v in zip(node.saved, node.versions, strict=True))
 
 
@@ -144,11 +146,13 @@ def _recorded_since(start: int, edge: Edge | None) -> Iterator[Node]:
 
 
 def _in_place(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    @functools.wraps(function)
+    compute = as_ops(function)
+
+    @functools.wraps(compute)
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         check_writable(self)
         start = next_number()
-        value = function(self, *args, **kwargs)
+        value = compute(self, *args, **kwargs)
         if mode.grad and edge_of(value) is not None:
             _keep_what_was_saved(self, value, start)
         return overwrite(self, value)
@@ -361,12 +365,23 @@ _ONE_OP = {
 }
 #: Methods whose ops follow from types and plain arguments.
 _LEARNED = """
-    __pow__ add sub mul div pow maximum minimum clamp relu square reciprocal sign round masked_fill
-    eq ne lt le gt ge logical_and logical_or logical_not isnan
-    sum mean amax amin max min prod any all argmax argmin
-    view_as reshape_as flatten unflatten movedim expand expand_as narrow select diagonal swapaxes
-    matmul mm bmm mv dot type_as float double long int contiguous clone
+    __pow__ __rpow__ __ipow__
+    add sub mul div pow maximum minimum clamp clamp_min clamp_max relu square reciprocal sign round lerp
+    addcmul addcdiv floor_divide remainder fmod log2 log10 log1p exp2 expm1 tan asin acos atan sinh cosh
+    asinh acosh atanh erfc masked_fill eq ne lt le gt ge logical_and logical_or logical_not isnan isinf
+    isfinite sum mean amax amin max min prod any all argmax argmin cumsum
+    view_as reshape_as flatten unflatten movedim expand expand_as narrow select diagonal swapaxes flip roll
+    repeat tile split chunk unbind tril triu softmax log_softmax var std logsumexp norm
+    matmul mm bmm mv dot outer addmm baddbmm gather index_select scatter scatter_add index_add
+    type_as to float double long int bool contiguous clone detach new_zeros new_ones new_full
+    copy_ fill_ zero_ fill_diagonal_ clamp_ clamp_min_ clamp_max_ lerp_ addcmul_ addcdiv_ masked_fill_ pow_
+    square_ reciprocal_ round_ sign_ relu_ index_put_ scatter_ scatter_add_ index_add_ index_fill_ fmod_
+    remainder_ floor_divide_ logical_not_ addmm_
 """
+#: Operators whose ops follow from the types of their operands.
+_BETWEEN = "__matmul__ __and__ __or__ __xor__ __floordiv__ __mod__"
+#: Methods that write over their tensor what an op gives.
+_OVER = {"add": (ops.add, "fiu"), "sub": (ops.sub, "fiu"), "mul": (ops.mul, "fiu"), "div": (ops.div, "f")}
 _COMPARISONS = {name: getattr(compare, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
 
 
@@ -380,14 +395,15 @@ def bind_methods() -> None:
     """Give `Tensor` its methods and operators."""
     for module, names in _METHODS.items():
         for name in names.split():
-            setattr(Tensor, name, getattr(module, name))
+            setattr(Tensor, name, parsed(getattr(module, name), method=True))
     for module, names in _IN_PLACE.items():
         for name in names.split():
-            setattr(Tensor, name + "_", _in_place(getattr(module, name)))
+            setattr(Tensor, name + "_", parsed(_in_place(getattr(module, name)), method=True))
+    Tensor.requires_grad_ = parsed(Tensor.requires_grad_)  # type: ignore[method-assign]
     for name, function in casting.CONVERSIONS.items():
         setattr(Tensor, name, function)
     for method in _DEFINED_HERE:
-        setattr(Tensor, method.__name__, method)
+        setattr(Tensor, method.__name__, parsed(method))
     for name in ("squeeze", "unsqueeze", "transpose", "t"):
         setattr(Tensor, name + "_", _changing_view(getattr(movement, name)))
     _bind_operators()
@@ -412,6 +428,7 @@ def _bind_native() -> None:
                 kinds = "fi" if name in ("neg", "abs") else "f"
                 fast.install(method, "nullary", vars(Tensor)[method], fast.unary(opdef, kinds))
     fast.install("t", "nullary", movement.t, fast.moving(fast.transposed))
+    fast.install("__invert__", "nullary", _invert, fast.unary(ops.bit_not, "iub"))
     for name, kind, resolve in (
         ("reshape", "sizes", fast.reshaped), ("permute", "sizes", fast.permuted),
         ("transpose", "ints", fast.swapped), ("unsqueeze", "ints", fast.unsqueezed),
@@ -419,12 +436,26 @@ def _bind_native() -> None:
     ):  # fmt: skip
         fast.install(name, kind, vars(Tensor)[name], fast.moving(resolve))
     fast.install("__getitem__", "item", indexing.getitem, fast.learn_index)
+    fast.install_setting(indexing.setitem)
+    fast.install("item", "number", Tensor.item, fast.only("fi"))
+    fast.install("__float__", "number", Tensor.__float__, fast.only("f"))
+    for name, (opdef, kinds) in _OVER.items():
+        learned.install_method(name + "_", vars(Tensor)[name + "_"], "over_pair", fast.binary(opdef, kinds))
+    for name in _ONE_OP:
+        if name + "_" in vars(Tensor):
+            kinds = "fi" if name in ("neg", "abs") else "f"
+            method = vars(Tensor)[name + "_"]
+            learned.install_method(name + "_", method, "over_one", fast.unary(ALL[name], kinds))
     for name in _LEARNED.split():
         learned.install_method(name, vars(Tensor)[name])
     for name in ("T", "mT"):
         kept = vars(Tensor)[name]
         learned.install_property(name, kept.fget, kept.__doc__)
-    fast.install("__matmul__", "binary", vars(Tensor)["__matmul__"], lambda *_: None)
+    for name in _BETWEEN.split():
+        fast.install(name, "operator", vars(Tensor)[name], fast.no_rows)
+    for name, (opdef, kinds) in _OVER.items():
+        method = f"__i{'truediv' if name == 'div' else name}__"
+        fast.install(method, "over_binary", vars(Tensor)[method], fast.binary(opdef, kinds))
 
 
 def _bind_operators() -> None:

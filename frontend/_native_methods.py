@@ -15,6 +15,7 @@ from vitrify.ir.opdef import ALL, BoundOp, OpDef, bind
 from vitrify.ir.strided import StridedType
 
 from . import _dispatch, _functions
+from ._arguments import parsed
 from ._dispatch import native
 from ._functions import indexing, movement
 from ._learned import due, in_front_of, key_of, python_of
@@ -47,13 +48,11 @@ def install(name: str, kind: str, function: Callable[..., Any], learn: Callable[
     a row, if the operands' types allow it."""
 
     def called(*operands: Any, **options: Any) -> Any:
-        if kind in _LEARNED and len(operands) == 2 and not _dispatch.captures:
-            values = operands
-            if kind == "item" and operands[1].__class__ is tuple:
-                values = (operands[0], *operands[1])
-            key = None if _has_row(kind, *operands) else key_of(called, values)
+        if not options and not _dispatch.captures and _may_learn(kind, operands):
+            values = (operands[0], *operands[1]) if _is_index(kind, operands) else operands
+            key = key_of(called, values)
             if key is not None and due(key):
-                return learn_call(called, key, values, function, operands, options)
+                return learn_call(key, values, function, operands, options)
         result = function(*operands, **options)
         if result is not NotImplemented and not options:
             learn(called, operands, result)
@@ -73,19 +72,64 @@ _TWO = {
 }  # fmt: skip
 #: Functions whose ops follow from types and plain arguments.
 _OTHERS = """
-    maximum minimum pow clamp relu square reciprocal sign round masked_fill where logical_and logical_or
-    logical_not isnan sum mean amax amin prod any all argmax argmin reshape permute transpose t squeeze
-    unsqueeze flatten narrow select movedim swapaxes broadcast_to matmul mm bmm mv dot linear clone
+    maximum minimum pow clamp clamp_min clamp_max relu square reciprocal sign round frac lerp addcmul addcdiv
+    floor_divide remainder fmod subtract multiply divide negative absolute bitwise_and bitwise_or bitwise_not
+    log2 log10 log1p exp2 expm1 tan asin acos atan atan2 sinh cosh asinh acosh atanh erfc
+    masked_fill where logical_and logical_or logical_xor logical_not isnan isinf isfinite
+    sum mean amax amin max min prod any all argmax argmin cumsum
+    reshape permute transpose t squeeze unsqueeze flatten narrow select movedim swapaxes broadcast_to flip
+    roll tile diagonal cat concat stack hstack vstack split chunk unbind matmul mm bmm mv dot outer addmm
+    baddbmm linear clone gather index_select scatter scatter_add index_add
+    softmax log_softmax var std logsumexp norm
+    zeros ones full zeros_like ones_like full_like arange linspace eye tril triu einsum
 """
-#: Kinds of method that learn calls which are more than one op.
-_LEARNED = ("binary", "item")
+#: Kinds of method whose calls without a row are looked for among the learned ones.
+_LEARNED = ("binary", "over_binary", "operator", "item", "ints", "sizes", "over_one")
 
 
-def _has_row(kind: str, x: Any, other: Any) -> bool:
-    """Whether rows of dispatch serve this: numbers, and indices of what needs no node."""
-    if kind == "item" and isinstance(x, Tensor) and x._node is not None and mode.grad:
-        return False
-    return other.__class__ in (float, int)
+def _may_learn(kind: str, operands: Sequence[Any]) -> bool:
+    """Whether a call is no matter of rows: those serve numbers, and indices of what needs no node."""
+    if kind == "item" and isinstance(operands[0], Tensor) and operands[0]._node is not None and mode.grad:
+        return True
+    rows = kind in ("binary", "over_binary", "item")
+    return kind in _LEARNED and not (rows and len(operands) == 2 and operands[1].__class__ in (float, int))
+
+
+def _is_index(kind: str, operands: Sequence[Any]) -> bool:
+    return kind == "item" and len(operands) == 2 and operands[1].__class__ is tuple
+
+
+def no_rows(called: Any, operands: Sequence[Any], result: Any) -> None:
+    """For methods whose calls are all learned ones."""
+
+
+def install_setting(function: Callable[..., Any]) -> None:
+    """Set `__setitem__`: native code in front of `function`, for learned calls."""
+
+    def called(*operands: Any) -> Any:
+        if len(operands) == 3 and not _dispatch.captures:
+            x, index, value = operands
+            values = (x, *index, value) if index.__class__ is tuple else operands
+            key = key_of(called, values)
+            if key is not None and due(key):
+                return learn_call(key, values, function, operands, {})
+        return function(*operands)
+
+    name = "__setitem__"
+    python_of[name] = function
+    setattr(Tensor, name, native.method(Tensor, "setting", name, called, function.__doc__ or ""))
+
+
+def only(kinds: str) -> Callable[..., None]:
+    """The method gives the only element, of dtypes of these kinds."""
+
+    def learn(called: Any, operands: Sequence[Any], result: Any) -> None:
+        (x,) = operands
+        type = x._type
+        if type.dtype.kind in kinds and type.dtype.name in NUMBERS and _new((called, type)):
+            native.add(called, (type,), Record(type, 1, number=type.dtype.name))
+
+    return learn
 
 
 # One operand.
@@ -121,6 +165,7 @@ def moving(resolve: Callable[..., BoundOp | None]) -> Callable[..., None]:
 
 
 def reshaped(type: StridedType, *shape: int) -> BoundOp:
+    """The op of `x.reshape(*shape)` for a tensor of this type."""
     return movement._reshaping(movement._filled_in(type.numel, shape))
 
 
@@ -131,22 +176,27 @@ def viewed(type: StridedType, *shape: int) -> BoundOp | None:
 
 
 def transposed(type: StridedType) -> BoundOp | None:
+    """The op of `x.t()`; None unless there are two dimensions."""
     return movement._transposition(type, 0, 1) if len(type.shape) == 2 else None
 
 
 def swapped(type: StridedType, *dims: int) -> BoundOp | None:
+    """The op of `x.transpose(*dims)`; None unless two are named."""
     return movement._transposition(type, *dims) if len(dims) == 2 else None
 
 
 def permuted(type: StridedType, *dims: int) -> BoundOp:
+    """The op of `x.permute(*dims)`."""
     return movement._permutation(type, dims)
 
 
 def unsqueezed(type: StridedType, *dims: int) -> BoundOp | None:
+    """The op of `x.unsqueeze(dim)`."""
     return movement._unsqueezing(type, *dims) if len(dims) == 1 else None
 
 
 def squeezed(type: StridedType, *dims: int) -> BoundOp | None:
+    """The op of `x.squeeze()` or `x.squeeze(dim)`."""
     return movement._squeezing(type, dims[0] if dims else None) if len(dims) <= 1 else None
 
 
@@ -156,11 +206,11 @@ def functions() -> dict[str, Callable[..., Any]]:
     for name in _ONE.split():
         opdef = ALL[name]
         kinds = "fi" if name in ("neg", "abs") else "f"
-        made[name] = in_front_of(getattr(_functions, name), "one", unary(opdef, kinds))
+        made[name] = in_front_of(parsed(getattr(_functions, name)), "one", unary(opdef, kinds))
     for name, (opdef, kinds) in _TWO.items():
-        made[name] = in_front_of(getattr(_functions, name), "pair", binary(opdef, kinds))
+        made[name] = in_front_of(parsed(getattr(_functions, name)), "pair", binary(opdef, kinds))
     for name in _OTHERS.split():
-        made[name] = in_front_of(getattr(_functions, name))
+        made[name] = in_front_of(parsed(getattr(_functions, name)))
     return made
 
 
@@ -234,13 +284,13 @@ def learn_index(called: Any, operands: Sequence[Any], result: Any) -> None:
     if index.__class__ is int:
         if _new(axis):
             step = stride if result._type.numel else 0
-            native.add(called, axis[1:], Record(None, result._type, size, shift=step))
+            native.add(called, axis[1:], Record(result._type, size, shift=step))
     elif index.__class__ is slice and _plain(index):
         length = result._type.shape[0]
         if length and _new((called, type, length, LENGTH)):
             if axis not in _known:
                 learn_index(called, (x, 0), indexing.getitem(x, 0))
-            native.add(called, (type, length, LENGTH), Record(None, result._type, size))
+            native.add(called, (type, length, LENGTH), Record(result._type, size))
 
 
 def _plain(index: slice) -> bool:

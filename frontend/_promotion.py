@@ -10,15 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from vitrify.ir import dtypes, ops
 from vitrify.ir.dtypes import DType
+from vitrify.ir.narrow import narrowed, widened
 from vitrify.ir.opdef import BoundOp, bind
 from vitrify.ir.strided import StridedType
 from vitrify.runtime import eager
 
 from . import _dispatch
 from ._dispatch import apply1, constant
+from ._narrow import is_narrow
 from ._tensor import Tensor
+
+#: A Python number, as an argument.
+Number = bool | int | float
 
 _CATEGORY = {"b": 0, "i": 1, "u": 1, "f": 2, "c": 3}
 _default = dtypes.float32
@@ -218,6 +224,28 @@ def as_operand(value: Any, dtype: DType, shape: tuple[int, ...] = ()) -> Tensor:
     return found
 
 
+def narrow_beside(x: Any, y: Any) -> DType | None:
+    """The dtype of a tensor of 16-bit floats beside a real number that this dtype does not hold exactly, None
+    for any other operands. PyTorch does not round such a factor to 16 bits first: it computes in float32."""
+    tensor, number = (x, y) if isinstance(x, Tensor) else (y, x)
+    if not isinstance(tensor, Tensor) or isinstance(number, (Tensor, complex)):
+        return None
+    dtype = tensor._type.dtype
+    if not is_narrow(dtype) or isinstance(number, (int, float)) and _holds(dtype, number):
+        return None
+    return dtype
+
+
+def _holds(dtype: DType, number: float) -> bool:
+    """Whether the dtype has just this number. Under capture a float is a run-time input, of which no value is
+    known."""
+    if isinstance(number, float) and _dispatch.captures and traced_number is not None:
+        return False
+    with np.errstate(over="ignore"):
+        wide = np.array(number, np.float32)
+        return number != number or bool(widened(narrowed(wide, np.dtype(dtype.numpy))) == number)
+
+
 _BESIDE: dict[tuple[StridedType, float], Tensor] = {}
 
 
@@ -229,6 +257,8 @@ def number_beside(type: StridedType, value: float) -> Tensor | None:
     beside an int.
     """
     kind = type.dtype.kind
+    if is_narrow(type.dtype) and not _holds(type.dtype, value):
+        return None
     if not value or kind != "f" and (value.__class__ is float or kind not in "iu") or _dispatch.captures:
         return None
     found = _BESIDE.get((type, value))

@@ -11,10 +11,10 @@ compiled when it is first seen.
 from __future__ import annotations
 
 import copy
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final
 
+from vitrify.ir import locks
 from vitrify.ir.graph import Graph
 from vitrify.ir.strided import StridedType, strided_type
 from vitrify.passes.autodiff.joint import JointGraph
@@ -28,8 +28,19 @@ from vitrify.tracer.segment import PlaceholderSlot, Segment
 from vitrify.tracer.traced import TracedStorage, TracedValue
 
 from . import _dispatch
-from ._autograd import FREED, Engine, written_over
-from ._tape import Edge, MultiNode, Node, OutputOf, RemovableHandle, is_grad_enabled, no_grad
+from ._autograd import FREED, Engine, hold, written_over
+from ._tape import (
+    Edge,
+    MultiNode,
+    Node,
+    OutputOf,
+    RemovableHandle,
+    ends_of,
+    is_grad_enabled,
+    made_since,
+    next_number,
+    no_grad,
+)  # fmt: skip
 from ._tensor import Tensor, edge_of, track, version_of
 
 #: Which outputs have a cotangent, and which edges have a partial one.
@@ -41,25 +52,27 @@ class Region:
     ends."""
 
     def __init__(
-        self, recorder: Recorder, segment: Segment, outputs: Sequence[Tensor], label: str | None = None
-    ) -> None:
-        """label: the name of its nodes, of a function that reads its arguments again in its derivative."""
-        self._label = label
+        self, recorder: Recorder, segment: Segment, outputs: Sequence[Tensor], label: str | None = None,
+        lasting: set[int] | None = None,
+    ) -> None:  # fmt: skip
+        """label: the name of its nodes. lasting: the inputs that its backward may read as they are, because
+        nobody changes them; if not given, those that the tape of the ops holds."""
+        self.label = label or "CompiledBackward"
         self._recorder = recorder
         self._segment = segment
         self._outputs = list(outputs)
         self.roots = [edge for x in outputs if (edge := edge_of(x)) is not None]
-        self.nodes = sorted(_inside(self.roots, recorder.first_node), key=lambda edge: edge.number)
-        self.edges = _border(self.roots, self.nodes)
+        self.nodes = sorted(made_since(self.roots, recorder.first_node), key=lambda edge: edge.number)
+        self.edges = ends_of(self.roots, self.nodes)
         #: Of the tensors at the edges.
         self.types: list[StridedType] = []
-        self._lock = threading.Lock()
+        self._lock = locks.lock()
         self._backwards: dict[Pattern, Backward] = {}
         self._values: CompiledGraph | None = None
         everything = (True,) * len(outputs), (False,) * len(self.edges)
         joint = self._joint(everything)
         self._whole = joint.graph
-        parts = partition(joint, self._lasting())
+        parts = partition(joint, self._lasting() if lasting is None else lasting)
         self.forward = parts.forward
         self.kept = parts.kept_inputs
         self.saved = list(parts.forward.outputs[len(segment.results) :])
@@ -85,15 +98,20 @@ class Region:
 
     def attach(
         self,
-        outputs: Sequence[Tensor],
+        outputs: tuple[Tensor, ...],
         edges: tuple[Edge, ...],
         inputs: tuple[Any, ...],
         saved: tuple[Any, ...],
+        held: tuple[Tensor, ...] | None,
     ) -> None:
-        """Give the outputs of a replay their place in the tape: one node whose edges are `edges`."""
-        call = Call(self, edges, inputs, saved)
-        label = self._label or "CompiledBackward"
-        node = MultiNode(edges, len(outputs), call.cotangents, label, takes_partials=True)
+        """Give the outputs of a replay their place in the tape: one node whose edges are `edges`. held: see
+        `hold`."""
+        node = Call(self, len(outputs), edges, inputs, saved)
+        if held is not None:
+            hold(node, held)
+        if len(outputs) == 1:
+            outputs[0]._node = OutputOf(node, 0)
+            return
         for i, x in enumerate(outputs):
             x._node = OutputOf(node, i)
 
@@ -140,13 +158,14 @@ class Region:
             if self._values is None:
                 self._values = compile_graph(self._graph_of(saved))
         storages = iter(self._values.run(call.inputs))
-        tape: dict[Edge, Edge] = dict(zip(self.edges, call.edges, strict=True))
+        sources = zip(self.edges, call.edges, strict=True)
+        tape: dict[Edge, Edge] = {edge: source for edge, source in sources if source is not None}
         for node in self.nodes:
             kept = tuple(Tensor(next(storages), _dense(x._type)) for x in _kept_by(node))
             if isinstance(node, Node):
                 edges = tuple(None if e is None else tape[e] for e in node.edges)
                 versions = tuple(map(version_of, kept))
-                tape[node] = Node(node.op, node.program, edges, node.kept, kept, versions)
+                tape[node] = Node(node.recorded, edges, kept, versions)
             elif isinstance(node, MultiNode):
                 self._concrete_function(node, kept, tape)
         return tape
@@ -177,12 +196,13 @@ class Region:
             traced = [recorder.operand(x._storage, x._type) for x in tensors]
             graph = recorder.extended(self._segment, (), traced)
         outputs = graph.outputs[len(self._segment.results) :]
-        return Graph(graph.inputs, graph.operations, outputs, (), f"{graph.name}_values")
+        name = f"{graph.name}_values"
+        return Graph(graph.inputs, graph.operations, outputs, (), name, graph.numerics)
 
     def _lasting(self) -> set[int] | None:
         """The inputs that the tape of the ops holds, which so must not be changed before a backward; None if
         all may be read then. Of any other the user may do what he likes with."""
-        if self._label is not None or any(isinstance(n, MultiNode) and n.context is None for n in self.nodes):
+        if any(isinstance(n, MultiNode) and n.context is None for n in self.nodes):
             return None
         graph = self._graph_of([x for node in self.nodes for x in _kept_by(node)])
         held = set(graph.outputs)
@@ -234,29 +254,46 @@ class Backward:
         first = min((g for g in gradients if g is not None), default=0)
         self.gradients = tuple(None if g is None else g - first for g in gradients)
         self.executable: CompiledGraph | None = None
+        results: list[Any] = [v.type for v in graph.outputs]
+        self._types = [strided_type(t.dtype, t.shape) for t in results]
 
     def run(self, inputs: Sequence[Any]) -> list[Tensor]:
         """The gradients that are defined, in order."""
         if self.executable is None:
             self.executable = compile_graph(self.graph)
         outputs = self.executable.run(inputs)
-        types = [strided_type(v.type.dtype, v.type.shape) for v in self.graph.outputs]  # type: ignore[arg-type]
-        return [Tensor(s, t) for s, t in zip(outputs, types, strict=True)]
+        return [Tensor(s, t) for s, t in zip(outputs, self._types, strict=True)]
 
 
-class Call:
-    """One run of a region's forward part, waiting for its backward. edges: where its cotangents go."""
+_NONE: Final[frozenset[int]] = frozenset()
+
+
+class Call(MultiNode):
+    """One run of a region's forward part, waiting for its backward: a node of the tape.
+
+    inputs: of the forward graph, with the versions then. values: what the forward part computed for the
+    backward. done: outputs that a backward has started from without keeping the graph.
+    """
+
+    __slots__ = ("region", "inputs", "_input_versions", "_values", "_done")
 
     def __init__(
-        self, region: Region, edges: tuple[Edge, ...], inputs: tuple[Any, ...], saved: tuple[Any, ...]
-    ) -> None:
-        self.region = region
+        self, region: Region, outputs: int, edges: tuple[Edge, ...], inputs: tuple[Any, ...],
+        values: tuple[Any, ...],
+    ) -> None:  # fmt: skip
+        # What `MultiNode` sets, spelled out: this is what a taped call waits for.
+        self.number = next_number()
+        self.hooks = self.retained = self.context = self.saved = None
         self.edges = edges
+        self.outputs = outputs
+        self.label = region.label
+        self.takes_partials = True
+        self.versions = ()
+        self.region = region
         self.inputs: tuple[Any, ...] | None = inputs
-        self._versions = tuple(map(memory.version, inputs))
-        self._saved = saved
-        #: Outputs that a backward has started from without keeping the graph.
-        self._done: set[int] = set()
+        self._input_versions = tuple(map(memory.version, inputs))
+        self._values = values
+        self._done = _NONE
 
     def cotangents(
         self, cotangents: Sequence[Tensor | None], keep: bool, partials: Sequence[Tensor | None]
@@ -273,20 +310,20 @@ class Call:
         given = [_row_major(x) for x in (*cotangents, *partials) if x is not None]
         kept = [self.inputs[i] for i in self.region.kept]
         try:
-            found = backward.run([*kept, *self._saved, *(x._storage for x in given)])
+            found = backward.run([*kept, *self._values, *(x._storage for x in given)])
         except CheckFailed as failed:
             raise RuntimeError(str(failed)) from None
         if not keep:
             self._done |= started
             if len(self._done) == len(cotangents):
-                self.inputs, self._saved = None, ()
+                self.inputs, self._values = None, ()
         return [None if g is None else found[g] for g in backward.gradients]
 
     def check_versions(self, places: Iterable[int]) -> None:
         """Raises RuntimeError, as eager does, if one of these inputs was changed in place since."""
         assert self.inputs is not None
         for place in places:
-            storage, then = self.inputs[place], self._versions[place]
+            storage, then = self.inputs[place], self._input_versions[place]
             if (now := memory.version(storage)) != then:
                 type = self.region.input_type(place)
                 raise RuntimeError(written_over(Tensor(storage, type), None, now, then))
@@ -329,34 +366,9 @@ def _joint_graph(graph: Graph, segment: Segment, placeholders: int, reached: lis
     return JointGraph(graph, inputs, outputs, tuple(range(placeholders)), (), gradients)
 
 
-def _successors(edge: Edge) -> list[Edge | None]:
-    return [edge.source] if isinstance(edge, OutputOf) else list(getattr(edge, "edges", ()))
-
-
-def _inside(roots: Sequence[Edge], first: int) -> Iterator[Edge]:
-    """The places in the tape that were made during the capture, and lead to the roots."""
-    seen: set[Edge] = set()
-    stack = list(roots)
-    while stack:
-        edge = stack.pop()
-        if edge in seen or edge.number <= first:
-            continue
-        seen.add(edge)
-        yield edge
-        stack += [e for e in _successors(edge) if e is not None]
-
-
-def _border(roots: Sequence[Edge], nodes: Sequence[Edge]) -> list[Edge]:
-    """The places in the tape before the capture that its nodes pass cotangents to."""
-    inside = set(nodes)
-    ends = [e for e in roots if e not in inside]
-    ends += [e for node in nodes for e in _successors(node) if e is not None and e not in inside]
-    return list(dict.fromkeys(ends))
-
-
 def storages_saved(roots: Sequence[Edge], first: int) -> set[TracedStorage]:
     """The traced storages that the tape made since holds for its backward."""
-    saved = [x for edge in _inside(roots, first) for x in _kept_by(edge)]
+    saved = [x for edge in made_since(roots, first) for x in _kept_by(edge)]
     return {x._storage.storage for x in saved if isinstance(x._storage, TracedValue)}
 
 
@@ -388,7 +400,14 @@ def _kept_by(edge: Edge) -> list[Tensor]:
 
 def freed(roots: Sequence[Edge], first: int) -> bool:
     """Whether a backward has freed what a backward from these places would need."""
-    return any(isinstance(e, Node) and e.saved is None and e.versions for e in _inside(roots, first))
+    return any(map(_is_freed, made_since(roots, first)))
+
+
+def _is_freed(edge: Edge) -> bool:
+    if isinstance(edge, Node):
+        return edge.saved is None and bool(edge.versions)
+    context: Any = edge.context if isinstance(edge, MultiNode) else None
+    return context is not None and context._saved_as is None
 
 
 def _raise_freed(*_: Any) -> Any:
@@ -401,6 +420,7 @@ class FreedEdge(OutputOf):
     __slots__ = ()
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
+        """Nothing: no cotangent will come."""
         return RemovableHandle({}, hook)  # there will be no cotangent
 
 

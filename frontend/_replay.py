@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, ModuleType
 from typing import Any
@@ -67,16 +67,19 @@ class Specialization:
 class Found:
     """A tensor that exists outside of the capture, and the expression that finds it at a replay.
 
-    varies: it is not the same tensor each time (an argument, a `_grad`).
+    varies: it is not the same tensor each time (an argument, a `_grad`). guarded: guards see to its place in
+    the tape, which is up to date then.
     """
 
     tensor: Tensor
     read: Expression
     varies: bool
+    guarded: bool = True
 
     def edge(self) -> Expression:
         """The expression of its place in the tape."""
-        return Expression(f"edge_of({self.read.template})", self.read.constants)
+        read = self.read.template
+        return Expression(f"{read}._node" if self.guarded else f"edge_of({read})", self.read.constants)
 
 
 class ReplayBuilder:
@@ -136,7 +139,7 @@ class ReplayBuilder:
                 self.guards.append(value_guard(read, None, f"{seen.attribute} is None"))
             else:
                 self.guards.append(_is_a(read, seen.before))
-                self._add(Found(seen.before, read, True))
+                self._add(Found(seen.before, read, True, guarded=False))
 
     def _bound(self, read: Expression) -> Expression:
         """What an attribute is on entry, by a name: the replay may set the attribute before it needs it."""
@@ -179,6 +182,13 @@ class ReplayBuilder:
                 places.append(self.place(slot.handle, slot.start * slot.root.type.dtype.itemsize))
         self._guard_aliasing(segment)
         return places
+
+    def inputs_of(self, arguments: Collection[int], segment: Segment) -> set[int]:
+        """The inputs of the graph that lie in the memory of these arguments, given by position."""
+        paths = {f"a{i}" for i in arguments}
+        blocks = {memory.base(x._storage) for x, path in self.signature.tensors if path in paths}
+        slots = enumerate(segment.slots)
+        return {i for i, s in slots if isinstance(s, InputSlot) and memory.base(s.handle) in blocks}
 
     def number(self, source: object, value: float) -> str:
         """Source for a float: of a run-time scalar, or the float itself."""
@@ -266,11 +276,12 @@ class ReplayBuilder:
         if id(x) not in self._made:
             name = self._made[id(x)] = f"t{next(self._count)}"
             self._made_tensors.append((name, x))
-            self.after.append(f"{name} = {self._new_tensor(x)}")
+            self.after.append(f"{name} = {self.new_tensor(x)}")
             self.late += self._history(name, x)
         return self._made[id(x)]
 
-    def _new_tensor(self, x: Tensor) -> str:
+    def new_tensor(self, x: Tensor) -> str:
+        """Source for another tensor with the elements of a result, without history."""
         if type(x) is not Tensor:
             raise NotReplayable(f"it makes a {type(x).__name__}")
         return f"Tensor({self.storage(x._storage, x._type)}, {self.names.name(x._type)})"
@@ -332,15 +343,18 @@ class ReplayBuilder:
     # The function.
 
     def build_region(
-        self, segment: Segment, executable: CompiledGraph, results: str, region: Region, names: list[str]
-    ) -> Specialization:
-        """A replay whose results `names` are the outputs of one node of the tape."""
+        self, segment: Segment, executable: CompiledGraph, results: str, region: Region, names: list[str],
+        held: Sequence[str] | None,
+    ) -> Specialization:  # fmt: skip
+        """A replay whose results `names` are the outputs of one node of the tape. held: of a composite, the
+        tensors that the node holds."""
         first, count = len(self.results), len(region.saved)
         saved = _tuple(f"o{i}" for i in range(first, first + count))
         ends = [self.at_edge(edge) for edge in region.edges]
         edges = _tuple(self.names.source(end.edge()) for end in ends)
-        self.names.names["region"] = region
-        self.after.append(f"region.attach({_tuple(names)}, {edges}, {_tuple(self.inputs(segment))}, {saved})")
+        self.names.names["attach"] = region.attach
+        inputs, kept = _tuple(self.inputs(segment)), "None" if held is None else _tuple(held)
+        self.after.append(f"attach({_tuple(names)}, {edges}, {inputs}, {saved}, {kept})")
         made = self.build(segment, executable, results, count)
         made.region, made.edge_types = region, [end.tensor._type for end in ends]
         return made

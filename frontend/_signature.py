@@ -12,7 +12,7 @@ from vitrify.tracer.capture import Capture
 from vitrify.tracer.guards import ATOMS, Expression, Guard
 from vitrify.tracer.scalars import TracedScalar
 
-from ._tape import mode
+from ._tape import Leaf, mode
 from ._tensor import Tensor
 
 Args = tuple[Any, ...]
@@ -109,10 +109,12 @@ def _grad_guard(x: Tensor, read: Expression, what: str) -> Guard:
     if not x.requires_grad:
         text = "({x}._node is None and (is_current({x}) or not {x}.requires_grad))"
         return _tensor_guard(text, x, read, f"{what} does not require grad")
-    kind = "a leaf that requires grad" if x.is_leaf else "computed and requires grad"
-    return _tensor_guard(
-        f"{{x}}.requires_grad and {{x}}.is_leaf is {x.is_leaf}", x, read, f"{what} is {kind}"
-    )
+    if x.is_leaf:
+        text = "({x}._view is None and type({x}._node) is {c} or {x}.requires_grad and {x}.is_leaf)"
+        return _tensor_guard(text, x, read, f"{what} is a leaf that requires grad", Leaf)
+    text = "({x}._node is not None and type({x}._node) is not {c} and is_current({x})"
+    text += " or {x}.requires_grad and not {x}.is_leaf)"
+    return _tensor_guard(text, x, read, f"{what} is computed and requires grad", Leaf)
 
 
 def _tensor_guard(text: str, x: Tensor, read: Expression, what: str, *constant: object) -> Guard:

@@ -133,6 +133,16 @@ class iinfo:
         )
 
 
+class layout:
+    """How elements lie in memory: `vitrify.strided` is the only way."""
+
+    def __repr__(self) -> str:
+        return "vitrify.strided"
+
+
+strided = layout()
+
+
 class memory_format:
     """A name for an order of axes in memory; accepted where PyTorch takes one, row-major is always used."""
 

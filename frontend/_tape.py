@@ -11,13 +11,14 @@ import functools
 import itertools
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vitrify.tracer.calls import follow
 
 if TYPE_CHECKING:
     from vitrify.ir.opdef import BoundOp
+    from vitrify.ir.strided import StridedType
     from vitrify.passes.autodiff import Derivative
 
     from ._tensor import Tensor
@@ -55,7 +56,8 @@ class Edge:
     @property
     def next_functions(self) -> tuple[tuple[Edge | None, int], ...]:
         """The nodes that this one passes cotangents to, each with the number of its output."""
-        return ()
+        edges: Sequence[Edge | None] = getattr(self, "edges", ())
+        return tuple((e.source, e.index) if isinstance(e, OutputOf) else (e, 0) for e in edges)
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> RemovableHandle:
         """Call `hook` with the cotangent when it is complete; what it returns, if not None, takes
@@ -83,37 +85,57 @@ class Leaf(Edge):
         return self.tensor()
 
     def name(self) -> str:
+        """PyTorch's name of what a leaf does with its cotangent."""
         return "AccumulateGrad"
+
+
+class Recorded:
+    """What all nodes have in common that record an op on operands of the same types, of which the same have
+    edges.
+
+    program: its derivative for the operands that have edges. kept: places in (*operands, result) of what that
+    reads. types: of all of these. native: the derivative as native code walks it, made when it is first met;
+    False if there is none.
+    """
+
+    __slots__ = ("op", "program", "kept", "types", "native")
+
+    def __init__(
+        self, op: BoundOp, program: Derivative, kept: tuple[int, ...] = (),
+        types: tuple[StridedType, ...] = (), native: object = None,
+    ) -> None:  # fmt: skip
+        self.op = op
+        self.program = program
+        self.kept = kept
+        self.types = types
+        self.native = native
 
 
 class Node(Edge):
     """One op on the tape.
 
-    program: its derivative for the operands that have edges. kept: places in (*operands, result) of what that
-    reads. saved: those tensors, None once the backward has freed them. versions: theirs, when saved.
+    saved: what its derivative reads, None once the backward has freed it: tensors, and where native code made
+    the node also bare storages, read as the type that `recorded` has for them, and Python numbers. versions:
+    theirs, when saved.
     """
 
-    __slots__ = ("op", "program", "edges", "kept", "saved", "versions")
+    __slots__ = ("recorded", "edges", "saved", "versions")
 
     def __init__(
-        self, op: BoundOp, program: Derivative, edges: tuple[Edge | None, ...], kept: tuple[int, ...] = (),
-        saved: tuple[Tensor, ...] | None = None, versions: tuple[int, ...] = (),
+        self, recorded: Recorded, edges: tuple[Edge | None, ...], saved: tuple[Any, ...] | None = None,
+        versions: tuple[int, ...] = (),
     ) -> None:  # fmt: skip
         self.number = next_number()
         self.hooks = self.retained = None
-        self.op = op
-        self.program = program
+        self.recorded = recorded
         self.edges = edges
-        self.kept = kept
         self.saved = saved
         self.versions = versions
 
     def name(self) -> str:
-        return _BACKWARD_NAMES.get(self.op.opdef.name) or _camel(self.op.opdef.name) + "Backward0"
-
-    @property
-    def next_functions(self) -> tuple[tuple[Edge | None, int], ...]:
-        return tuple((e.source, e.index) if isinstance(e, OutputOf) else (e, 0) for e in self.edges)
+        """PyTorch's name of the op's derivative."""
+        name = self.recorded.op.opdef.name
+        return _BACKWARD_NAMES.get(name) or _camel(name) + "Backward0"
 
 
 class OutputOf(Edge):
@@ -122,15 +144,18 @@ class OutputOf(Edge):
     __slots__ = ("source", "index")
 
     def __init__(self, source: MultiNode, index: int) -> None:
-        super().__init__(next_number())
+        self.number = next_number()
+        self.hooks = self.retained = None
         self.source = source
         self.index = index
 
     def name(self) -> str:
+        """The name of the node whose output this is."""
         return self.source.name()
 
     @property
     def next_functions(self) -> tuple[tuple[Edge | None, int], ...]:
+        """The places that the node passes cotangents to."""
         return self.source.next_functions
 
 
@@ -140,29 +165,55 @@ class MultiNode(Edge):
     cotangents: (one per output, None where undefined) -> one per edge. With takes_partials, `cotangents` is
     called as (cotangents, partials) with what each edge has received so far and gives the new totals: then
     contributions are added in the order in which the ops inside would have added them. context: of a
-    `Function`, what it saved.
+    `Function`, what it saved. saved: of a composite, what must not be changed before the backward, with the
+    versions then; nothing saved is nothing to be freed.
     """
 
-    __slots__ = ("edges", "cotangents", "outputs", "takes_partials", "label", "context")
+    __slots__ = ("edges", "cotangents", "outputs", "takes_partials", "label", "context", "saved", "versions")
 
     def __init__(
         self, edges: tuple[Edge | None, ...], outputs: int, cotangents: Callable[..., Any], label: str,
         takes_partials: bool = False, context: object = None,
     ) -> None:  # fmt: skip
-        super().__init__(next_number())
+        self.number = next_number()
+        self.hooks = self.retained = None
         self.edges = edges
         self.outputs = outputs
         self.cotangents = cotangents
         self.label = label
         self.takes_partials = takes_partials
         self.context = context
+        self.saved: tuple[Tensor, ...] | None = None
+        self.versions: tuple[int, ...] = ()
 
     def name(self) -> str:
+        """The name given to it, such as `SquareBackward`."""
         return self.label
 
-    @property
-    def next_functions(self) -> tuple[tuple[Edge | None, int], ...]:
-        return tuple((e.source, e.index) if isinstance(e, OutputOf) else (e, 0) for e in self.edges)
+
+def _successors(edge: Edge) -> Sequence[Edge | None]:
+    return (edge.source,) if isinstance(edge, OutputOf) else getattr(edge, "edges", ())
+
+
+def made_since(roots: Iterable[Edge], first: int) -> Iterator[Edge]:
+    """The places in the tape with numbers above `first` that lead to the roots."""
+    seen: set[Edge] = set()
+    stack = list(roots)
+    while stack:
+        edge = stack.pop()
+        if edge in seen or edge.number <= first:
+            continue
+        seen.add(edge)
+        yield edge
+        stack += [e for e in _successors(edge) if e is not None]
+
+
+def ends_of(roots: Iterable[Edge], nodes: Iterable[Edge]) -> list[Edge]:
+    """The places in the tape that these nodes, which lead to the roots, pass cotangents to."""
+    inside = set(nodes)
+    ends = [e for e in roots if e not in inside]
+    ends += [e for node in nodes for e in _successors(node) if e is not None and e not in inside]
+    return list(dict.fromkeys(ends))
 
 
 class RemovableHandle:
@@ -176,6 +227,7 @@ class RemovableHandle:
         hooks[self.id] = hook
 
     def remove(self) -> None:
+        """Take the hook out; nothing happens where it is gone already."""
         self._hooks.pop(self.id, None)
 
     def __enter__(self) -> RemovableHandle:

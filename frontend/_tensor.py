@@ -8,7 +8,7 @@ instead of a block of memory.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -22,8 +22,8 @@ from vitrify.runtime import storage as memory
 from vitrify.tracer import recorder
 from vitrify.tracer.traced import TracedValue
 
-from ._size import Size, device
-from ._tape import Edge, Leaf, Node
+from ._size import Size, device, layout, strided
+from ._tape import Edge, Leaf, Node, Recorded
 
 CPU = device("cpu")
 
@@ -72,49 +72,62 @@ class Tensor:
     # Layout.
     @property
     def shape(self) -> Size:
-        return Size(self._type.shape)
+        """The sizes of all dimensions."""
+        return _SIZES.get(self._type) or _size_of(self._type)
 
     @property
     def dtype(self) -> DType:
+        """The type of the elements."""
         return self._type.dtype
 
     @property
     def device(self) -> device:
+        """Where the elements lie: always the CPU."""
         return CPU
 
     @property
     def ndim(self) -> int:
+        """Number of dimensions."""
         return len(self._type.shape)
 
     @property
     def itemsize(self) -> int:
+        """Bytes of one element."""
         return self._type.dtype.itemsize
 
     @property
     def nbytes(self) -> int:
+        """Bytes of all elements."""
         return self._type.nbytes
 
     @property
-    def layout(self) -> str:
-        return "vitrify.strided"
+    def layout(self) -> layout:
+        """How the elements lie in memory: always by strides."""
+        return strided
 
     @property
     def is_cuda(self) -> bool:
+        """Whether the elements lie on a GPU: never."""
         return False
 
     @property
     def is_sparse(self) -> bool:
+        """Whether only elements other than zero are stored: never."""
         return False
 
     @property
     def is_quantized(self) -> bool:
+        """Whether the elements are integers that stand for others: never."""
         return False
 
     def size(self, dim: int | None = None) -> Any:
         """The shape, or the size of one dimension."""
         if dim is None:
             return self.shape
-        return self._type.shape[wrap_dim(dim, self.ndim)]
+        shape = self._type.shape
+        if dim.__class__ is int and 0 <= dim < len(shape):
+            return shape[dim]
+        return shape[wrap_dim(dim, len(shape))]
 
     def dim(self) -> int:
         """Number of dimensions."""
@@ -151,17 +164,21 @@ class Tensor:
         return memory.known_address(concrete(self, "data_ptr"))
 
     def is_floating_point(self) -> bool:
+        """Whether the elements are floating point numbers."""
         return self._type.dtype.is_floating_point
 
     def is_complex(self) -> bool:
+        """Whether the elements are complex numbers."""
         return self._type.dtype.is_complex
 
     def is_signed(self) -> bool:
+        """Whether the elements can be negative."""
         return self._type.dtype.is_signed
 
     # The tape.
     @property
     def requires_grad(self) -> bool:
+        """Whether what is computed from this tensor is recorded, for a backward to reach it."""
         return edge_of(self) is not None
 
     @requires_grad.setter
@@ -188,20 +205,24 @@ class Tensor:
 
     @property
     def is_leaf(self) -> bool:
+        """Whether the tensor was not computed from one that requires grad."""
         node = edge_of(self)
         return node is None or isinstance(node, Leaf)
 
     @property
     def grad_fn(self) -> Edge | None:
+        """The node of the tape that the tensor came from; None for a leaf."""
         node = edge_of(self)
         return None if isinstance(node, Leaf) else getattr(node, "source", node)
 
     @property
     def output_nr(self) -> int:
+        """Which of its node's outputs the tensor is."""
         return getattr(edge_of(self), "index", 0)
 
     @property
     def grad(self) -> Tensor | None:
+        """The gradient that backwards have added up, or None."""
         if recorder.count and (capturing := recorder.active()) is not None:
             capturing.observe(self, "_grad")
         return self._grad
@@ -220,6 +241,7 @@ class Tensor:
 
     @property
     def retains_grad(self) -> bool:
+        """Whether a backward sets `grad` although this is no leaf."""
         node = self._node
         return node is not None and not isinstance(node, Leaf) and node.retained is not None
 
@@ -253,6 +275,7 @@ class Tensor:
 
     @property
     def data(self) -> Tensor:
+        """The same elements without a history."""
         return alias(self)
 
     @data.setter
@@ -307,13 +330,19 @@ class Tensor:
         return bool(_only(self, "bool"))
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._number())
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._number())
 
     def __complex__(self) -> complex:
-        return complex(self.item())
+        return complex(self._number())
+
+    def _number(self) -> Any:
+        """`item()`, for Python's own conversions. Raises ValueError if there isn't exactly one element."""
+        if self._type.numel != 1:
+            raise ValueError("only one element tensors can be converted to Python scalars")
+        return self.item()
 
     def __index__(self) -> int:
         if self._type.numel != 1 or self._type.dtype.kind not in "iub":
@@ -394,8 +423,15 @@ def track(x: Tensor) -> None:
 
 
 def concrete(x: Tensor, why: str) -> Any:
-    """The tensor's eager storage; what is traced is forced, for the reason `why`."""
+    """The tensor's eager storage, whose elements are looked at; what is traced is forced, for the reason
+    `why`."""
+    for tell in when_read:
+        tell()
     return recorder.concrete(x._storage, why)
+
+
+#: Told when elements are looked at by other means than ops.
+when_read: list[Callable[[], None]] = []
 
 
 def version_of(x: Tensor) -> int:
@@ -416,6 +452,22 @@ def edge_of(x: Tensor) -> Edge | None:
     return x._node
 
 
+def storage_kept(x: Any) -> Any:
+    """The storage of what a node of the tape keeps: of a tensor, itself, or of a number none."""
+    return x._storage if isinstance(x, Tensor) else None if x.__class__ in (int, float) else x
+
+
+_SIZES: dict[StridedType, Size] = {}
+_MOST_SIZES: Final = 8192
+
+
+def _size_of(type: StridedType) -> Size:
+    if len(_SIZES) >= _MOST_SIZES:
+        _SIZES.clear()
+    made = _SIZES[type] = Size(type.shape)
+    return made
+
+
 def is_current(x: Tensor) -> bool:
     """Whether the place in the tape is up to date: the tensor is no view, or its base's is the same."""
     return x._view is None or x._view[0]._node is x._view[2]
@@ -425,7 +477,7 @@ def view_node(base: Tensor, offset: int, type: StridedType) -> Node:
     """A node for the view of `base` (row-major, `offset` in bytes) with these sizes and strides."""
     at = offset // type.dtype.itemsize
     op = bind(ops.as_strided, shape=type.shape, strides=type.strides, offset=at)
-    return Node(op, derivative(op, (base._type.ir,), (True,)), (base._node,))
+    return Node(Recorded(op, derivative(op, (base._type.ir,), (True,))), (base._node,))
 
 
 def wrap_dim(dim: int, rank: int) -> int:

@@ -83,11 +83,12 @@ def sum_to(build: Builder[V], x: V, shape: tuple[Dim, ...]) -> V:
 class GraphBuilder:
     """Appends operations to a graph under construction.
 
-    location: given to each operation appended, until changed.
+    location: given to each operation appended, until changed. numerics: of the graph.
     """
 
-    def __init__(self, name: str = "graph") -> None:
+    def __init__(self, name: str = "graph", numerics: str = "exact") -> None:
         self.name = name
+        self.numerics = numerics
         self.inputs: list[Value] = []
         self.operations: list[Operation] = []
         self.location: Location | None = None
@@ -121,4 +122,5 @@ class GraphBuilder:
 
     def finish(self, outputs: Sequence[Value], updates: Sequence[tuple[Value, Value]] = ()) -> Graph:
         """The graph built so far, with these outputs and updates (input, new contents)."""
-        return Graph(tuple(self.inputs), tuple(self.operations), tuple(outputs), tuple(updates), self.name)
+        inputs, operations = tuple(self.inputs), tuple(self.operations)
+        return Graph(inputs, operations, tuple(outputs), tuple(updates), self.name, self.numerics)

@@ -7,6 +7,10 @@
 The first is a matrix product, the second a 3x3 convolution with padding 1. An index that falls outside its
 operand reads an exact zero. The labels after `over` are summed, in that order (the last runs fastest);
 the order is part of the meaning, see docs/numerics.md.
+
+    [t, s] * [s, e] -> [t, e] over s when 0 <= t - s
+
+sums, for each t, the steps s <= t alone: the others take no part. A result without any step is zero.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .errors import IRTypeError, ParseError
-from .expr import Dim, Expr, parse_expr, symbols_of
+from .expr import Dim, Expr, coefficient, parse_expr, symbols_of
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class ContractSpec:
     lhs, rhs: one affine expression over labels per axis of the operand.
     out: the labels of the result, in order. over: the summed labels, in canonical order, fastest last.
     extents: sizes of the labels that stand alone on no operand axis (`oh` of a convolution), sorted by name.
+    within: an affine expression over labels, each counting by 1 or -1; the steps at which it is negative take
+    no part. None if all do.
     """
 
     lhs: tuple[Dim, ...]
@@ -32,6 +38,7 @@ class ContractSpec:
     out: tuple[str, ...]
     over: tuple[str, ...]
     extents: tuple[tuple[str, Dim], ...] = ()
+    within: Dim | None = None
 
     def label_extents(self, lhs_shape: tuple[Dim, ...], rhs_shape: tuple[Dim, ...]) -> dict[str, Dim]:
         """The size of every label, from the operands' shapes and `extents`.
@@ -54,21 +61,33 @@ class ContractSpec:
         missing = [name for name in labels if name not in sizes]
         if missing:
             raise IRTypeError(f"contract: no size is known for {', '.join(missing)} in {self}")
+        self._check_within(set(labels))
         return sizes
+
+    def _check_within(self, labels: set[str]) -> None:
+        """Raises IRTypeError if `within` is more than a sum of labels, each counting by 1 or -1."""
+        names = () if self.within is None else symbols_of(self.within)
+        if any(name in labels and coefficient(self.within or 0, name) not in (1, -1) for name in names):
+            raise IRTypeError(f"contract: {self.within} is no sum of labels, each counting by 1 or -1")
 
     def __str__(self) -> str:
         def axes(items: tuple[object, ...]) -> str:
             return "[" + ", ".join(map(str, items)) + "]"
 
-        text = f"{axes(self.lhs)} * {axes(self.rhs)} -> {axes(self.out)} over {', '.join(self.over)}"
+        text = f"{axes(self.lhs)} * {axes(self.rhs)} -> {axes(self.out)} over"
+        if self.over:
+            text += f" {', '.join(self.over)}"
+        if self.within is not None:
+            text += f" when 0 <= {self.within}"
         if self.extents:
             text += " where " + ", ".join(f"{name} = {size}" for name, size in self.extents)
-        return text.replace(" over  where", " over where").rstrip()
+        return text
 
 
 def contract_spec(
-    lhs: str, rhs: str, out: str, over: str, extents: Mapping[str, Dim] | None = None
-) -> ContractSpec:
+    lhs: str, rhs: str, out: str, over: str, extents: Mapping[str, Dim] | None = None,
+    within: str | None = None,
+) -> ContractSpec:  # fmt: skip
     """Write a spec compactly: contract_spec("m k", "k n", "m n", "k"); an affine index goes in
     parentheses-free comma form when any operand needs it: contract_spec("n, oh + kh, ci", "kh, ci, co", "n oh
     co", "kh ci", {"oh": 5}).
@@ -79,13 +98,15 @@ def contract_spec(
         return tuple(parse_expr(p) for p in parts)
 
     sizes = tuple(sorted((extents or {}).items()))
-    return ContractSpec(maps(lhs), maps(rhs), tuple(out.split()), tuple(over.split()), sizes)
+    border = None if within is None else parse_expr(within)
+    return ContractSpec(maps(lhs), maps(rhs), tuple(out.split()), tuple(over.split()), sizes, border)
 
 
 def parse_contract_spec(text: str) -> ContractSpec:
     """Read what `str` of a spec gives. Raises ParseError."""
     try:
         body, _, where = text.partition(" where ")
+        body, _, within = body.partition(" when 0 <= ")
         operands, _, rest = body.partition(" -> ")
         out, _, over = rest.partition(" over")
         lhs, rhs = operands.split(" * [", 1)
@@ -93,6 +114,7 @@ def parse_contract_spec(text: str) -> ContractSpec:
         return ContractSpec(
             _parse_axes(lhs), _parse_axes("[" + rhs), _names(out.strip()[1:-1]), _names(over),
             tuple((name.strip(), parse_expr(size)) for name, size in sizes),
+            parse_expr(within) if within else None,
         )  # fmt: skip
     except ValueError as error:
         raise ParseError(f"not a contraction: {text!r}") from error

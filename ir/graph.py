@@ -71,15 +71,23 @@ class Operation:
         return value
 
 
+#: What passes and kernels may do with floating point: keep every bit, or what docs/numerics.md allows.
+NUMERICS = ("exact", "fast")
+
+
 @dataclass(eq=False)
 class Graph:
-    """inputs, then operations in order, then outputs and updates (input, its new contents)."""
+    """inputs, then operations in order, then outputs and updates (input, its new contents).
+
+    numerics: one of NUMERICS; that of a region is what the graph around it says.
+    """
 
     inputs: tuple[Value, ...]
     operations: tuple[Operation, ...]
     outputs: tuple[Value, ...]
     updates: tuple[tuple[Value, Value], ...] = ()
     name: str = "graph"
+    numerics: str = "exact"
     _users: dict[Value, list[Operation]] | None = field(default=None, repr=False)
 
     def users(self, value: Value) -> Sequence[Operation]:

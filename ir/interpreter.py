@@ -97,6 +97,7 @@ def _static_spec(spec: ContractSpec, sizes: Mapping[str, int]) -> ContractSpec:
         spec.out,
         spec.over,
         tuple((name, size_of(d, known)) for name, d in spec.extents),
+        None if spec.within is None else substitute(spec.within, known),
     )
 
 

@@ -188,6 +188,7 @@ class Contract:
     The register tile spans `m` (rows, lhs broadcast) and `n` (vector, rhs contiguous along n or loaded
     strided). rhs_index has no m. If lhs_index has n, of stride 1, the lhs is read in vectors too: each column
     is a sum of its own. `body` runs for each (m, n) with `result` known: the epilogue, which stores.
+    within: the steps at which this is negative take no part; it goes by 1, -1 or 0 along each axis.
     """
 
     result: Scalar
@@ -200,6 +201,7 @@ class Contract:
     rhs_index: Dim
     body: tuple[Statement, ...]
     start: tuple[str, Dim] | None = None
+    within: Dim | None = None
 
 
 @dataclass(frozen=True)
@@ -212,17 +214,42 @@ class Local:
     size: int
 
 
-Statement = Union[Compute, Const, Index, Load, Store, Check, Local, Loop, Reduce, Contract]
+@dataclass(frozen=True)
+class Sort:
+    """target[target_index + t] = the place, counted from source_index on, of the element that is number t of
+    the `length` ones from source[source_index] on, for t = 0 .. count - 1, in the order of `argsort`.
+
+    scratch: memory of i64 that it may use from scratch_index on (`ops.sorting.scratch_words`).
+    """
+
+    source: str
+    source_index: Dim
+    target: str
+    target_index: Dim
+    scratch: str
+    scratch_index: Dim
+    length: Dim
+    count: Dim
+    descending: bool = False
+
+    @property
+    def dims(self) -> tuple[Dim, ...]:
+        """Its index expressions."""
+        return (self.source_index, self.target_index, self.scratch_index, self.length, self.count)
+
+
+Statement = Union[Compute, Const, Index, Load, Store, Check, Local, Loop, Reduce, Contract, Sort]
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """buffers in call order, then run-time sizes by name."""
+    """buffers in call order, then run-time sizes by name. numerics: of the graph (`ir.graph.NUMERICS`)."""
 
     name: str
     buffers: tuple[Buffer, ...]
     sizes: tuple[str, ...]
     body: tuple[Statement, ...]
+    numerics: str = "exact"
 
     def statements(self) -> Iterator[Statement]:
         """All statements, outer before inner."""

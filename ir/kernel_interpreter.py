@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 
 import numpy as np
 
-from .dtypes import DType
+from .dtypes import DType, from_numpy
 from .errors import IRError
 from .expr import Dim, evaluate, symbols_of
 from .kernel import (
@@ -29,11 +29,13 @@ from .kernel import (
     Loop,
     Reduce,
     Scalar,
+    Sort,
     Statement,
     Store,
 )  # fmt: skip
 from .kernel_text import print_statement
 from .ops.ordered import chain
+from .ops.sorting import argsort, scratch_words
 
 #: The values of axes, sizes and integer scalars (`%3`): ints, or one int64 per element of a vector body.
 Names = dict[str, int | np.ndarray]
@@ -121,6 +123,8 @@ class _Run:
                 self.reduce(statement)
             case Contract():
                 self.contract(statement)
+            case Sort():
+                self.sort(statement)
 
     def place(self, statement: Load | Store) -> tuple[np.ndarray, np.ndarray]:
         """(index, where the guards hold), broadcast; every index that counts lies within the buffer."""
@@ -223,12 +227,34 @@ class _Run:
         start = None
         if contract.start is not None:
             start = self.operand(*contract.start, (m, n), contract)
-        result = chain(lhs, rhs, extents, start)
+        within = None
+        if contract.within is not None:
+            within = np.broadcast_to(self.index(contract.within), (steps, m, n)) >= 0
+        result = chain(lhs, rhs, extents, start, within)
         for i in range(m):
             with _Vector(self, n):
                 self.names[contract.m.name] = i
                 self.define(contract.result, result[i])
                 self.block(contract.body)
+
+    def sort(self, sort: Sort) -> None:
+        at, to, by, length, count = map(self.size, sort.dims)
+        line = self.stretch(sort, sort.source, at, length)
+        words = int(scratch_words(from_numpy(line.dtype), length, count))  # type: ignore[arg-type]
+        self.stretch(sort, sort.scratch, by, words)[:] = 85
+        meaning = argsort.meaning
+        assert meaning is not None
+        self.stretch(sort, sort.target, to, count)[:] = meaning(line, count=count, descending=sort.descending)
+
+    def stretch(self, sort: Sort, buffer: str, start: int, size: int) -> np.ndarray:
+        """Elements that lie together, all in the buffer."""
+        have = self.buffers[buffer].size
+        if not 0 <= start <= start + size <= have:
+            raise OutOfBounds(
+                f"{print_statement(sort)}: %{buffer} is used from {start} to {start + size - 1}, "
+                f"its size is {have}"
+            )
+        return self.buffers[buffer][start : start + size]
 
     def operand(self, buffer: str, index: Dim, shape: tuple[int, ...], contract: Contract) -> np.ndarray:
         """The elements read for each step of the sum, each row and each column."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from .expr import Dim, substitute
-from .kernel import Axis, Contract, Guard, Index, Load, Loop, Reduce, Statement, Store
+from .kernel import Axis, Contract, Guard, Index, Load, Loop, Reduce, Sort, Statement, Store
 
 _Renew = Callable[[Dim], Dim]
 
@@ -57,13 +57,20 @@ def _renewed(s: Statement, new: _Renew) -> Statement:
             m, n, *over = (_axis(a, new) for a in (s.m, s.n, *s.over))
             lhs, rhs, body = new(s.lhs_index), new(s.rhs_index), _body(s.body, new)
             start = None if s.start is None else (s.start[0], new(s.start[1]))
+            within = None if s.within is None else new(s.within)
             return replace(
-                s, m=m, n=n, over=tuple(over), lhs_index=lhs, rhs_index=rhs, body=body, start=start
-            )
+                s, m=m, n=n, over=tuple(over), lhs_index=lhs, rhs_index=rhs, body=body, start=start,
+                within=within,
+            )  # fmt: skip
         case Loop():
             return replace(s, axis=_axis(s.axis, new), body=_body(s.body, new))
         case Reduce():
             return replace(s, axes=tuple(_axis(a, new) for a in s.axes), body=_body(s.body, new))
+        case Sort():
+            source, target, scratch, length, count = map(new, s.dims)
+            return Sort(
+                s.source, source, s.target, target, s.scratch, scratch, length, count, s.descending
+            )  # fmt: skip
     return s
 
 

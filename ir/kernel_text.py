@@ -27,10 +27,12 @@ from .kernel import (
     Loop,
     Reduce,
     Scalar,
+    Sort,
     Statement,
     Store,
 )  # fmt: skip
 from .opdef import OpDef
+from .parser import parse_numerics
 from .scanner import Scanner, print_name
 
 LOOPS = ("parallel", "serial", "vector")
@@ -41,7 +43,8 @@ def print_kernel(kernel: Kernel, indent: str = "") -> str:
     """The text of a kernel, ending in a newline; every line starts with `indent`."""
     buffers = ", ".join(f"%{b.name}: {b.dtype}[{b.size}] {b.access}" for b in kernel.buffers)
     sizes = f"; {', '.join(kernel.sizes)}" if kernel.sizes else ""
-    head = f"{indent}kernel {print_name(kernel.name)}({buffers}{sizes}) {{"
+    how = "" if kernel.numerics == "exact" else f"{kernel.numerics} "
+    head = f"{indent}{how}kernel {print_name(kernel.name)}({buffers}{sizes}) {{"
     return "\n".join([head, *_body(kernel.body, indent + "  "), indent + "}"]) + "\n"
 
 
@@ -86,6 +89,10 @@ def _line(statement: Statement) -> str:
             return f"check %{ok.name} code {code}"
         case Local(name, dtype, size):
             return f"local %{name}: {dtype}[{size}]"
+        case Sort(source, at, target, to, scratch, by):
+            places = f"%{source}[{at}] to %{target}[{to}] by %{scratch}[{by}]"
+            how = " descending" if statement.descending else ""
+            return f"sort {places} over {statement.length} first {statement.count}{how}"
     raise TypeError(f"{type(statement).__name__} is not a statement")
 
 
@@ -97,8 +104,9 @@ def _head(statement: Loop | Reduce | Contract) -> str:
             return f"{results}{kind} {_axes([axis])}{f' carry {carried}' if carried else ''}"
         case Reduce(result, op, order, axes):
             return f"%{result.name} = {op.name} {order}{' ' * bool(axes)}{_axes(axes)} : {result.dtype}"
-        case Contract(result, m, n, over, lhs, lhs_index, rhs, rhs_index, _, start):
+        case Contract(result, m, n, over, lhs, lhs_index, rhs, rhs_index, _, start, within):
             summed = f" over {_axes(over)}" if over else ""
+            summed += f" when 0 <= {within}" if within is not None else ""
             summed += f" from %{start[0]}[{start[1]}]" if start is not None else ""
             product = f"%{lhs}[{lhs_index}] * %{rhs}[{rhs_index}]"
             return f"%{result.name} = contract {product}{summed} for {_axes([m, n])} : {result.dtype}"
@@ -137,6 +145,7 @@ def parse_kernel(text: str) -> Kernel:
 
 def scan_kernel(scanner: Scanner) -> Kernel:
     """Take one kernel. Raises ParseError."""
+    numerics = parse_numerics(scanner)
     scanner.expect("kernel")
     name = scanner.name()
     scanner.expect("(")
@@ -155,7 +164,7 @@ def scan_kernel(scanner: Scanner) -> Kernel:
     body, yielded = reader.block()
     if yielded:
         scanner.fail("a kernel yields nothing")
-    return Kernel(name, tuple(buffers), tuple(sizes), body)
+    return Kernel(name, tuple(buffers), tuple(sizes), body, numerics)
 
 
 def _buffer(scanner: Scanner) -> Buffer:
@@ -229,6 +238,8 @@ class _Reader:
             return self.check()
         if kind == "local":
             return self.local()
+        if kind == "sort":
+            return self.sort()
         if len(targets) != 1:
             scanner.fail(f"{kind} has one result, got {len(targets)}", at)
         return self.with_result(kind, at, *targets[0])
@@ -309,6 +320,18 @@ class _Reader:
         self.scanner.expect("]")
         return Local(name, dtype, size)
 
+    def sort(self) -> Sort:
+        source = self.place()
+        self.scanner.expect("to")
+        target = self.place()
+        self.scanner.expect("by")
+        scratch = self.place()
+        self.scanner.expect("over")
+        length = self.scanner.expression()
+        self.scanner.expect("first")
+        count = self.scanner.expression()
+        return Sort(*source, *target, *scratch, length, count, self.scanner.accept("descending"))
+
     def axis(self) -> Axis:
         name = self.scanner.word("an axis")
         self.scanner.expect("<")
@@ -354,6 +377,7 @@ class _Reader:
         self.scanner.expect("*")
         rhs, rhs_index = self.place()
         over = self.axes() if self.scanner.accept("over") else ()
+        within = self.within() if self.scanner.accept("when") else None
         start = self.place() if self.scanner.accept("from") else None
         self.scanner.expect("for")
         axes = self.axes()
@@ -361,4 +385,11 @@ class _Reader:
             self.scanner.fail(f"a contraction runs for two axes, m and n, got {len(axes)}")
         result = self.result(name, at)
         body, _ = self.block()
-        return Contract(result, axes[0], axes[1], over, lhs, lhs_index, rhs, rhs_index, body, start)
+        return Contract(result, axes[0], axes[1], over, lhs, lhs_index, rhs, rhs_index, body, start, within)
+
+    def within(self) -> Dim:
+        at = self.scanner.at
+        if self.scanner.expression() != 0:
+            self.scanner.fail("the steps that take part are given as 0 <= an index expression", at)
+        self.scanner.expect("<=")
+        return self.scanner.expression()

@@ -19,6 +19,8 @@
 * a contraction that goes on from other sums has one dtype and one superblock, and not no steps
 * a contraction's operands and result have one dtype, or the operands are bf16 (i16) and the result is f32
   (i32); lhs does not depend on n, rhs not on m
+* a sort stands outside of vector bodies, is of no bf16 or f16, writes i64 to a buffer that is not `in`, and
+  has scratch memory of i64
 * in the body of a vector loop, of a `lanes` reduction and of a contraction stand only computations,
   constants, indices, loads, stores, checks, serial loops and reductions
 
@@ -47,6 +49,7 @@ from .kernel import (
     Loop,
     Reduce,
     Scalar,
+    Sort,
     Statement,
     Store,
 )  # fmt: skip
@@ -190,6 +193,19 @@ class _Verifier:
                 self.reduce(statement)
             case Contract():
                 self.contract(statement)
+            case Sort():
+                self.sort(statement)
+
+    def sort(self, sort: Sort) -> None:
+        head = _head(sort)
+        _require(not self.vector, f"{head}: a sort can't stand inside a vector body")
+        self.indexed(sort.dims, sort)
+        source = self.buffer(sort.source, sort).dtype
+        _require(source not in NARROW, f"{head}: sorts f32, %{sort.source} is {source}")
+        for name in (sort.target, sort.scratch):
+            have = self.buffer(name, sort)
+            _require(have.dtype is int64, f"{head}: %{name} is {have.dtype}, expected i64")
+            _require(have.access != "in", f"{head}: %{name} is only read")
 
     def compute(self, statement: Compute) -> None:
         head, op = _head(statement), statement.opdef
@@ -297,6 +313,15 @@ class _Verifier:
         _require(have is want.dtype, f"{head}: the result is {have}, expected {want.dtype}")
         self.define(reduce.result)
 
+    def within(self, contract: Contract, head: str) -> None:
+        """Which steps of a contraction take part."""
+        if contract.within is None:
+            return
+        self.indexed([contract.within], contract)
+        steps = {coefficient(contract.within, a.name) for a in (contract.m, contract.n, *contract.over)}
+        _require(steps <= {-1, 0, 1}, f"{head}: {contract.within} has steps other than 1 and -1")
+        _require(self.buffer(contract.lhs, contract).dtype not in PAIRED, f"{head}: pairs take part whole")
+
     def contract(self, contract: Contract) -> None:
         head = _head(contract)
         _require(not self.vector, f"{head}: a contraction can't stand inside a vector body")
@@ -310,9 +335,10 @@ class _Verifier:
         self.indexed([contract.lhs_index, contract.rhs_index], contract)
         step = coefficient(contract.lhs_index, contract.n.name)
         _require(step in (0, 1), f"{head}: lhs is read at steps of {step} along n")
-        known = isinstance(contract.n.extent, int) and lhs not in PAIRED
-        _require(step == 0 or known, f"{head}: an lhs along n takes a number of columns, of no pairs")
+        known = isinstance(contract.n.extent, int) and lhs not in PAIRED and contract.within is None
+        _require(step == 0 or known, f"{head}: an lhs along n takes a number of columns, unpaired, all steps")
         _require(contract.m.name not in symbols_of(contract.rhs_index), f"{head}: rhs depends on m")
+        self.within(contract, head)
         self.names -= {a.name for a in contract.over}
         if contract.start is not None:
             self.indexed([contract.start[1]], contract)

@@ -33,6 +33,11 @@ def parse_location(scanner: Scanner) -> Location | None:
     return Location(file, scanner.integer())
 
 
+def parse_numerics(scanner: Scanner) -> str:
+    """Take the word before a graph or a kernel that is not exact, if there is one."""
+    return "fast" if scanner.accept("fast") else "exact"
+
+
 class _Scope:
     """The values of one graph by name."""
 
@@ -65,6 +70,7 @@ class _Scope:
 
 
 def _graph(scanner: Scanner) -> Graph:
+    numerics = parse_numerics(scanner)
     scanner.expect("graph")
     name = "graph" if scanner.peek("(") else scanner.name()
     scope = _Scope(scanner)
@@ -81,7 +87,7 @@ def _graph(scanner: Scanner) -> Graph:
             operations.append(_operation(scanner, scope))
     outputs = scope.uses()
     scanner.expect("}")
-    return Graph(inputs, tuple(operations), outputs, tuple(updates), name)
+    return Graph(inputs, tuple(operations), outputs, tuple(updates), name, numerics)
 
 
 def _inputs(scanner: Scanner, scope: _Scope) -> tuple[Value, ...]:

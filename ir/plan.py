@@ -21,7 +21,8 @@ from .types import Literal, TensorType
 
 @dataclass(frozen=True)
 class PlanBuffer:
-    """kind: input (contents of graph input `index`), output (`index` of the graph's outputs), constant, or
+    """kind: input (contents of graph input `index`), kept (the same, of an input that the executable gives
+    itself: a weight in the form that kernels want), output (`index` of the graph's outputs), constant, or
     arena.
 
     size: elements. offset: bytes into the arena, for arena buffers. value: of a constant.
@@ -126,8 +127,8 @@ class Plan:
 
     @property
     def external(self) -> tuple[PlanBuffer, ...]:
-        """The buffers whose addresses the caller passes: inputs, outputs, constants, in the order of
-        `buffers`."""
+        """The buffers whose addresses the caller passes: inputs, kept ones, outputs, constants, in the order
+        of `buffers`."""
         return tuple(b for b in self.buffers if b.kind != "arena")
 
     def all_kernels(self) -> Iterator[Kernel]:

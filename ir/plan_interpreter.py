@@ -83,7 +83,7 @@ def _array(
     """The buffer's memory, flat."""
     size = evaluate(buffer.size, sizes)
     match buffer.kind:
-        case "input":
+        case "input" | "kept":
             return inputs[buffer.index].reshape(-1)
         case "constant" if buffer.value is not None:
             return buffer.value.array().reshape(-1)

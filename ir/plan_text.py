@@ -108,7 +108,7 @@ class _Reader:
         )  # fmt: skip
 
     def entry(self) -> None:
-        if self.scanner.peek("kernel"):
+        if self.scanner.peek("kernel") or self.scanner.peek("fast"):
             self.kernels.append(scan_kernel(self.scanner))
         elif self.scanner.accept("buffer"):
             self.buffers.append(self.buffer())
@@ -138,14 +138,14 @@ class _Reader:
         size = self.scanner.expression()
         self.scanner.expect("]")
         at = self.scanner.at
-        kind = self.scanner.word("input, output, constant or arena")
+        kind = self.scanner.word("input, kept, output, constant or arena")
         if kind == "arena":
             self.scanner.expect("at")
             return PlanBuffer(name, kind, dtype, size, offset=self.scanner.expression())
         if kind == "constant":
             return PlanBuffer(name, kind, dtype, size, value=parse_literal(self.scanner))
-        if kind not in ("input", "output"):
-            self.scanner.fail(f"expected input, output, constant or arena, found {kind!r}", at)
+        if kind not in ("input", "kept", "output"):
+            self.scanner.fail(f"expected input, kept, output, constant or arena, found {kind!r}", at)
         return PlanBuffer(name, kind, dtype, size, index=self.scanner.integer())
 
     def check(self) -> CheckPoint:

@@ -28,7 +28,7 @@ from .ops.structure import CHECK_ERRORS
 from .plan import Call, Copy, Passed, Plan, PlanBuffer, Repeat, Step
 from .plan_text import print_plan
 
-KINDS = ("input", "output", "constant", "arena")
+KINDS = ("input", "kept", "output", "constant", "arena")
 
 
 def verify_plan(plan: Plan) -> None:
@@ -77,7 +77,7 @@ def _buffer(buffer: PlanBuffer, plan: Plan) -> Iterator[str]:
     name = f"buffer %{buffer.name}"
     if buffer.kind not in KINDS:
         yield f"{name} is of kind {buffer.kind}, expected one of {', '.join(KINDS)}"
-    if buffer.kind in ("input", "output") and buffer.index < 0:
+    if buffer.kind in ("input", "kept", "output") and buffer.index < 0:
         yield f"{name} has the index {buffer.index}"
     if loose := _loose(buffer.size, plan) + _loose(buffer.offset, plan):
         yield f"{name} uses {loose[0]}, which is no size of the plan"

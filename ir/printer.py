@@ -55,6 +55,7 @@ def _definitions(graph: Graph) -> Iterator[Value]:
 def _lines(graph: Graph, indent: str, locations: bool) -> Iterator[str]:
     names = value_names(graph)
     title = "graph" if graph.name == "graph" else f"graph {print_name(graph.name)}"
+    title = title if graph.numerics == "exact" else f"{graph.numerics} {title}"
     yield f"{indent}{title}({', '.join(_input(v, names[v]) for v in graph.inputs)}) {{"
     inner = indent + "  "
     for op in graph.operations:

@@ -1,6 +1,7 @@
 """Checks that a graph is valid. The invariants, in the order in which they are checked, for each graph and
 region:
 
+* the numerics are known ones; a region, which has those of the graph around it, says nothing (exact)
 * an input or a result is defined once, and by this graph only; a result says which operation defines it
 * each operand is an input or the result of an earlier operation of the same graph (regions capture nothing)
 * the attributes have textual forms (`ir.opdef.Attr`) and are those that the op's type rule takes
@@ -22,7 +23,7 @@ from __future__ import annotations
 from .attr_text import print_attr
 from .errors import IRError, VerifyError
 from .expr import symbols_of
-from .graph import Graph, Operation, Value
+from .graph import NUMERICS, Graph, Operation, Value
 from .printer import print_graph, value_names
 from .types import TensorType
 
@@ -56,6 +57,9 @@ class _Verifier:
         self.defined: set[Value] = set()
 
     def run(self) -> None:
+        numerics = self.graph.numerics
+        if numerics not in (NUMERICS[:1] if self.where else NUMERICS):
+            raise self.broken("graph", f"numerics {numerics!r} cannot be said here")
         for value in self.graph.inputs:
             self.input(value)
         for op in self.graph.operations:

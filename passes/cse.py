@@ -33,7 +33,7 @@ def eliminate_common_subexpressions(graph: Graph) -> Graph:
         return graph
     outputs = tuple(replaced.get(v, v) for v in graph.outputs)
     updates = tuple((x, replaced.get(v, v)) for x, v in graph.updates)
-    return Graph(graph.inputs, tuple(kept), outputs, updates, graph.name)
+    return Graph(graph.inputs, tuple(kept), outputs, updates, graph.name, graph.numerics)
 
 
 def _on(op: Operation, replaced: dict[Value, Value]) -> Operation:

@@ -26,7 +26,8 @@ def eliminate_dead_code(graph: Graph, *, keep_raising: bool = True) -> Graph:
             kept.append(op)
     if len(kept) == len(graph.operations):
         return graph
-    return Graph(graph.inputs, tuple(reversed(kept)), graph.outputs, graph.updates, graph.name)
+    operations = tuple(reversed(kept))
+    return Graph(graph.inputs, operations, graph.outputs, graph.updates, graph.name, graph.numerics)
 
 
 def raising_operations(graph: Graph) -> set[Operation]:

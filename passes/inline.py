@@ -26,7 +26,7 @@ def inline_calls(graph: Graph, *, splits: bool = True) -> Graph:
     _inline(graph, mapped, operations, False, None, splits)
     outputs = tuple(mapped.get(v, v) for v in graph.outputs)
     updates = tuple((x, mapped.get(v, v)) for x, v in graph.updates)
-    return Graph(graph.inputs, tuple(operations), outputs, updates, graph.name)
+    return Graph(graph.inputs, tuple(operations), outputs, updates, graph.name, graph.numerics)
 
 
 def _inline(

@@ -43,7 +43,7 @@ def replaced(
         return graph
     outputs = tuple(mapped.get(v, v) for v in graph.outputs)
     updates = tuple((x, mapped.get(v, v)) for x, v in graph.updates)
-    return Graph(graph.inputs, tuple(operations), outputs, updates, graph.name)
+    return Graph(graph.inputs, tuple(operations), outputs, updates, graph.name, graph.numerics)
 
 
 def _is(one: Operation, other: Operation) -> bool:

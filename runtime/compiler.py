@@ -6,15 +6,15 @@ the disk cache (`kept`), with no pass run; a stage's text is then made when it i
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..ir import locks
 from ..ir.builder import GraphBuilder
 from ..ir.graph import Graph
 from ..ir.opdef import BoundOp
@@ -23,9 +23,10 @@ from ..ir.strided import strided_type
 from ..ir.types import TensorType
 from ..passes.packed import Packed, pack_weights
 from . import storage
-from .executable import CheckFailed, Executable
-from .host import host_target
+from .executable import CheckFailed, Executable, MemoryUse
+from .host import target_of
 from .options import options
+from .progress import compiling, step
 from .weights import Settling, Weights
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ observers: list[Callable[[CompiledGraph], None]] = []
 
 STAGES = ("captured", "optimized", "kernels", "plan", "llvm", "asm")
 
-_lock = threading.RLock()
-_compiled: dict[tuple[str, bool, str], CompiledGraph] = {}
+_lock = locks.rlock()
+_compiled: dict[tuple[str, str, str], CompiledGraph] = {}
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,16 @@ class CompiledGraph(Executable):
     from the disk cache, of finding it. compile_seconds: their sum.
     """
 
-    def __init__(
-        self, captured: Graph, optimized: bool, plan: Plan, run: int, work: Dim | None = None
-    ) -> None:
-        super().__init__(plan, run, len(captured.inputs), work)
-        self.name = captured.name
+    def __init__(self, source: Source, plan: Plan, run: int, work: Dim | None = None) -> None:
+        super().__init__(plan, run, len(source.graph.inputs), work)
+        self.source = source
+        self.name, self.captured = source.graph.name, source.graph
         self.seconds: dict[str, float] = {}
-        self.captured, self._is_optimized = captured, optimized
-        self._target = host_target()
         #: What gives the operands beyond those of the graph that was asked for; None if there are none.
         self.weights: Weights | None = None
         #: The graph taken apart, if it is worth reading turned weights once these no longer change.
         self.apart: Packed | None = None
+        self._settled: Weights | None = None
 
     def bind(self, sizes: Sequence[int] = ()) -> Callable[..., Any]:
         """As Executable's; turned weights are found by the call itself."""
@@ -82,9 +81,16 @@ class CompiledGraph(Executable):
 
         def make() -> tuple[Weights, Callable[..., Any]]:
             packing = compile_graph(apart.packing, optimized=True)
-            return Weights(packing, apart.weights), compile_graph(apart.main).bind(sizes)
+            self._settled = Weights(packing, apart.weights)
+            return self._settled, compile_graph(apart.main, given=apart.given).bind(sizes)
 
         return Settling(apart.weights, make).given_to(call)
+
+    @property
+    def memory(self) -> MemoryUse:
+        """As Executable's, with the weights that are kept in another form at present."""
+        kept = sum(w.kept_bytes for w in (self.weights, self._settled) if w is not None)
+        return replace(super().memory, kept=kept)
 
     @property
     def compile_seconds(self) -> float:
@@ -93,7 +99,7 @@ class CompiledGraph(Executable):
     @cached_property
     def stages(self) -> Stages:
         """What the graph became, whole."""
-        return _stages(self.captured, self._is_optimized, self._target, _Clock())
+        return _stages(self.source, _Clock())
 
     def text(self, stage: str) -> str:
         """The program at one of STAGES. ValueError for another name."""
@@ -123,39 +129,69 @@ class CompiledGraph(Executable):
     def _text_asm(self) -> str:
         from .jit import assembly
 
-        return assembly(self.stages.llvm, self._target)
+        return assembly(self.stages.llvm, self.source.target)
 
 
-def compile_graph(graph: Graph, *, optimized: bool = False, name: str | None = None) -> CompiledGraph:
+@dataclass(frozen=True)
+class Source:
+    """What is compiled, and for what. optimized: no pass is to change the graph. given: the number of its
+    first input that the executable gives itself."""
+
+    graph: Graph
+    optimized: bool
+    given: int
+    target: Target
+
+    @cached_property
+    def text(self) -> str:
+        return print_graph(self.graph)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Different for sources that may become different code."""
+        return (self.text, f"{self.optimized} {self.given}", self.target.key)
+
+
+def compile_graph(
+    graph: Graph, *, optimized: bool = False, name: str | None = None, given: int | None = None
+) -> CompiledGraph:
     """Compile a graph, or find it compiled. optimized: it is not to be changed by passes. name: for dumps.
+    given: the number of the first input that the executable gives itself, None if there are none.
 
     With `options.verify` graph, plan and kernels are verified, and the graph again after each pass;
-    VerifyError says what is wrong. Safe to call from any thread.
+    VerifyError says what is wrong. Safe to call from any thread. What ends it (Ctrl-C) leaves nothing behind:
+    the next call compiles anew.
     """
     if name is not None and name != graph.name:
-        graph = Graph(graph.inputs, graph.operations, graph.outputs, graph.updates, name)
-    text = print_graph(graph)
-    key = (text, optimized, host_target().key)
-    with _lock:
-        found = _compiled.get(key)
+        graph = replace(graph, name=name)
+    given = len(graph.inputs) if given is None else given
+    asked = Source(graph, optimized, given, target_of(graph))
+    with _lock, compiling(graph.name):
+        found = _compiled.get(asked.key)
         if found is not None:
             return found
-        apart = None if optimized else pack_weights(graph)
+        source = asked
+        if graph.numerics == "fast" and not optimized:
+            from ..passes.fast import loosen
+
+            source = replace(asked, graph=loosen(graph, evaluate=evaluate_op, verify=options.verify))
+        apart = None if optimized else pack_weights(source.graph)
         split = apart if apart is not None and apart.windowed else None
         if split is not None:
             packing = compile_graph(split.packing, optimized=True)
-            graph, text = split.main, print_graph(split.main)
-        found = _compiled[key] = _found(graph, text, optimized) or _compile(graph, text, optimized)
+            source = replace(source, graph=split.main, given=split.given)
+        found = _found(source) or _compile(source)
         if split is not None:
             found.weights = Weights(packing, split.weights)
         elif apart is not None:
             found.apart = apart
+        _compiled[asked.key] = found
     for observe in observers:
         observe(found)
     return found
 
 
-def _found(graph: Graph, text: str, optimized: bool) -> CompiledGraph | None:
+def _found(source: Source) -> CompiledGraph | None:
     """The graph as an earlier process compiled it, if the disk cache has it. With `options.verify` everything
     is made anew."""
     from .jit import disk, load_kept
@@ -165,37 +201,37 @@ def _found(graph: Graph, text: str, optimized: bool) -> CompiledGraph | None:
         return None
     clock = _Clock()
     with clock("find"):
-        data = disk().get(entry_key(text, optimized, host_target().key))
+        data = disk().get(entry_key(*source.key))
         entry = Entry.from_bytes(data) if data is not None else None
         loaded = load_kept(entry.code, ["run"], entry.imports) if entry is not None else None
     if entry is None or loaded is None:
         return None
-    made = CompiledGraph(graph, optimized, entry.outside, loaded["run"], entry.work)
+    made = CompiledGraph(source, entry.outside, loaded["run"], entry.work)
     made.seconds = clock.seconds
     return made
 
 
-def _compile(graph: Graph, text: str, optimized: bool) -> CompiledGraph:
+def _compile(source: Source) -> CompiledGraph:
     from .jit import code_key, disk, imports_of, load
     from .kept import Entry, entry_key, outside_of
     from .work import estimated_ns
 
-    clock, target = _Clock(), host_target()
-    stages = _stages(graph, optimized, target, clock)
+    clock = _Clock()
+    stages = _stages(source, clock)
     with clock("load"):
-        run = load(stages.llvm, ["run"])["run"]
+        run = load(stages.llvm, ["run"], target=source.target)["run"]
     work = estimated_ns(stages.plan)
-    made = CompiledGraph(graph, optimized, stages.plan, run, work)
+    made = CompiledGraph(source, stages.plan, run, work)
     made.stages = stages
     if disk().directory is not None:
-        code = code_key(stages.llvm, target)
+        code = code_key(stages.llvm, source.target)
         entry = Entry(outside_of(stages.plan), work, code, imports_of(stages.llvm))
-        disk().put(entry_key(text, optimized, target.key), entry.to_bytes())
+        disk().put(entry_key(*source.key), entry.to_bytes())
     made.seconds = clock.seconds
     return made
 
 
-def _stages(graph: Graph, optimized: bool, target: Target, clock: _Clock) -> Stages:
+def _stages(source: Source, clock: _Clock) -> Stages:
     """Run the passes, lower and emit."""
     from ..codegen.emit import emit_plan
     from ..ir.plan_verifier import verify_plan
@@ -203,16 +239,30 @@ def _stages(graph: Graph, optimized: bool, target: Target, clock: _Clock) -> Sta
     from ..passes.lower import lower
     from ..passes.pipeline import optimize
 
+    graph = source.graph
     if options.verify:
         verify_graph(graph)
+
+    def observe(name: str, before: Graph, after: Graph) -> None:
+        step(f"pass {name}", 0, 0)
+
     with clock("optimize"):
-        ready = graph if optimized else optimize(graph, evaluate=evaluate_op, verify=options.verify)
+        if not source.optimized:
+            graph = optimize(graph, evaluate=evaluate_op, observe=observe, verify=options.verify)
     with clock("lower"):
-        plan = lower(ready)
+        plan = _with_kept(lower(graph, step), source.given)
     if options.verify:
         verify_plan(plan)
     with clock("emit"):
-        return Stages(ready, plan, emit_plan(plan, target))
+        return Stages(graph, plan, emit_plan(plan, source.target, step))
+
+
+def _with_kept(plan: Plan, given: int) -> Plan:
+    """The plan with the inputs from number `given` on as what they are: kept by the executable."""
+    buffers = tuple(
+        replace(b, kind="kept") if b.kind == "input" and b.index >= given else b for b in plan.buffers
+    )
+    return replace(plan, buffers=buffers)
 
 
 class _Clock:

@@ -5,22 +5,19 @@ table `@callables`, by whose identity rows are found and which is called where t
 
     nullary    x.exp()                  binary, reflected   x + y, and y's side of x + y
     ints       x.transpose(0, 1)        sizes               the same, or one tuple: x.reshape((2, 3))
-    item       x[2], x[2:5]
-    call       any method             function            any function: learned calls only
+    item       x[2], x[2:5]             setting             x[2] = y
+    number     x.item()                 operator            x @ y: learned calls only
+    call       any method               function            any function: learned calls only
     one, pair  a function of that many operands, which has rows as the methods above have
+    over_one, over_pair, over_binary    x.exp_(), x.add_(y), x += y: rows whose result is written over x
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .dispatch_layout import MISSED, MOST_OPERANDS, NONE, RECORD, ROW, Slots, at, keep, word
-from .storage_ir import HEAD, field, put
-
-#: Plain arguments of a method are ints of 31 bits, two to a word of the key; an absent one is this.
-MOST_INTS, _BIAS, _ABSENT = 4, 1 << 30, 0x7FFFFFFF
-#: Second word of the key of a row for an index: of the axis itself, and of slices of a length.
-AXIS, LENGTH = 1, 2
+from .dispatch_index_ir import indices
+from .dispatch_layout import MISSED, MOST_OPERANDS, NONE, Slots, at, entry
 
 
 def methods(slots: Slots, trampolines: Mapping[str, int]) -> str:
@@ -28,8 +25,9 @@ def methods(slots: Slots, trampolines: Mapping[str, int]) -> str:
     total = sum(trampolines.values())
     tables = ("callables", "parameters")
     text = "".join(f"@{name} = global [{total} x ptr] zeroinitializer\n" for name in tables)
-    text += _PYTHON + _APPLY + _MODE + _INTS
-    text += _item(slots) + _of_operands("of_one", 1) + _of_operands("of_two", 2)
+    text += _PYTHON + _APPLY + _MODE + indices(slots)
+    text += _of_operands("of_one", 1) + _of_operands("of_two", 2)
+    text += _over(1) + _over(2) + _over_operands("over_one", 1) + _over_operands("over_two", 2)
     number = 0
     for kind, count in trampolines.items():
         for i in range(count):
@@ -112,7 +110,11 @@ def _apply_case(n: int) -> str:
         at("ptr", "%args", i + 1, f"%x{n}{i}.at") + f"  %x{n}{i} = load ptr, ptr %x{n}{i}.at\n"
         for i in range(n)
     )
-    operands = ", ".join(["ptr %op", *(f"ptr %x{n}{i}" for i in range(n))]) + (", i64 0, i64 0" * (n == 1))
+    operands = (
+        ", ".join(["ptr %op", *(f"ptr %x{n}{i}" for i in range(n))])
+        + (", i64 0, i64 0" * (n == 1))
+        + ", ptr null"
+    )
     return f"on{n}:\n{loads}  %r{n} = call ptr @dispatch{n}({operands})\n  br label %ask\n"
 
 
@@ -154,223 +156,10 @@ error:
 }}
 """
 
-_ALL_ABSENT = "".join(
-    at("i64", "%words", i, f"%w{i}") + f"  store i64 {_ABSENT}, ptr %w{i}\n" for i in range(MOST_INTS)
-)
-_INTS = f"""
-define internal ptr @with_ints(ptr %called, ptr %x, ptr %args, i64 %n, ptr %names, i1 %sizes) {{
-entry:
-  %words = alloca [{MOST_INTS} x i64]
-{_ALL_ABSENT}  %named = icmp ne ptr %names, null
-  br i1 %named, label %missed, label %one
-one:
-  %single = icmp eq i64 %n, 1
-  %perhaps = and i1 %single, %sizes
-  br i1 %perhaps, label %look, label %start
-look:
-  %only = load ptr, ptr %args
-{field("%only.class", "%only", HEAD - 8, "ptr")}  %is.tuple = icmp eq ptr %only.class, @PyTuple_Type
-  br i1 %is.tuple, label %unpack, label %start
-unpack:
-  %size = call i64 @PyTuple_Size(ptr %only)
-  br label %start
-start:
-  %count = phi i64 [%n, %one], [%n, %look], [%size, %unpack]
-  %packed = phi i1 [false, %one], [false, %look], [true, %unpack]
-  %sequence = phi ptr [null, %one], [null, %look], [%only, %unpack]
-  %many = icmp sgt i64 %count, {MOST_INTS}
-  br i1 %many, label %missed, label %loop
-loop:
-  %i = phi i64 [0, %start], [%i.next, %store]
-  %more = icmp slt i64 %i, %count
-  br i1 %more, label %get, label %find
-get:
-  br i1 %packed, label %of.tuple, label %of.args
-of.tuple:
-  %item = call ptr @PyTuple_GetItem(ptr %sequence, i64 %i)
-  br label %read
-of.args:
-{at("ptr", "%args", "%i", "%arg.at")}  %arg = load ptr, ptr %arg.at
-  br label %read
-read:
-  %number = phi ptr [%item, %of.tuple], [%arg, %of.args]
-{field("%class", "%number", HEAD - 8, "ptr")}  %is.int = icmp eq ptr %class, @PyLong_Type
-  br i1 %is.int, label %convert, label %missed
-convert:
-  %value = call i64 @PyLong_AsSsize_t(ptr %number)
-  %minus.one = icmp eq i64 %value, -1
-  br i1 %minus.one, label %check, label %narrow
-check:
-  %error = call ptr @PyErr_Occurred()
-  %failed = icmp ne ptr %error, null
-  br i1 %failed, label %clear, label %narrow
-clear:
-  call void @PyErr_Clear()
-  br label %missed
-narrow:
-  %biased = add i64 %value, {_BIAS}
-  %small = icmp ult i64 %biased, {_ABSENT}
-  br i1 %small, label %store, label %missed
-store:
-{at("i64", "%words", "%i", "%word.at")}  store i64 %biased, ptr %word.at
-  %i.next = add i64 %i, 1
-  br label %loop
-find:
-  %v0 = load i64, ptr %w0
-  %v1 = load i64, ptr %w1
-  %v2 = load i64, ptr %w2
-  %v3 = load i64, ptr %w3
-  %h1 = shl i64 %v1, 32
-  %h3 = shl i64 %v3, 32
-  %low = or i64 %v0, %h1
-  %high = or i64 %v2, %h3
-  %r = call ptr @dispatch1(ptr %called, ptr %x, i64 %low, i64 %high)
-  %is.missed = icmp eq ptr %r, {MISSED}
-  br i1 %is.missed, label %missed, label %done
-done:
-  ret ptr %r
-missed:
-  %result = call ptr @python(ptr %called, ptr %x, ptr %args, i64 %n, ptr %names)
-  ret ptr %result
-}}
-"""
-
-
-def packed(numbers: tuple[int, ...]) -> tuple[int, int] | None:
-    """The two words of the key that stand for these ints; None if they don't fit."""
-    words = [n + _BIAS for n in numbers]
-    if len(words) > MOST_INTS or any(not 0 <= w < _ABSENT for w in words):
-        return None
-    words += [_ABSENT] * (MOST_INTS - len(words))
-    return words[0] | words[1] << 32, words[2] | words[3] << 32
-
-
-def _item(slots: Slots) -> str:
-    """x[int] and x[start:stop] of what needs no node: a view; an axis row has its size in `count` and its
-    stride in bytes in `shift`."""
-    t = slots.tensor
-    return f"""
-define internal ptr @at_index(ptr %called, ptr %x, ptr %index) {{
-entry:
-  %start = alloca i64
-  %stop = alloca i64
-  %step = alloca i64
-  %busy = load i64, ptr @busy
-  %is.busy = icmp ne i64 %busy, 0
-  br i1 %is.busy, label %python, label %kind
-kind:
-{field("%class", "%index", HEAD - 8, "ptr")}  %is.int = icmp eq ptr %class, @PyLong_Type
-  br i1 %is.int, label %int, label %maybe.slice
-int:
-  %number = call i64 @PyLong_AsSsize_t(ptr %index)
-  %minus.one = icmp eq i64 %number, -1
-  br i1 %minus.one, label %check, label %make
-check:
-  %error = call ptr @PyErr_Occurred()
-  %failed = icmp ne ptr %error, null
-  br i1 %failed, label %clear, label %make
-maybe.slice:
-  %is.slice = icmp eq ptr %class, @PySlice_Type
-  br i1 %is.slice, label %slice, label %python
-slice:
-  %unpacked = call i32 @PySlice_Unpack(ptr %index, ptr %start, ptr %stop, ptr %step)
-  %bad = icmp slt i32 %unpacked, 0
-  br i1 %bad, label %clear, label %slice.step
-slice.step:
-  %by = load i64, ptr %step
-  %plain = icmp eq i64 %by, 1
-  br i1 %plain, label %make, label %python
-clear:
-  call void @PyErr_Clear()
-  br label %python
-make:
-  %given = phi i64 [%number, %int], [%number, %check], [0, %slice.step]
-  %out = call ptr @PyType_GenericAlloc(ptr @tensor, i64 0)
-  %no.out = icmp eq ptr %out, null
-  br i1 %no.out, label %fail, label %operand
-operand:
-{field("%type", "%x", t["_type"], "ptr")}{field("%storage", "%x", t["_storage"], "ptr")}\
-{field("%edge", "%x", t["_node"], "ptr")}{field("%history", "%x", t["_view"], "ptr")}\
-  %unset = icmp eq ptr %storage, null
-  br i1 %unset, label %missed, label %set
-set:
-{field("%storage.class", "%storage", HEAD - 8, "ptr")}  %eager = icmp eq ptr %storage.class, @PyCapsule_Type
-  br i1 %eager, label %current, label %missed
-current:
-  %now = call i1 @is_current(ptr %history)
-  br i1 %now, label %mode, label %missed
-mode:
-  %no.edge = icmp eq ptr %edge, {NONE}
-  br i1 %no.edge, label %look, label %ask
-ask:
-  %on = call i1 @records()
-  br i1 %on, label %missed, label %look
-look:
-  %called.word = ptrtoint ptr %called to i64
-  %type.word = ptrtoint ptr %type to i64
-  %axis = call ptr @find(i64 %called.word, i64 %type.word, i64 0, i64 {AXIS})
-  %no.axis = icmp eq ptr %axis, null
-  br i1 %no.axis, label %missed, label %found
-found:
-{field("%record", "%axis", 8 * ROW.index("record"), "ptr")}{word("count", kind="i64")}\
-{word("shift", kind="i64")}{word("result")}\
-  br i1 %is.int, label %wrap, label %adjust
-wrap:
-  %negative = icmp slt i64 %given, 0
-  %from.end = add i64 %given, %count
-  %wrapped = select i1 %negative, i64 %from.end, i64 %given
-  %inside = icmp ult i64 %wrapped, %count
-  br i1 %inside, label %show, label %missed
-adjust:
-  %length = call i64 @PySlice_AdjustIndices(i64 %count, ptr %start, ptr %stop, i64 1)
-  %first = load i64, ptr %start
-  %part = call ptr @find(i64 %called.word, i64 %type.word, i64 %length, i64 {LENGTH})
-  %no.part = icmp eq ptr %part, null
-  br i1 %no.part, label %missed, label %part.found
-part.found:
-{field("%part.record", "%part", 8 * ROW.index("record"), "ptr")}\
-{field("%part.result", "%part.record", 8 * RECORD.index("result"), "ptr")}  br label %show
-show:
-  %place = phi i64 [%wrapped, %wrap], [%first, %part.found]
-  %its.type = phi ptr [%result, %wrap], [%part.result, %part.found]
-  %bytes = mul i64 %place, %shift
-{keep("%its.type", "%out", t["_type"], "rt")}{keep(NONE, "%out", t["_node"], "rn")}\
-{keep(NONE, "%out", t["_grad"], "rg")}  %shown = call ptr @view_storage(ptr %storage, i64 %bytes)
-  %no.shown = icmp eq ptr %shown, null
-  br i1 %no.shown, label %drop, label %past
-past:
-{put("ptr", "%shown", "%out", t["_storage"], "rs")}\
-  %story = call ptr @view_history(ptr %x, ptr %history, ptr %edge, i64 %bytes)
-  %no.story = icmp eq ptr %story, null
-  br i1 %no.story, label %drop, label %done
-done:
-{put("ptr", "%story", "%out", t["_view"], "rv")}  ret ptr %out
-missed:
-  call void @Py_DecRef(ptr %out)
-  br label %python
-python:
-  %learned = call ptr @with_index(ptr %called, ptr %x, ptr %index)
-  %is.learned = icmp ne ptr %learned, {MISSED}
-  br i1 %is.learned, label %give, label %ask.python
-give:
-  ret ptr %learned
-ask.python:
-  %r = call ptr (ptr, ...) @PyObject_CallFunctionObjArgs(ptr %called, ptr %x, ptr %index, ptr null)
-  ret ptr %r
-drop:
-  call void @Py_DecRef(ptr %out)
-  br label %fail
-fail:
-  ret ptr null
-}}
-"""
-
 
 def _of_operands(name: str, n: int) -> str:
     """A function of n operands and nothing else by dispatch, any other call of it as a learned one."""
-    loads = "".join(
-        at("ptr", "%args", i, f"%x{i}.at") + f"  %x{i} = load ptr, ptr %x{i}.at\n" for i in range(n)
-    )
+    loads = "".join(entry("%args", i, f"%x{i}") for i in range(n))
     operands = "".join(f", ptr %x{i}" for i in range(n)) + ", i64 0, i64 0" * (n == 1)
     return f"""
 define internal ptr @{name}(ptr %called, ptr %self, ptr %args, i64 %n, ptr %names, ptr %parameters) {{
@@ -380,15 +169,54 @@ entry:
   %both = and i1 %plain, %fits
   br i1 %both, label %try, label %learned
 try:
-{loads}  %r = call ptr @dispatch{n}(ptr %called{operands})
-  %missed = icmp eq ptr %r, {MISSED}
+{loads}  %r = call ptr @dispatch{n}(ptr %called{operands}, ptr null)
+{_OR_LEARNED}}}
+"""
+
+
+_OR_LEARNED = f"""  %missed = icmp eq ptr %r, {MISSED}
   br i1 %missed, label %learned, label %done
 done:
   ret ptr %r
 learned:
   %l = call ptr @with_values(ptr %called, ptr %self, ptr %args, i64 %n, ptr %names, ptr %parameters)
   ret ptr %l
+"""
+
+
+def _over(n: int) -> str:
+    """`over{n}`: the row of %called on n operands, the result written over the first; or MISSED."""
+    others = "".join(f", ptr %x{i}" for i in range(1, n))
+    words = ", i64 0, i64 0" * (n == 1)
+    return f"""
+define internal ptr @over{n}(ptr %called, ptr %x0{others}) {{
+entry:
+  %may = call i1 @may_write(ptr %x0)
+  br i1 %may, label %try, label %no
+try:
+  %r = call ptr @dispatch{n}(ptr %called, ptr %x0{others}{words}, ptr %x0)
+  ret ptr %r
+no:
+  ret ptr {MISSED}
 }}
+"""
+
+
+def _over_operands(name: str, n: int) -> str:
+    """A method that writes over its tensor, of n - 1 more operands and nothing else; any other call of it as
+    a learned one."""
+    loads = "".join(entry("%args", i, f"%x{i + 1}") for i in range(n - 1))
+    others = "".join(f", ptr %x{i}" for i in range(1, n))
+    return f"""
+define internal ptr @{name}(ptr %called, ptr %self, ptr %args, i64 %n, ptr %names, ptr %parameters) {{
+entry:
+  %plain = icmp eq ptr %names, null
+  %fits = icmp eq i64 %n, {n - 1}
+  %both = and i1 %plain, %fits
+  br i1 %both, label %try, label %learned
+try:
+{loads}  %r = call ptr @over{n}(ptr %called, ptr %self{others})
+{_OR_LEARNED}}}
 """
 
 
@@ -428,26 +256,29 @@ define ptr @{{name}}({signature}) {{{{
 """
 
 
+_PAIR = "ptr %x, ptr %y"
 _VECTOR = "ptr %x, ptr %args, i64 %n, ptr %names"
+_WITH_PAIR = "@with_pair(ptr %called, ptr %x, ptr %y)"
 _TRAMPOLINES = {
-    "nullary": _simple("ptr %x, ptr %y", "@dispatch1(ptr %called, ptr %x, i64 0, i64 0)", "ptr %x"),
-    "binary": _simple(
-        "ptr %x, ptr %y",
-        "@dispatch2(ptr %called, ptr %x, ptr %y)",
-        "ptr %x, ptr %y",
-        "@with_pair(ptr %called, ptr %x, ptr %y)",
-    ),
-    "reflected": _simple("ptr %x, ptr %y", "@dispatch2(ptr %called, ptr %y, ptr %x)", "ptr %x, ptr %y"),
-    "ints": _direct(_VECTOR, f"@with_ints(ptr %called, {_VECTOR}, i1 false)"),
-    "sizes": _direct(_VECTOR, f"@with_ints(ptr %called, {_VECTOR}, i1 true)"),
+    "nullary": _simple(_PAIR, "@dispatch1(ptr %called, ptr %x, i64 0, i64 0, ptr null)", "ptr %x"),
+    "number": _simple(_PAIR, "@only(ptr %called, ptr %x)", "ptr %x"),
+    "binary": _simple(_PAIR, "@dispatch2(ptr %called, ptr %x, ptr %y, ptr null)", _PAIR, _WITH_PAIR),
+    "operator": _simple(_PAIR, _WITH_PAIR, _PAIR),
+    "reflected": _simple(_PAIR, "@dispatch2(ptr %called, ptr %y, ptr %x, ptr null)", _PAIR),
+    "over_binary": _simple(_PAIR, "@over2(ptr %called, ptr %x, ptr %y)", _PAIR, _WITH_PAIR),
+    "ints": _direct(_VECTOR, f"@with_ints(ptr %called, {_VECTOR}, i1 false, ptr %parameters)"),
+    "sizes": _direct(_VECTOR, f"@with_ints(ptr %called, {_VECTOR}, i1 true, ptr %parameters)"),
     "item": _direct("ptr %x, ptr %index", "@at_index(ptr %called, ptr %x, ptr %index)"),
+    "setting": _direct(_VECTOR, f"@with_setting(ptr %called, {_VECTOR})"),
     "call": _direct(_VECTOR, f"@with_values(ptr %called, {_VECTOR}, ptr %parameters)"),
     "function": _direct(_VECTOR, f"@with_values(ptr %called, {_VECTOR}, ptr %parameters)"),
     "pair": _direct(_VECTOR, f"@of_two(ptr %called, {_VECTOR}, ptr %parameters)"),
     "one": _direct(_VECTOR, f"@of_one(ptr %called, {_VECTOR}, ptr %parameters)"),
+    "over_one": _direct(_VECTOR, f"@over_one(ptr %called, {_VECTOR}, ptr %parameters)"),
+    "over_pair": _direct(_VECTOR, f"@over_two(ptr %called, {_VECTOR}, ptr %parameters)"),
 }
-#: Calling convention of each kind, as CPython's flags.
+#: Calling convention of each kind, as CPython's flags: METH_NOARGS, METH_O, or METH_FASTCALL with keywords.
 FLAGS = {
-    "nullary": 0x4, "binary": 0x8, "reflected": 0x8, "ints": 0x82, "sizes": 0x82, "item": 0x8,
-    "call": 0x82, "function": 0x82, "pair": 0x82, "one": 0x82,
+    **dict.fromkeys(_TRAMPOLINES, 0x82), "nullary": 0x4, "number": 0x4,
+    **dict.fromkeys(("binary", "operator", "reflected", "over_binary", "item"), 0x8),
 }  # fmt: skip

@@ -8,18 +8,26 @@ dispatcher holds the owner where other code may run. See `dispatch_layout` for w
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import mul
 from typing import Any
 
-from . import dispatch_program_ir, replay_ir, storage_native
+from . import dispatch_backward_ir as backward_ir
+from . import dispatch_codes_ir as codes_ir
+from . import dispatch_program_ir as program_ir
+from . import replay_ir, storage_native
 from .call import CallSpec
-from .dispatch_ir import FUNCTIONS, GIVEN, NATIVE, OBJECTS, module
+from .dispatch_find_ir import FACTORS, SCATTER
+from .dispatch_index_ir import AXIS, LENGTH, packed
+from .dispatch_ir import FUNCTIONS, NATIVE, OBJECTS, module
 from .dispatch_layout import (
+    ALIGNED,
     DROP_GIL,
     MOST_EXTERNALS,
     MOST_OPERANDS,
     NUMBERS,
+    OVER,
     PROGRAM,
     RECORD,
     RECORD_WORDS,
@@ -28,21 +36,35 @@ from .dispatch_layout import (
     VIEW,
     Slots,
 )
-from .dispatch_methods_ir import AXIS, FLAGS, LENGTH, packed
+from .dispatch_methods_ir import FLAGS
 from .jit import load
 from .replay import Replay, Replayable
 
-__all__ = ["AXIS", "LENGTH", "NUMBERS", "NativeDispatch", "Record", "fits", "packed"]
+__all__ = [
+    "ASSIGN", "AXIS", "COPY", "LENGTH", "MOST_OPERANDS", "NUMBERS", "NativeDispatch", "Record", "fits",
+    "packed",
+]  # fmt: skip
 
 #: Methods of each kind that there is room for.
 _TRAMPOLINES = {
-    "nullary": 32, "binary": 16, "reflected": 8, "ints": 8, "sizes": 8, "item": 1, "call": 64,
-    "function": 64, "one": 24, "pair": 16,
+    "nullary": 32, "number": 2, "binary": 16, "operator": 12, "reflected": 8, "over_binary": 8, "ints": 8,
+    "sizes": 8, "item": 1, "setting": 1, "call": 160, "function": 192, "one": 24, "pair": 16, "over_one": 24,
+    "over_pair": 12,
 }  # fmt: skip
+#: Builtins, with CPython's flags.
+_BUILTINS = {
+    "apply": 0x80, "set_recording": 0x8, "queue_new": 0x4, "queue_run": 0x80, "queue_deliver": 0x80,
+    "queue_at": 0x80,
+}  # fmt: skip
+#: What native code calls by where it means: write the second operand over the first; copy an operand.
+ASSIGN, COPY = object(), object()
 _FIRST_ROWS = 1024
 _ROW_WORDS = ROW_BYTES // 8
-#: A step of a learned call: how many operands its op has (or another kind), the op, and registers.
-Step = tuple[int, object, tuple[int, ...]]
+#: A step of a learned call: how many operands its op has (or another kind), the op, registers, and the
+#: register that is written over, or -1.
+Step = tuple[int, object, tuple[int, ...], int]
+#: A step of a derivative: how many operands its op has (0: a constant), op or constant, and registers.
+BackwardStep = tuple[int, object, tuple[int, ...]]
 #: The words by which a row is found.
 _Key = tuple[int, ...]
 
@@ -56,13 +78,13 @@ def fits(spec: CallSpec) -> bool:
 class Record:
     """What follows from an op and its operands' types.
 
-    op: what a tape node names. result: the result's type. count: of operands. spec: the kernel's call, or
-    None for a view, `shift` bytes further. bare: mask of operands that must have no edge where a node would
-    be recorded. number: a key of NUMBERS, if an operand is a number. meant: the types that operands are read
-    with, None for those that have it. taped: whether there is a derivative.
+    result: the result's type. count: of operands. spec: the kernel's call, or None for a view, `shift` bytes
+    further. bare: mask of operands that must have no edge where a node would be recorded. number: a key of
+    NUMBERS, if an operand is a number. meant: the types that operands are read with, None for those that have
+    it. taped: whether there is a derivative. over: whether the result may be written over a tensor; aligned:
+    even over an operand of its type.
     """
 
-    op: object
     result: object
     count: int
     spec: CallSpec | None = None
@@ -71,14 +93,16 @@ class Record:
     number: str = ""
     meant: tuple[object, ...] = ()
     taped: bool = False
+    over: bool = False
+    aligned: bool = False
     words: Any = field(init=False, repr=False)
     _kept: list[object] = field(init=False, repr=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.words = (ctypes.c_int64 * RECORD_WORDS)()
-        flags = TAPED * self.taped + VIEW * (self.spec is None)
+        flags = TAPED * self.taped + VIEW * (self.spec is None) + OVER * self.over + ALIGNED * self.aligned
         values: dict[str, int] = {
-            "op": id(self.op), "result": id(self.result), "count": self.count, "shift": self.shift,
+            "result": id(self.result), "count": self.count, "shift": self.shift,
             "bare": self.bare, "number": NUMBERS.get(self.number, 0),
             **{f"type{i}": 0 if t is None else id(t) for i, t in enumerate(self.meant)},
         }  # fmt: skip
@@ -92,7 +116,7 @@ class Record:
         sizes = (ctypes.c_int64 * max(len(spec.sizes), 1))(*spec.sizes)
         template = (ctypes.c_int64 * MOST_EXTERNALS)(*spec.template)
         self._kept += [sizes, template]
-        ((made, nbytes),) = spec.outputs
+        made, nbytes = spec.outputs[0] if spec.outputs else (MOST_EXTERNALS, 0)
         slots = [MOST_EXTERNALS if slot < 0 else slot for slot in spec.inputs]
         return {
             "run": spec.run, "sizes": ctypes.addressof(sizes), "template": ctypes.addressof(template),
@@ -100,14 +124,13 @@ class Record:
             **{f"in{i}": slot for i, slot in enumerate(slots)},
         }  # fmt: skip
 
-    def add_program(self, mask: int, derivative: object, places: tuple[int, ...]) -> None:
-        """What a node holds if the operands in `mask` have an edge. places: what its derivative reads,
-        `count` being the result."""
+    def add_program(self, mask: int, recorded: object, places: tuple[int, ...]) -> None:
+        """What nodes have in common if the operands in `mask` have an edge. places: what they keep, `count`
+        being the result."""
         at = len(RECORD) - 1 + len(PROGRAM) * mask
-        kept = sum(1 << (MOST_OPERANDS if place == self.count else place) for place in places)
-        self._kept += [derivative, places]
-        self.words[at + 1], self.words[at + 2] = id(places), kept
-        self.words[at] = id(derivative)  # last: this is what native code looks at
+        self._kept.append(recorded)
+        self.words[at + 1] = sum(1 << (MOST_OPERANDS if place == self.count else place) for place in places)
+        self.words[at] = id(recorded)  # last: this is what native code looks at
 
 
 class _Rows:
@@ -153,7 +176,7 @@ class _Rows:
 
 def _write(memory: Any, size: int, key: _Key, record: int, owner: int) -> None:
     called, a, b, c, d, e = key
-    scattered = (a + 3 * b + 7 * c + 13 * called + 5 * d + 11 * e) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
+    scattered = sum(map(mul, FACTORS.values(), key)) * SCATTER & (1 << 64) - 1
     place = scattered >> 65 - size.bit_length()
     while memory[(at := _ROW_WORDS * (place + 1))]:
         if (*memory[at : at + 4], *memory[at + 6 : at + 8]) == key:
@@ -171,16 +194,20 @@ def _row_key(called: object, keys: Sequence[object | int]) -> _Key:
 class NativeDispatch:
     """apply(op, *operands), and what else runs in front of the table.
 
-    tensor, node: the classes, with the slots that `Slots` names. missed: called with what `apply` was given
-    where there is no row. numbers: an iterator of the numbers of nodes.
+    Knows the classes by the slots that `Slots` names. missed: called with what `apply` was given where there
+    is no row. numbers: an iterator of the numbers of nodes.
     """
 
     def __init__(
-        self, tensor: type, node: type, missed: Callable[..., Any], numbers: object
-    ) -> None:  # fmt: skip
-        slots = Slots(_offsets(tensor), _offsets(node))
-        no_places: tuple[int, ...] = ()
-        given = dict(zip(GIVEN[1:], (tensor, node, missed, numbers, no_places), strict=True))
+        self, classes: Mapping[str, type], missed: Callable[..., Any], numbers: object, add: object
+    ) -> None:
+        """classes: tensor, node, leaf, recorded, type. add: the op that joins cotangents."""
+        slots = Slots(**{name: _offsets(cls) for name, cls in classes.items()})
+        zeros = tuple([(0,) * n for n in range(MOST_OPERANDS + 2)])
+        given = {
+            **{name: classes[name] for name in ("tensor", "node", "leaf")},
+            "missed": missed, "numbers": numbers, "zeros": zeros, "assign": ASSIGN, "copy": COPY, "add": add,
+        }  # fmt: skip
         self._given = given  # kept: native code has their addresses
         imports = {name: id(value) for name, value in given.items()}
         ours = (*NATIVE, *replay_ir.NATIVE, "name")
@@ -190,7 +217,7 @@ class NativeDispatch:
         replay_slots = _offsets(Replayable)["_replay"], program["program"], program["older"]
         names = [f"{kind}.{i}" for kind, count in _TRAMPOLINES.items() for i in range(count)]
         variables = ("table", "busy", "silent", "callables", "parameters", *replay_ir.VARIABLES)
-        functions = ("apply", "set_recording", "replay_call", *names)
+        functions = (*_BUILTINS, "replay_call", *names)
         text = module(slots, _TRAMPOLINES, replay_slots)
         self.slots = slots
         self._code = load(text, (*functions, *variables), imports)
@@ -199,11 +226,13 @@ class NativeDispatch:
         self._free = {kind: [n for n in names if n.startswith(kind + ".")][::-1] for kind in _TRAMPOLINES}
         self._places = {name: 8 * i for i, name in enumerate(names)}
         self._callables: list[object] = []
+        self._names: dict[codes_ir.Name, int] = {}
         self._make_key()
-        self.apply: Callable[..., Any] = storage_native.new_builtin("apply", self._code["apply"], 0x80)
-        self.set_recording: Callable[[bool], None] = storage_native.new_builtin(
-            "set_recording", self._code["set_recording"], 0x8
-        )
+        builtins = [storage_native.new_builtin(n, self._code[n], flags) for n, flags in _BUILTINS.items()]
+        self.apply: Callable[..., Any]
+        self.set_recording: Callable[[bool], None]
+        self.apply, self.set_recording, *queue = builtins
+        self.queue_new, self.queue_run, self.queue_deliver, self.queue_at = queue
 
     def _make_key(self) -> None:
         """The thread's own cell for its mode: empty while it records, as in every new thread."""
@@ -225,25 +254,60 @@ class NativeDispatch:
         return _row_key(called, keys) in self._rows
 
     def learn(
-        self, called: object, types: Sequence[object], words: tuple[int, int], steps: Sequence[Step],
-        answer: int,
+        self, called: object, types: Sequence[object], codes: Sequence[codes_ir.Code], mask: int,
+        steps: Sequence[Step], form: int, answers: Sequence[int],
     ) -> None:  # fmt: skip
-        """A learned call. types: of its tensors; words: of `dispatch_program_ir.words`; answer: the register
-        that is the result. Registers: the tensors, then what each step makes."""
-        count = 2 + len(dispatch_program_ir.STEP) * len(steps)
-        made: Any = (ctypes.c_int64 * count)(len(steps), answer)
-        for i, (kind, what, places) in enumerate(steps):
-            row = [kind, id(what), *places, *[0] * (3 - len(places))]
-            made[2 + len(row) * i : 2 + len(row) * (i + 1)] = row
-        held = (called, types, tuple(steps), made)
-        owner = storage_native.foreign(ctypes.addressof(made), 8, held)
+        """A learned call. types: of its tensors; codes: of its arguments; mask: which tensors have an edge;
+        answers: the registers that are the result, in a form of `dispatch_program_ir`. Registers: the
+        tensors, then what each step makes."""
+        made = _words([len(steps), form, len(answers)], len(program_ir.HEADER), answers)
+        for kind, what, places, into in steps:
+            made += [*_words([kind, id(what)], len(program_ir.STEP) - 1, places), into]
+        table = (ctypes.c_int64 * len(made))(*made)
+        owner = storage_native.foreign(ctypes.addressof(table), 8, (called, types, tuple(steps), table))
         keys = [id(t) for t in types] + [0] * (3 - len(types))
-        key = (id(called) + dispatch_program_ir.TAG, *keys, *words)
-        self._rows.add(key, ctypes.addressof(made), owner)
+        key = (id(called) + program_ir.TAG, *keys, *codes_ir.words(codes, mask, self._name))
+        self._rows.add(key, ctypes.addressof(table), owner)
+
+    def _name(self, name: codes_ir.Name) -> int:
+        """The code of a name, which it is given when it is first asked for."""
+        found = self._names.get(name)
+        if found is None:
+            found = self._names[name] = codes_ir.FIRST_NAME + len(self._names)
+            kind, *what = name
+            keys = [id(what[0]), 0] if kind == codes_ir.OBJECT else [*what, 0][:2]
+            self._rows.add((kind, *keys, 0, 0, 0), found, name)
+        return found
+
+    def backward(
+        self, count: int, kept: Sequence[int], types: Sequence[object], numbers: int,
+        steps: Sequence[BackwardStep], passed: Sequence[int],
+    ) -> object:  # fmt: skip
+        """A derivative in native form; None if it is too long.
+
+        count: of operands; kept: the registers of what nodes keep; types: of registers; numbers: mask of
+        those that may be a number; passed: the register of each operand's cotangent, or -1.
+        """
+        first = 2 + count
+        if first + len(steps) > backward_ir.MOST_REGISTERS or count > MOST_OPERANDS:
+            return None
+        constants = sum(1 << (first + i) for i, (kind, *_) in enumerate(steps) if kind == 0)
+        values = {
+            "steps": len(steps), "operands": count, "first": first, "kept": len(kept), "numbers": numbers,
+            "constants": constants, **{f"kept{i}": at for i, at in enumerate(kept)},
+            **{f"type{i}": id(t) for i, t in enumerate(types)},
+            **{f"passed{i}": at for i, at in enumerate(passed)},
+        }  # fmt: skip
+        made = [values.get(name, 0) for name in backward_ir.DERIVATIVE]
+        for kind, what, places in steps:
+            made += _words([kind, id(what)], len(backward_ir.STEP), places)
+        table = (ctypes.c_int64 * len(made))(*made)
+        return storage_native.foreign(ctypes.addressof(table), 8, (tuple(types), tuple(steps), table))
 
     def clear(self) -> None:
         """Forget all rows."""
         self._rows.clear()
+        self._names.clear()
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -283,6 +347,11 @@ class NativeDispatch:
             self._callables.append(value)
             ctypes.c_int64.from_address(self._code[name]).value = id(value)
         return storage_native.new_method(cls, "__call__", self._code["replay_call"], 0x82)
+
+
+def _words(first: list[int], count: int, rest: Sequence[int]) -> list[int]:
+    """So many words: these, those, and zeros."""
+    return [*first, *rest, *[0] * (count - len(first) - len(rest))]
 
 
 def _offsets(cls: type) -> dict[str, int]:

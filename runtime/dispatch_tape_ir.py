@@ -6,8 +6,20 @@ still needed after that is owned before.
 
 from __future__ import annotations
 
-from .dispatch_layout import MOST_OPERANDS, NONE, PROGRAM, RECORD, Slots, at, keep, word
-from .storage_ir import HEAD, VERSION, field, put
+from .dispatch_layout import (
+    ALIGNED,
+    MOST_OPERANDS,
+    NONE,
+    PROGRAM,
+    RECORD,
+    Slots,
+    at,
+    calls,
+    entry,
+    keep,
+    word,
+)
+from .storage_ir import HEAD, NBYTES, VERSION, field, put
 
 
 def new_tensor(slots: Slots) -> str:
@@ -35,9 +47,12 @@ drop:
 
 
 def view(slots: Slots) -> str:
-    """`view_storage`: a capsule some bytes further. `view_history`: what `_view` of a view of %x holds."""
-    t = slots.tensor
-    return f"""
+    """`view_storage`: a capsule some bytes further. `view_history`: what `_view` of a view of %x holds.
+    `is_current`, `records`: see there."""
+    return _VIEW_STORAGE + _VIEW_HISTORY + _is_current(slots) + _RECORDS
+
+
+_VIEW_STORAGE = f"""
 define internal ptr @view_storage(ptr %storage, i64 %bytes) {{
 {field("%here", "%storage", HEAD, "ptr")}  %there = getelementptr i8, ptr %here, i64 %bytes
   %base = call ptr @base_of(ptr %storage)
@@ -52,7 +67,9 @@ hold:
 out:
   ret ptr null
 }}
+"""
 
+_VIEW_HISTORY = f"""
 define internal ptr @view_history(ptr %x, ptr %history, ptr %edge, i64 %bytes) {{
 entry:
   %is.base = icmp eq ptr %history, {NONE}
@@ -101,24 +118,98 @@ drop:
   call void @Py_DecRef(ptr %m.edge)
   ret ptr null
 }}
+"""
 
+
+def _is_current(slots: Slots) -> str:
+    return f"""
 define internal i1 @is_current(ptr %history) {{          ; does the base still have the edge the view knew?
   %is.base = icmp eq ptr %history, {NONE}
   br i1 %is.base, label %yes, label %compare
 compare:
   %base = call ptr @PyTuple_GetItem(ptr %history, i64 0)
   %then = call ptr @PyTuple_GetItem(ptr %history, i64 2)
-{field("%now", "%base", t["_node"], "ptr")}  %same = icmp eq ptr %now, %then
+{field("%now", "%base", slots.tensor["_node"], "ptr")}  %same = icmp eq ptr %now, %then
   ret i1 %same
 yes:
   ret i1 true
 }}
+"""
 
-define internal i1 @records() {{                          ; does this thread record?
+
+_RECORDS = """
+define internal i1 @records() {                          ; does this thread record?
   %key = load i32, ptr @silent
   %off = call ptr @pthread_getspecific(i32 %key)
   %on = icmp eq ptr %off, null
   ret i1 %on
+}
+"""
+
+
+def overwriting(slots: Slots) -> str:
+    """`may_overwrite`: whether a result may be written over %target while %other is read. `may_write`:
+    whether writing to %target needs nothing of the tape. `bump`: the next version of a storage."""
+    t = slots.tensor
+    return f"""
+define internal i1 @may_overwrite(ptr %target, ptr %other, i64 %flags, ptr %type, ptr %other.type) {{
+entry:
+{field("%kind", "%target", HEAD - 8, "ptr")}  %eager = icmp eq ptr %kind, @PyCapsule_Type
+  br i1 %eager, label %ask, label %no
+ask:
+{field("%other.kind", "%other", HEAD - 8, "ptr")}  %is.storage = icmp eq ptr %other.kind, @PyCapsule_Type
+  br i1 %is.storage, label %aligned, label %yes
+aligned:                                                 ; each element is read before it is written
+{field("%here", "%target", HEAD)}{field("%there", "%other", HEAD)}  %same.place = icmp eq i64 %here, %there
+  %same.type = icmp eq ptr %type, %other.type
+  %aligned.flag = and i64 %flags, {ALIGNED}
+  %is.aligned = icmp ne i64 %aligned.flag, 0
+  %a.0 = and i1 %same.place, %same.type
+  %a.1 = and i1 %a.0, %is.aligned
+  br i1 %a.1, label %yes, label %apart
+apart:                                                   ; or the blocks of memory have nothing in common
+  %base = call ptr @base_of(ptr %target)
+  %other.base = call ptr @base_of(ptr %other)
+{field("%start", "%base", HEAD)}{field("%other.start", "%other.base", HEAD)}\
+  %header = call ptr @header_of(ptr %target)
+  %other.header = call ptr @header_of(ptr %other)
+{field("%size", "%header", NBYTES)}{field("%other.size", "%other.header", NBYTES)}\
+  %end = add i64 %start, %size
+  %other.end = add i64 %other.start, %other.size
+  %before = icmp ule i64 %end, %other.start
+  %behind = icmp ule i64 %other.end, %start
+  %separate = or i1 %before, %behind
+  br i1 %separate, label %yes, label %no
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}}
+
+define internal i1 @may_write(ptr %target) {{
+entry:
+  %on = call i1 @records()
+  br i1 %on, label %ask, label %yes
+ask:
+{field("%edge", "%target", t["_node"], "ptr")}  %no.edge = icmp eq ptr %edge, {NONE}
+  br i1 %no.edge, label %ask.base, label %no
+ask.base:
+{field("%history", "%target", t["_view"], "ptr")}  %is.base = icmp eq ptr %history, {NONE}
+  br i1 %is.base, label %yes, label %look
+look:
+  %base = call ptr @PyTuple_GetItem(ptr %history, i64 0)
+{field("%base.edge", "%base", t["_node"], "ptr")}  %no.base.edge = icmp eq ptr %base.edge, {NONE}
+  ret i1 %no.base.edge
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}}
+
+define internal void @bump(ptr %storage) {{
+  %header = call ptr @header_of(ptr %storage)
+{field("%old", "%header", VERSION)}  %new = add i64 %old, 1
+{put("i64", "%new", "%header", VERSION, "bumped")}  ret void
 }}
 """
 
@@ -126,137 +217,212 @@ define internal i1 @records() {{                          ; does this thread rec
 def tape(slots: Slots) -> str:
     """`tape`: give the result %out its node. Gives false with an exception set if there is no memory.
 
-    objects, edges, cells: of the operands; a cell holds a converted number. mask: which have an edge.
+    objects, edges: of the operands. mask: which have an edge.
     """
+    return _OWNED_TUPLE + _kept(slots) + _version(slots) + _KEEP_ALL + _tape(slots)
+
+
+# A tuple of these objects, or null; either way new references to them are made, and used up.
+_OWNED_TUPLE = f"""
+define internal ptr @owned_tuple(ptr %objects, i64 %count) {{
+entry:
+  br label %own
+own:
+  %o = phi i64 [0, %entry], [%o.next, %own]
+{entry("%objects", "%o", "%owned")}  call void @Py_IncRef(ptr %owned)
+  %o.next = add i64 %o, 1
+  %o.more = icmp slt i64 %o.next, %count
+  br i1 %o.more, label %own, label %make
+make:
+  %made = call ptr @PyTuple_New(i64 %count)
+  %failed = icmp eq ptr %made, null
+  br label %use
+use:
+  %u = phi i64 [0, %make], [%u.next, %used]
+{entry("%objects", "%u", "%object")}  br i1 %failed, label %drop, label %put
+drop:
+  call void @Py_DecRef(ptr %object)
+  br label %used
+put:
+  %set = call i32 @PyTuple_SetItem(ptr %made, i64 %u, ptr %object)
+  br label %used
+used:
+  %u.next = add i64 %u, 1
+  %u.more = icmp slt i64 %u.next, %count
+  br i1 %u.more, label %use, label %out
+out:
+  ret ptr %made
+}}
+"""
+
+
+def _kept(slots: Slots) -> str:
+    """`kept`: what a node keeps of operand %p, or of the result. A new reference, or null."""
+    t = slots.tensor
+    return f"""
+define internal ptr @kept(ptr %record, i64 %p, ptr %objects, ptr %out) {{
+entry:
+  %of.result = icmp eq i64 %p, {MOST_OPERANDS}
+  br i1 %of.result, label %result, label %operand
+result:                                                  ; its storage: the tensor would lead back to the node
+{field("%made", "%out", t["_storage"], "ptr")}  call void @Py_IncRef(ptr %made)
+  ret ptr %made
+operand:
+{entry("%objects", "%p", "%x")}  %meant.number = add i64 %p, {RECORD.index("type0")}
+{entry("%record", "%meant.number", "%meant")}  %as.is = icmp eq ptr %meant, null
+  br i1 %as.is, label %tensor, label %other
+other:
+{field("%class", "%x", HEAD - 8, "ptr")}  %is.float = icmp eq ptr %class, @PyFloat_Type
+  %is.int = icmp eq ptr %class, @PyLong_Type
+  %is.number = or i1 %is.float, %is.int
+  br i1 %is.number, label %itself, label %spread
+spread:                                                  ; read as another type, and with no edge
+{field("%elements", "%x", t["_storage"], "ptr")}  call void @Py_IncRef(ptr %elements)
+  ret ptr %elements
+tensor:
+{field("%history", "%x", t["_view"], "ptr")}  %is.base = icmp eq ptr %history, {NONE}
+  br i1 %is.base, label %itself, label %shown
+itself:
+  call void @Py_IncRef(ptr %x)
+  ret ptr %x
+shown:                                                   ; a view knows its base, which may get a later node
+{field("%storage", "%x", t["_storage"], "ptr")}{field("%type", "%x", t["_type"], "ptr")}\
+{field("%edge", "%x", t["_node"], "ptr")}\
+  %alias = call ptr @alias(ptr %storage, ptr %type, ptr %edge)
+  ret ptr %alias
+}}
+"""
+
+
+def _version(slots: Slots) -> str:
+    """`version_of`: of what a node keeps, a tensor, a storage or a number, which has none."""
+    return f"""
+define internal i64 @version_of(ptr %item) {{
+entry:
+{field("%class", "%item", HEAD - 8, "ptr")}  %is.float = icmp eq ptr %class, @PyFloat_Type
+  %is.int = icmp eq ptr %class, @PyLong_Type
+  %is.number = or i1 %is.float, %is.int
+  br i1 %is.number, label %number, label %memory
+number:
+  ret i64 0
+memory:
+  %is.storage = icmp eq ptr %class, @PyCapsule_Type
+  br i1 %is.storage, label %read, label %tensor
+tensor:
+{field("%its", "%item", slots.tensor["_storage"], "ptr")}  br label %read
+read:
+  %storage = phi ptr [%item, %memory], [%its, %tensor]
+  %header = call ptr @header_of(ptr %storage)
+{field("%version", "%header", VERSION)}  ret i64 %version
+}}
+"""
+
+
+# What a node keeps, and their versions, as two new tuples; false with an exception set if there is no memory.
+# Versions that are all zero, as they mostly are, are one of the tuples in @zeros.
+_KEEP_ALL = f"""
+define internal i1 @keep_all(ptr %record, i64 %places, ptr %objects, ptr %out, ptr %results) {{
+entry:
+  %versions = alloca [{MOST_OPERANDS + 1} x i64]
+  %number = call i64 @llvm.ctpop.i64(i64 %places)
+  %saved = call ptr @PyTuple_New(i64 %number)
+  %no.saved = icmp eq ptr %saved, null
+  br i1 %no.saved, label %fail, label %loop
+loop:
+  %p = phi i64 [0, %entry], [%p.next, %done]
+  %slot = phi i64 [0, %entry], [%slot.next, %done]
+  %written = phi i64 [0, %entry], [%written.next, %done]
+  %p.bit = shl i64 1, %p
+  %p.in = and i64 %places, %p.bit
+  %p.skip = icmp eq i64 %p.in, 0
+  br i1 %p.skip, label %done, label %place
+place:
+  %item = call ptr @kept(ptr %record, i64 %p, ptr %objects, ptr %out)
+  %no.item = icmp eq ptr %item, null
+  br i1 %no.item, label %drop, label %put
+put:
+  %set = call i32 @PyTuple_SetItem(ptr %saved, i64 %slot, ptr %item)
+  %version = call i64 @version_of(ptr %item)
+{at("i64", "%versions", "%slot", "%version.at")}  store i64 %version, ptr %version.at
+  %slot.up = add i64 %slot, 1
+  %written.more = or i64 %written, %version
+  br label %done
+done:
+  %slot.next = phi i64 [%slot, %loop], [%slot.up, %put]
+  %written.next = phi i64 [%written, %loop], [%written.more, %put]
+  %p.next = add i64 %p, 1
+  %p.more = icmp sle i64 %p.next, {MOST_OPERANDS}
+  br i1 %p.more, label %loop, label %all
+all:
+  %unwritten = icmp eq i64 %written.next, 0
+  br i1 %unwritten, label %zeros, label %count
+zeros:
+  %zero.tuple = call ptr @PyTuple_GetItem(ptr @zeros, i64 %number)
+  call void @Py_IncRef(ptr %zero.tuple)
+  br label %give
+count:
+  %counted = call ptr @PyTuple_New(i64 %number)
+  %no.counted = icmp eq ptr %counted, null
+  br i1 %no.counted, label %drop, label %one
+one:
+  %k = phi i64 [0, %count], [%k.next, %one.put]
+{entry("%versions", "%k", "%its.version", "i64")}  %object = call ptr @PyLong_FromSsize_t(i64 %its.version)
+  %no.object = icmp eq ptr %object, null
+  br i1 %no.object, label %drop.counted, label %one.put
+one.put:
+  %k.set = call i32 @PyTuple_SetItem(ptr %counted, i64 %k, ptr %object)
+  %k.next = add i64 %k, 1
+  %k.more = icmp slt i64 %k.next, %number
+  br i1 %k.more, label %one, label %give
+give:
+  %its.versions = phi ptr [%zero.tuple, %zeros], [%counted, %one.put]
+  store ptr %saved, ptr %results
+  %second = getelementptr i8, ptr %results, i64 8
+  store ptr %its.versions, ptr %second
+  ret i1 true
+drop.counted:
+  call void @Py_DecRef(ptr %counted)
+  br label %drop
+drop:
+  call void @Py_DecRef(ptr %saved)
+  br label %fail
+fail:
+  ret i1 false
+}}
+"""
+
+
+def _tape(slots: Slots) -> str:
     t, n = slots.tensor, slots.node
     program = 8 * (len(RECORD) - 1)
     return f"""
 define internal i1 @tape(
-    ptr %record, ptr %owner, i64 %mask, ptr %out, ptr %objects, ptr %edges, ptr %cells) {{
+    ptr %record, ptr %owner, i64 %mask, ptr %out, ptr %objects, ptr %edges) {{
 entry:
+  %results = alloca [2 x ptr]
   call void @Py_IncRef(ptr %owner)                       ; below, the collector may run, and forget all rows
-{word("count", kind="i64")}{word("op")}\
+{word("count", kind="i64")}\
   %program.number = mul i64 %mask, {8 * len(PROGRAM)}
   %program.at = add i64 %program.number, {program}
   %program = getelementptr i8, ptr %record, i64 %program.at
-{field("%derivative", "%program", 0, "ptr")}{field("%places", "%program", 8, "ptr")}\
-{field("%kept", "%program", 16)}  br label %own
-own:
-  %o = phi i64 [0, %entry], [%o.next, %own]
-{at("ptr", "%edges", "%o", "%o.at")}  %o.edge = load ptr, ptr %o.at
-  call void @Py_IncRef(ptr %o.edge)
-  %o.next = add i64 %o, 1
-  %o.more = icmp slt i64 %o.next, %count
-  br i1 %o.more, label %own, label %owned
-owned:
-  %edge.tuple = call ptr @PyTuple_New(i64 %count)
+{field("%recorded", "%program", 0, "ptr")}{field("%kept", "%program", 8)}\
+  %edge.tuple = call ptr @owned_tuple(ptr %edges, i64 %count)
   %no.edges = icmp eq ptr %edge.tuple, null
-  br i1 %no.edges, label %disown, label %give.edges
-disown:
-  %d = phi i64 [0, %owned], [%d.next, %disown]
-{at("ptr", "%edges", "%d", "%d.at")}  %d.edge = load ptr, ptr %d.at
-  call void @Py_DecRef(ptr %d.edge)
-  %d.next = add i64 %d, 1
-  %d.more = icmp slt i64 %d.next, %count
-  br i1 %d.more, label %disown, label %fail
-give.edges:
-  %g = phi i64 [0, %owned], [%g.next, %give.edges]
-{at("ptr", "%edges", "%g", "%g.at")}  %g.edge = load ptr, ptr %g.at
-  %g.set = call i32 @PyTuple_SetItem(ptr %edge.tuple, i64 %g, ptr %g.edge)
-  %g.next = add i64 %g, 1
-  %g.more = icmp slt i64 %g.next, %count
-  br i1 %g.more, label %give.edges, label %what
+  br i1 %no.edges, label %fail, label %what
 what:
-  %number = call i64 @llvm.ctpop.i64(i64 %kept)
   %nothing = icmp eq i64 %kept, 0
-  br i1 %nothing, label %nothing.kept, label %tuples
-nothing.kept:
-  call void @Py_IncRef(ptr {NONE})
-  call void @Py_IncRef(ptr @no_places)
-  br label %node
-tuples:
-  %saved = call ptr @PyTuple_New(i64 %number)
-  %no.saved = icmp eq ptr %saved, null
-  br i1 %no.saved, label %drop.edges, label %tuple.two
-tuple.two:
-  %versions = call ptr @PyTuple_New(i64 %number)
-  %no.versions = icmp eq ptr %versions, null
-  br i1 %no.versions, label %drop.saved, label %places.loop
-places.loop:
-  %p = phi i64 [0, %tuple.two], [%p.next, %place.done]
-  %slot = phi i64 [0, %tuple.two], [%slot.next, %place.done]
-  %p.bit = shl i64 1, %p
-  %p.in = and i64 %kept, %p.bit
-  %p.skip = icmp eq i64 %p.in, 0
-  br i1 %p.skip, label %place.done, label %place
-place:
-  %of.result = icmp eq i64 %p, {MOST_OPERANDS}
-  br i1 %of.result, label %result, label %operand
-result:
-{field("%r.storage", "%out", t["_storage"], "ptr")}{field("%r.type", "%out", t["_type"], "ptr")}\
-  %r.alias = call ptr @alias(ptr %r.storage, ptr %r.type, ptr {NONE})
-  br label %item
-operand:
-{at("ptr", "%objects", "%p", "%x.at")}  %x = load ptr, ptr %x.at
-  %meant.number = add i64 %p, {RECORD.index("type0")}
-{at("ptr", "%record", "%meant.number", "%meant.at")}  %meant = load ptr, ptr %meant.at
-  %as.is = icmp eq ptr %meant, null
-  br i1 %as.is, label %tensor.item, label %other.item
-other.item:
-{field("%x.class", "%x", HEAD - 8, "ptr")}  %is.float = icmp eq ptr %x.class, @PyFloat_Type
-  %is.int = icmp eq ptr %x.class, @PyLong_Type
-  %is.number = or i1 %is.float, %is.int
-  br i1 %is.number, label %number.item, label %spread.item
-spread.item:                                             ; a tensor with no edge, of the type it is read with
-{field("%b.storage", "%x", t["_storage"], "ptr")}\
-  %b.alias = call ptr @alias(ptr %b.storage, ptr %meant, ptr {NONE})
-  br label %item
-number.item:                                             ; a tensor of the one element that the kernel read
-  %n.storage = call ptr @new_storage(i64 8)
-  %n.none = icmp eq ptr %n.storage, null
-  br i1 %n.none, label %drop.versions, label %number.fill
-number.fill:
-{field("%n.data", "%n.storage", HEAD, "ptr")}{at("i64", "%cells", "%p", "%n.cell")}\
-  %n.value = load i64, ptr %n.cell
-  store i64 %n.value, ptr %n.data
-  %n.alias = call ptr @alias(ptr %n.storage, ptr %meant, ptr {NONE})
-  call void @Py_DecRef(ptr %n.storage)
-  br label %item
-tensor.item:
-{field("%x.view", "%x", t["_view"], "ptr")}  %x.base = icmp eq ptr %x.view, {NONE}
-  br i1 %x.base, label %itself, label %showing
-itself:
-  call void @Py_IncRef(ptr %x)
-  br label %item
-showing:                                                 ; a view knows its base, which may get a later node
-{field("%v.storage", "%x", t["_storage"], "ptr")}{field("%v.type", "%x", t["_type"], "ptr")}\
-{field("%v.edge", "%x", t["_node"], "ptr")}\
-  %v.alias = call ptr @alias(ptr %v.storage, ptr %v.type, ptr %v.edge)
-  br label %item
-item:
-  %kept.one = phi ptr [%r.alias, %result], [%n.alias, %number.fill], [%x, %itself], \
-[%v.alias, %showing], [%b.alias, %spread.item]
-  %no.item = icmp eq ptr %kept.one, null
-  br i1 %no.item, label %drop.versions, label %version
-version:
-  %item.set = call i32 @PyTuple_SetItem(ptr %saved, i64 %slot, ptr %kept.one)
-{field("%item.storage", "%kept.one", t["_storage"], "ptr")}\
-  %header = call ptr @header_of(ptr %item.storage)
-{field("%version.now", "%header", VERSION)}  %version.object = call ptr @PyLong_FromSsize_t(i64 %version.now)
-  %no.version = icmp eq ptr %version.object, null
-  br i1 %no.version, label %drop.versions, label %version.ok
-version.ok:
-  %version.set = call i32 @PyTuple_SetItem(ptr %versions, i64 %slot, ptr %version.object)
-  %slot.up = add i64 %slot, 1
-  br label %place.done
-place.done:
-  %slot.next = phi i64 [%slot, %places.loop], [%slot.up, %version.ok]
-  %p.next = add i64 %p, 1
-  %p.more = icmp sle i64 %p.next, {MOST_OPERANDS}
-  br i1 %p.more, label %places.loop, label %node
+  br i1 %nothing, label %none, label %some
+none:
+  %empty = call ptr @PyTuple_GetItem(ptr @zeros, i64 0)
+{calls("Py_IncRef", NONE, "%empty")}  br label %node
+some:
+  %ok = call i1 @keep_all(ptr %record, i64 %kept, ptr %objects, ptr %out, ptr %results)
+  br i1 %ok, label %some.kept, label %drop.edges
+some.kept:
+{entry("%results", 0, "%some.saved")}{entry("%results", 1, "%some.versions")}  br label %node
 node:
-  %its.saved = phi ptr [{NONE}, %nothing.kept], [%saved, %place.done]
-  %its.versions = phi ptr [@no_places, %nothing.kept], [%versions, %place.done]
+  %its.saved = phi ptr [{NONE}, %none], [%some.saved, %some.kept]
+  %its.versions = phi ptr [%empty, %none], [%some.versions, %some.kept]
   %order = call ptr @PyIter_Next(ptr @numbers)
   %no.order = icmp eq ptr %order, null
   br i1 %no.order, label %drop.both, label %node.new
@@ -266,27 +432,17 @@ node.new:
   br i1 %no.node, label %drop.order, label %node.fill
 node.fill:
 {put("ptr", "%order", "%node.made", n["number"], "f0")}{keep(NONE, "%node.made", n["hooks"], "f1")}\
-{keep(NONE, "%node.made", n["retained"], "f2")}{keep("%op", "%node.made", n["op"], "f3")}\
-{keep("%derivative", "%node.made", n["program"], "f4")}\
+{keep(NONE, "%node.made", n["retained"], "f2")}{keep("%recorded", "%node.made", n["recorded"], "f3")}\
 {put("ptr", "%edge.tuple", "%node.made", n["edges"], "f5")}\
-{keep("%places", "%node.made", n["kept"], "f6")}{put("ptr", "%its.saved", "%node.made", n["saved"], "f7")}\
+{put("ptr", "%its.saved", "%node.made", n["saved"], "f7")}\
 {put("ptr", "%its.versions", "%node.made", n["versions"], "f8")}\
-{put("ptr", "%node.made", "%out", t["_node"], "f9")}  call void @Py_DecRef(ptr {NONE})
-  call void @Py_DecRef(ptr %owner)
+{put("ptr", "%node.made", "%out", t["_node"], "f9")}{calls("Py_DecRef", NONE, "%owner")}\
   ret i1 true
 drop.order:
   call void @Py_DecRef(ptr %order)
   br label %drop.both
 drop.both:
-  call void @Py_DecRef(ptr %its.saved)
-  call void @Py_DecRef(ptr %its.versions)
-  br label %drop.edges
-drop.versions:
-  call void @Py_DecRef(ptr %versions)
-  br label %drop.saved
-drop.saved:
-  call void @Py_DecRef(ptr %saved)
-  br label %drop.edges
+{calls("Py_DecRef", "%its.saved", "%its.versions")}  br label %drop.edges
 drop.edges:
   call void @Py_DecRef(ptr %edge.tuple)
   br label %fail

@@ -8,14 +8,13 @@ only where no kernel exists.
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..ir import dtypes, ops
+from ..ir import dtypes, locks, ops
 from ..ir.builder import GraphBuilder
 from ..ir.graph import Graph, Value
 from ..ir.opdef import BoundOp, OpDef, bind
@@ -42,12 +41,16 @@ class Signature(NamedTuple):
 
 
 def signature(op: BoundOp, types: Types) -> Signature:
-    """Type and layout of the result. Raises IRTypeError if the operands don't fit."""
+    """Type and layout of the result. Raises IRTypeError if the operands don't fit, RuntimeError if the result
+    has more bytes than there are addresses."""
     (result,) = op.result_types(*[t.ir for t in types])
     shown = view_of(op, types[0]) if types else None
     if shown is not None:
         return Signature(shown[0], shown[1], False)
-    return Signature(strided_type(result.dtype, result.shape), None, op.opdef.may_raise)  # type: ignore[arg-type]
+    made = strided_type(result.dtype, result.shape)  # type: ignore[arg-type]
+    if made.nbytes >= 1 << 63:
+        raise RuntimeError(f"Storage size calculation overflowed with sizes={list(made.shape)}")
+    return Signature(made, None, op.opdef.may_raise)
 
 
 def execute(op: BoundOp, types: Types, storages: Sequence[Any]) -> Any:
@@ -89,10 +92,27 @@ def call_spec(op: BoundOp, types: Types) -> CallSpec | None:
     return spec if spec.results == (0,) and len(spec.outputs) == 1 and not spec.updates else None
 
 
+def assignment_spec(target: StridedType, value: StridedType) -> CallSpec | None:
+    """How native code calls the kernel that writes a value, its second operand, over a target of the same
+    dtype and shape, its first; None if there is nothing to do, or no kernel."""
+    if not target.numel or target.dtype not in dtypes.WITH_KERNELS:
+        return None
+    seen = space((target, value))
+    executable = _executable(("assignment", seen.layout), lambda: _assignment(seen))
+    spec = executable.call_spec([seen.sizes[name] for name in executable.plan.sizes])
+    return spec if not spec.outputs else None
+
+
+def _assignment(seen: Space) -> Graph:
+    build = GraphBuilder("assignment")
+    target, value = seen.inputs(build)
+    return build.finish([], [(target, build(ops.cast, value, dtype=seen.layout.dtypes[0]))])
+
+
 #: Executables are dropped together when there are more: ops with static shapes make one for every shape.
 MOST_EXECUTABLES = 4096
 _executables: dict[Hashable, Executable] = {}
-_lock = threading.Lock()
+_lock = locks.lock()
 
 
 def _executable(key: Hashable, graph: Callable[[], Graph]) -> Executable:

@@ -3,12 +3,12 @@ optimised and compiled once for its operands' types."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..ir import locks
 from ..ir.builder import GraphBuilder
 from ..ir.dtypes import WITH_KERNELS
 from ..ir.graph import Graph, Value
@@ -21,7 +21,7 @@ from .executable import CheckFailed
 
 Types = tuple[StridedType, ...]
 _MOST = 512
-_lock = threading.Lock()
+_lock = locks.lock()
 _runs: dict[tuple[BoundOp, Types], Callable[..., Any]] = {}
 
 

@@ -8,11 +8,12 @@ pool), so any number of threads may call it. Calls that update the same storages
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..ir import locks
 from ..ir.expr import Dim, evaluate
 from . import storage
 from .call import CallSpec
@@ -21,6 +22,8 @@ from .interrupt import raise_interrupt
 if TYPE_CHECKING:
     from ..ir.plan import CheckPoint, Plan, PlanBuffer
 
+#: Kinds of buffers that come with a call.
+_GIVEN = ("input", "kept")
 _MAX_BOUND = 256  # calls remembered per executable, one for each combination of run-time sizes
 _BIG = 5_000  # about so many nanoseconds of work pay for dropping the interpreter's lock
 
@@ -43,13 +46,19 @@ class Executable:
         inputs up to the last one. work: nanoseconds that a run takes, over the plan's sizes."""
         self.plan = plan
         self._work = _work_of(plan) if work is None else work
-        read = [b.index for b in plan.buffers if b.kind == "input"]
+        read = [b.index for b in plan.buffers if b.kind in _GIVEN]
         self.n_inputs = max(read, default=-1) + 1 if n_inputs is None else n_inputs
         self._run_address = run
         self._constants = {b.name: _constant(b) for b in plan.buffers if b.kind == "constant"}
         self._checks = {check.code: check for check in plan.checks}
         self._bound: dict[tuple[int, ...], Callable[..., Any]] = {}
-        self._lock = threading.Lock()
+        self._lock = locks.lock()
+
+    @property
+    def memory(self) -> MemoryUse:
+        """What it needs."""
+        arena = self.plan.arena_bytes if isinstance(self.plan.arena_bytes, int) else 0
+        return MemoryUse(arena, sum(map(storage.nbytes, self._constants.values())))
 
     def run(self, inputs: Sequence[storage.Storage], sizes: Sequence[int] = ()) -> list[storage.Storage]:
         """Run on these storages, updating those that the plan updates; the storages of the outputs, in order.
@@ -79,7 +88,7 @@ class Executable:
         values = dict(zip(plan.sizes, sizes, strict=True))
         made = [b.name for b in external if b.kind == "output"]
         slots = {b.name: slot for slot, b in enumerate(external)}
-        operands = {b.index: slots[b.name] for b in external if b.kind == "input"}
+        operands = {b.index: slots[b.name] for b in external if b.kind in _GIVEN}
         inputs_by_name = {b.name: b.index for b in external if b.kind == "input"}
         return CallSpec(
             run=self._run_address,
@@ -99,6 +108,21 @@ class Executable:
             drop_gil=evaluate(self._work, values) > _BIG,
             keep=self._constants,  # not the executable, which holds the call: such a cycle is not collected
         )
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Bytes that an executable needs beside its operands and results. arena: of one call, borrowed from the
+    pool (0 where it depends on run-time sizes); constants and kept weights: for as long as it lives."""
+
+    arena: int
+    constants: int
+    kept: int = 0
+
+    def __add__(self, other: MemoryUse) -> MemoryUse:
+        """Of two that run one after the other."""
+        constants, kept = self.constants + other.constants, self.kept + other.kept
+        return MemoryUse(max(self.arena, other.arena), constants, kept)
 
 
 def _work_of(plan: Plan) -> Dim:

@@ -10,7 +10,7 @@ import ctypes
 import itertools
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from ..codegen.threads import INTERRUPTED, PARALLEL
 from .cache import ObjectCache, content_key
 from .host import host_target
 from .options import cache_directory, options
+from .parts import packed, parts_of, unpacked
+from .progress import step
 
 _lock = threading.RLock()
 _names = itertools.count()
@@ -101,9 +103,17 @@ def _object_code(text: str, target: Target) -> bytes:
     key = code_key(text, target)
     found = disk().get(key)
     if found is None:
-        found = bytes(_machine(target).emit_object(_parsed(text)))
+        found = packed(list(_objects(text, target)))
         disk().put(key, found)
     return found
+
+
+def _objects(text: str, target: Target) -> Iterator[bytes]:
+    """The object code of a module's parts, one after the other: Ctrl-C ends it between two."""
+    parts = parts_of(text)
+    for number, part in enumerate(parts):
+        step("machine code", number, len(parts))
+        yield bytes(_machine(target).emit_object(_parsed(part)))
 
 
 def disk() -> ObjectCache:
@@ -125,7 +135,9 @@ def _parsed(text: str) -> Any:
 
 
 def _link(code: bytes, exports: tuple[str, ...], imports: Mapping[str, int]) -> dict[str, int]:
-    builder = llvm.JITLibraryBuilder().add_object_img(code).add_current_process()
+    builder = llvm.JITLibraryBuilder().add_current_process()
+    for image in unpacked(code):
+        builder.add_object_img(image)
     for name, address in imports.items():
         builder.import_symbol(name, address)
     for name in exports:

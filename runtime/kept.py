@@ -55,9 +55,9 @@ def outside_of(plan: Plan) -> Plan:
     return replace(plan, kernels=(), calls=(), buffers=plan.external)
 
 
-def entry_key(graph: str, optimized: bool, target: str) -> str:
-    """The name of the entry of a graph, given as text."""
-    return content_key("plan", graph, str(optimized), target, code_version())
+def entry_key(graph: str, how: str, target: str) -> str:
+    """The name of the entry of a graph, given as text, compiled in some way (`compiler.Source.key`)."""
+    return content_key("plan", graph, how, target, code_version())
 
 
 @cache

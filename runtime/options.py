@@ -18,12 +18,13 @@ class Options:
     """cache_dir: where object code is kept; USER_CACHE, a path, or None for nowhere. verify: let LLVM check
     every module. native: storages and calls as CPython builtins made of native code; False: the same in
     plain Python (read once, when a storage is first used). target: "native" or an x86-64 level to
-    generate code for."""
+    generate code for. progress: show a line while something compiles for long; None: on terminals."""
 
     cache_dir: str | os.PathLike[str] | None = USER_CACHE
     verify: bool = False
     native: bool = True
     target: str = "native"
+    progress: bool | None = None
 
 
 options = Options()

@@ -8,6 +8,7 @@
     nbytes(storage)             size of the whole block
     version(storage)            how often the block has been written to in place
     bump(storage)               count one more
+    attach(storage, object)     have the block hold an object for as long as it is not freed
     from_array, to_array        numpy arrays on the same memory
     known_address(storage)      the address, for somebody outside who may write there
     is_shared(storage)          whether somebody outside may still write there
@@ -41,6 +42,7 @@ nbytes: Callable[[Storage], int]
 version: Callable[[Storage], int]
 bump: Callable[[Storage], None]
 is_storage: Callable[[object], bool]
+attach: Callable[[Storage, object], object]
 make_call: Callable[[CallSpec], Callable[..., Any]]
 pooled_bytes: Callable[[], int]
 release_pool: Callable[[], None]
@@ -53,7 +55,7 @@ unshared: Callable[[frozenset[int]], bool]
 
 _CHOSEN = (
     "allocate", "view", "foreign", "address", "base", "offset", "nbytes", "version", "bump", "is_storage",
-    "make_call", "pooled_bytes", "release_pool",
+    "attach", "make_call", "pooled_bytes", "release_pool",
 )  # fmt: skip
 _ARRAYS = ("to_array", "from_array", "known_address", "is_shared", "watch", "unshared")
 

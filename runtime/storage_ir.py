@@ -24,6 +24,10 @@ _CLASSES = 216
 #: Blocks of at least so many bytes ask for huge pages: kernels that run through tens of megabytes,
 #: the weights of ResNet-18 say, are 2 % faster for it.
 _HUGE, _MADV_HUGEPAGE = 2 << 20, 14
+#: Blocks of at least so many bytes begin with a page, as NumPy's and PyTorch's nearly do: if a store has the
+#: low 12 bits of an address that is read soon after, the CPU takes it for the same place and waits. Outputs
+#: 112 bytes past their inputs made a layer norm with gradients take 4.0 ms instead of 2.4.
+LARGE, PAGE = 64 << 10, 4096
 
 _FUNCTIONS = {
     "Py_IncRef": "void (ptr)",
@@ -116,7 +120,11 @@ grow:
   %fits = icmp ult i64 %nbytes, {1 << 48}
   br i1 %fits, label %ask, label %fail
 ask:
-  %with.header = add i64 %capacity, 128                    ; 64 for the header, 64 to align
+  %is.large = icmp uge i64 %capacity, {LARGE}
+  %alignment = select i1 %is.large, i64 {PAGE}, i64 64
+  %past = add i64 %alignment, 63                           ; 64 for the header, and what aligns the data
+  %room = add i64 %past, 1
+  %with.header = add i64 %capacity, %room
   %first = call ptr @PyMem_RawMalloc(i64 %with.header)
   %refused = icmp eq ptr %first, null
   br i1 %refused, label %retry, label %got
@@ -128,12 +136,13 @@ retry:
 got:
   %raw = phi ptr [%first, %ask], [%second, %retry]
   %address = ptrtoint ptr %raw to i64
-  %past = add i64 %address, 127
-  %aligned = and i64 %past, -64
+  %beyond = add i64 %address, %past
+  %mask = sub i64 0, %alignment
+  %aligned = and i64 %beyond, %mask
   %header.address = sub i64 %aligned, 64
   %made = inttoptr i64 %header.address to ptr
-  %is.large = icmp uge i64 %capacity, {_HUGE}
-  br i1 %is.large, label %advise, label %fill
+  %is.huge = icmp uge i64 %capacity, {_HUGE}
+  br i1 %is.huge, label %advise, label %fill
 advise:                                                    ; pages of 2 MB, where the system has them to give
   %page.past = add i64 %address, 4095
   %page.address = and i64 %page.past, -4096
@@ -202,7 +211,14 @@ out:
 
 _CAPSULES = f"""
 define void @release_block(ptr %capsule) {{
-{field("%data", "%capsule", HEAD, "ptr")}  call void @give(ptr %data)
+{field("%data", "%capsule", HEAD, "ptr")}{field("%attached", "%data", OWNER - 64, "ptr")}\
+  %none = icmp eq ptr %attached, null
+  br i1 %none, label %give, label %detach
+detach:
+{put("ptr", "null", "%data", OWNER - 64, "detached")}  call void @Py_DecRef(ptr %attached)
+  br label %give
+give:
+  call void @give(ptr %data)
   ret void
 }}
 
@@ -442,11 +458,44 @@ error:
 }}
 """
 
+_ATTACH = f"""
+define ptr @attach(ptr %self, ptr %args, i64 %n) {{          ; METH_FASTCALL attach(storage, object)
+  %two = icmp eq i64 %n, 2
+  br i1 %two, label %types, label %arity
+types:
+  %storage = load ptr, ptr %args
+{field("%object", "%args", 8, "ptr")}  %ok = call i1 @is_ours(ptr %storage)
+  br i1 %ok, label %look, label %type
+look:
+  %base = call ptr @base_of(ptr %storage)
+{field("%context", "%base", HEAD + 16, "ptr")}  %pooled = icmp eq ptr %context, null
+  br i1 %pooled, label %own, label %give                     ; foreign memory has an owner already
+own:
+  %header = call ptr @header_of(ptr %storage)
+{field("%there", "%header", OWNER, "ptr")}  %free = icmp eq ptr %there, null
+  br i1 %free, label %hold, label %give
+hold:
+{put("ptr", "%object", "%header", OWNER, "held")}  call void @Py_IncRef(ptr %object)
+  br label %give
+give:
+  %result = phi ptr [@_Py_NoneStruct, %look], [%there, %own], [%object, %hold]
+  call void @Py_IncRef(ptr %result)
+  ret ptr %result
+arity:
+  %r0 = call ptr @refuse(ptr @PyExc_TypeError, ptr @attach_arity)
+  ret ptr null
+type:
+  %r1 = call ptr @refuse(ptr @PyExc_TypeError, ptr @not_storage)
+  ret ptr null
+}}
+"""
+
 _MESSAGES = {
     "not_storage": "expected a storage",
     "negative_size": "the size of a storage can't be negative",
     "view_arity": "view takes a storage and an offset in bytes",
     "view_range": "a view begins outside its storage",
+    "attach_arity": "attach takes a storage and an object",
     "foreign_arity": "foreign takes an address, a size and an owner",
     "call_arity": "a compiled call got the wrong number of storages",
 }
@@ -470,5 +519,5 @@ def module(call: str, limit_bytes: int) -> str:
         + "".join(_text(name, message.encode()) for name, message in _MESSAGES.items())
         + f"@pool = internal global [{_CLASSES} x ptr] zeroinitializer\n@kept = global i64 0\n"
         + f"@limit = internal global i64 {limit_bytes}\n"
-        + _POOL + _CAPSULES + READING + _READERS + _MAKERS + call
+        + _POOL + _CAPSULES + READING + _READERS + _MAKERS + _ATTACH + call
     )  # fmt: skip

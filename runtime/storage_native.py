@@ -25,7 +25,7 @@ _FASTCALL, _ONE_ARGUMENT = 0x80, 0x8
 _BUILTINS = {
     "allocate": _ONE_ARGUMENT, "view": _FASTCALL, "foreign": _FASTCALL, "address": _ONE_ARGUMENT,
     "base": _ONE_ARGUMENT, "offset": _ONE_ARGUMENT, "nbytes": _ONE_ARGUMENT, "version": _ONE_ARGUMENT,
-    "bump": _ONE_ARGUMENT, "is_storage": _ONE_ARGUMENT,
+    "bump": _ONE_ARGUMENT, "is_storage": _ONE_ARGUMENT, "attach": _FASTCALL,
 }  # fmt: skip
 
 
@@ -116,6 +116,7 @@ nbytes: Callable[[Storage], int] = _builtin("nbytes")
 version: Callable[[Storage], int] = _builtin("version")
 bump: Callable[[Storage], None] = _builtin("bump")
 is_storage: Callable[[object], bool] = _builtin("is_storage")
+attach: Callable[[Storage, object], object] = _builtin("attach")
 
 
 def code_address(name: str) -> int:

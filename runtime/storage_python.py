@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from ..ir import locks
 from .call import CallSpec
+from .storage_ir import LARGE, PAGE
 
 #: Bytes of free blocks kept for reuse; more go back to the system.
 POOL_LIMIT_BYTES = 1 << 30
@@ -22,11 +24,12 @@ POOL_LIMIT_BYTES = 1 << 30
 class Storage:
     """A block of memory, or a view into one. Owned blocks go back to the pool with the last reference."""
 
-    __slots__ = ("_address", "_base", "_nbytes", "_version", "_memory")
+    __slots__ = ("_address", "_attached", "_base", "_nbytes", "_version", "_memory")
 
     def __init__(self, address: int, nbytes: int, base: Storage | None, memory: object) -> None:
         self._address, self._nbytes, self._base, self._memory = address, nbytes, base, memory
         self._version = 0
+        self._attached: object = None
 
     def __del__(self) -> None:
         if _Memory is None or _give is None:  # the interpreter exits and has cleared this module
@@ -36,17 +39,18 @@ class Storage:
 
 
 class _Memory:
-    """Raw memory with room for 64-byte alignment."""
+    """Raw memory with room for alignment: 64 bytes, of large blocks a page."""
 
     __slots__ = ("buffer", "address", "capacity")
 
     def __init__(self, capacity: int) -> None:
-        self.buffer = np.empty(capacity + 64, np.uint8)
-        self.address = (self.buffer.ctypes.data + 63) & -64
+        alignment = PAGE if capacity >= LARGE else 64
+        self.buffer = np.empty(capacity + alignment, np.uint8)
+        self.address = (self.buffer.ctypes.data + alignment - 1) & -alignment
         self.capacity = capacity
 
 
-_lock = threading.Lock()
+_lock = locks.lock()
 _pool: dict[int, list[_Memory]] = {}
 _kept = 0
 _busy: set[int] = set()
@@ -147,6 +151,17 @@ def version(storage: Storage) -> int:
 def bump(storage: Storage) -> None:
     """Count one write in place."""
     base(storage)._version += 1
+
+
+def attach(storage: Storage, thing: object) -> object:
+    """Let the block hold an object until it is freed; the object that it holds, an earlier one if there is
+    one. None for memory that is not ours."""
+    block = base(storage)
+    if not isinstance(block._memory, _Memory):
+        return None
+    if block._attached is None:
+        block._attached = thing
+    return block._attached
 
 
 def is_storage(thing: object) -> bool:

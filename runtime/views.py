@@ -101,9 +101,32 @@ def _window(x: StridedType, attrs: Mapping[str, Any]) -> tuple[Ints, Ints, int]:
 
 
 def _as_strided(x: StridedType, attrs: Mapping[str, Any]) -> tuple[Ints, Ints, int] | None:
-    if not x.is_contiguous or min(attrs["strides"], default=0) < 0:
+    """A walk through the row-major order of x is a view of any x if no step carries from axis to axis: a
+    diagonal, for one, is a step along two axes at once."""
+    shape, steps, start = attrs["shape"], attrs["strides"], attrs["offset"]
+    if min(steps, default=0) < 0 or 0 in x.shape:
         return None
-    return attrs["shape"], attrs["strides"], attrs["offset"]
+    if x.is_contiguous:
+        return shape, steps, start
+    first, along = _places(start, x.shape), [_places(step, x.shape) for step in steps]
+    for axis, size in enumerate(x.shape):
+        if first[axis] + sum((n - 1) * step[axis] for n, step in zip(shape, along, strict=True)) >= size:
+            return None
+    strides = tuple(_dot(step, x.strides) for step in along)
+    return shape, strides, _dot(first, x.strides)
+
+
+def _places(position: int, shape: Ints) -> Ints:
+    """A position in row-major order as one place per axis."""
+    places = []
+    for size in reversed(shape):
+        position, place = divmod(position, size)
+        places.append(place)
+    return tuple(reversed(places))
+
+
+def _dot(a: Ints, b: Ints) -> int:
+    return sum(i * j for i, j in zip(a, b, strict=True))
 
 
 _RULES: dict[OpDef, ViewRule] = {

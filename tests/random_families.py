@@ -148,6 +148,11 @@ def cumsum(m: Maker) -> None:
     m.make(ops.cumsum, x, axis=m.between(0, x.rank - 1))
 
 
+def argsort(m: Maker) -> None:
+    x = m.pick(lambda k: k.rank > 0)
+    m.make(ops.argsort, x, count=m.between(0, x.shape[-1]), descending=m.chance(0.5))
+
+
 def reshape(m: Maker) -> None:
     x = m.pick()
     left, shape = x.array.size, []
@@ -387,6 +392,7 @@ FAMILIES: tuple[tuple[Callable[[Maker], None], int], ...] = (
     (philox, 1),
     (reduction, 8),
     (cumsum, 2),
+    (argsort, 1),
     (reshape, 3),
     (permute, 3),
     (expand, 2),

@@ -142,6 +142,11 @@ def cumsum(m: Maker) -> None:
     m.make(ops.cumsum, x, axis=int(m.rng.integers(x.type.rank)))
 
 
+def argsort(m: Maker) -> None:
+    x = m.pick(lambda v: v.type.rank > 0)
+    m.make(ops.argsort, x, count=x.type.shape[-1], descending=bool(m.rng.integers(2)))
+
+
 def moved(m: Maker) -> None:
     x = m.pick(lambda v: v.type.rank > 0)
     rank, shape = x.type.rank, x.type.shape
@@ -200,6 +205,7 @@ FAMILIES: tuple[tuple[Callable[[Maker], None], int], ...] = (
     (reduction, 6),
     (extremum, 1),
     (cumsum, 1),
+    (argsort, 1),
     (moved, 5),
     (expand, 1),
     (contract, 3),

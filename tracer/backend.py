@@ -49,6 +49,10 @@ class Backend(Protocol):
         """
         ...
 
+    def is_compiled(self, key: Hashable) -> bool:
+        """Whether a graph of this structure has been compiled, or it is known that it can't be."""
+        ...
+
     def eager(
         self, op: BoundOp, types: tuple[StridedType, ...], storages: Sequence[Storage]
     ) -> Sequence[Storage]:

@@ -87,6 +87,7 @@ class Capture:
             return self.note(value)
         if floats and type(value) is float:
             key = ("float", read.template, *map(id, read.constants))
+            what = f"{what.removesuffix(' is unchanged')} is a float, of any value"
             self.guard(key, Guard(Expression(f"type({read.template}) is float", read.constants), what))
             return self.scalar(read, value)
         key = (read.template, *map(id, read.constants))

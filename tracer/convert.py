@@ -9,11 +9,11 @@ from __future__ import annotations
 import ast
 import copy
 import inspect
-import threading
 from collections.abc import Callable
 from types import CellType, CodeType, FunctionType
 from weakref import WeakKeyDictionary
 
+from ..ir import locks
 from .rewrite import HOOKS, Rewriter, Unconvertible
 from .scopes import FunctionNode
 from .source import find, nested_codes
@@ -26,7 +26,7 @@ _UNSUPPORTED = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_IT
 _codes: dict[int, tuple[CodeType, CodeType | Unconvertible]] = {}
 _twins: WeakKeyDictionary[FunctionType, FunctionType] = WeakKeyDictionary()
 _converted: dict[int, CodeType] = {}
-_lock = threading.RLock()
+_lock = locks.rlock()
 
 
 def convert(function: FunctionType, make_hooks: Callable[[FunctionType], object]) -> FunctionType:

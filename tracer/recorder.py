@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ..ir import ops
+from ..ir import locks, ops
 from ..ir.dtypes import float64
 from ..ir.errors import IRTypeError
 from ..ir.graph import Graph, Location, Operation, Value
@@ -48,7 +48,7 @@ class _Active(threading.local):
 
 
 _active = _Active()
-_count_lock = threading.Lock()
+_count_lock = locks.lock()
 #: Number of recorders that are active now, in any thread: while there are none, nobody needs to ask for one.
 count = 0
 _F64 = strided_type(float64, ())
@@ -102,14 +102,16 @@ class Recorder:
 
     fullgraph: raise CaptureError where a value would have to be forced. hoist: plain Python floats become
     inputs too (a graph that is looked up by structure at each call). strict: run at once any op that may
-    raise, because Python code that is not seen may run between it and a later force.
+    raise, because Python code that is not seen may run between it and a later force. numerics: of the graphs.
     """
 
     def __init__(
-        self, backend: Backend, *, name: str = "graph", fullgraph: bool = False, hoist: bool = False
-    ) -> None:
+        self, backend: Backend, *, name: str = "graph", fullgraph: bool = False, hoist: bool = False,
+        numerics: str = "exact",
+    ) -> None:  # fmt: skip
         self.backend = backend
         self.name = name
+        self.numerics = numerics
         self.fullgraph = fullgraph
         self.hoist = hoist
         self.strict = False
@@ -122,7 +124,7 @@ class Recorder:
         self.segments: list[Segment] = []
         #: Attributes that were read or written, in order; see `observe`.
         self.observed: dict[tuple[int, str], Observed] = {}
-        self._lock = threading.RLock()
+        self._lock = locks.rlock()
         self._owners: list[weakref.ref[Any]] = []
         self._numbers = 0
         self._begin()
@@ -250,7 +252,8 @@ class Recorder:
         inputs = (*segment.graph.inputs, *(s.value for s in self._slots[len(segment.slots) :]))
         inputs += tuple(p.value for p in placeholders)
         outputs = (*segment.graph.outputs, *extra)
-        return Graph(inputs, tuple(self._operations), outputs, segment.graph.updates, self.name)
+        operations, updates = tuple(self._operations), segment.graph.updates
+        return Graph(inputs, operations, outputs, updates, self.name, self.numerics)
 
     def version(self, storage: Storage) -> int:
         """Writes so far to what `storage` is a view of, those recorded but not yet run included."""
@@ -309,8 +312,9 @@ class Recorder:
         slot = self._inputs.get(self.backend.base(storage))
         return slot is not None and slot.storage.version > 0
 
-    def flush(self) -> Segment:
-        """Run what is recorded, if anything needs it; a new segment begins. Gives the one that ended."""
+    def flush(self, *, compiled: bool = True) -> Segment:
+        """Run what is recorded, if anything needs it; a new segment begins. Gives the one that ended.
+        compiled: else op by op, with no compiling of graphs."""
         with self._lock:
             segment = self.close()
             values = [v for ref in self._values if (v := ref()) is not None]
@@ -319,7 +323,7 @@ class Recorder:
                 if segment.results or segment.updated or may_raise(segment.graph):
                     self.segments.append(segment)
                     with activate(None):
-                        segment.run(self.backend)
+                        segment.run(self.backend, compiled=compiled)
             finally:
                 self._begin()
                 self._materialise(values)
@@ -336,9 +340,8 @@ class Recorder:
         updated = tuple(slot for slot in self._inputs.values() if slot.storage.version > 0)
         outputs = tuple(s.current for s in live)
         updates = tuple((slot.value, slot.storage.current) for slot in updated)
-        graph = Graph(
-            tuple(s.value for s in self._slots), tuple(self._operations), outputs, updates, self.name
-        )
+        inputs, operations = tuple(s.value for s in self._slots), tuple(self._operations)
+        graph = Graph(inputs, operations, outputs, updates, self.name, self.numerics)
         key = structure_key(self._slots, self._operations, self._bound, outputs, updates)
         return Segment(graph, tuple(self._slots), tuple(live), updated, tuple(self._log), key)
 

@@ -111,9 +111,16 @@ class Segment:
     def inputs(self, backend: Backend) -> list[Storage]:
         return [slot.window(backend) for slot in self.slots]
 
-    def run(self, backend: Backend) -> None:
-        """Run the graph; the storages of `results` become concrete. Raises what eager raises."""
-        outputs = backend.execute(self.graph, self.key, self.inputs(backend))
+    def run(self, backend: Backend, *, compiled: bool = True) -> None:
+        """Run the graph, or its ops one by one if it is not to be compiled; the storages of `results` become
+        concrete. Raises what eager raises. Where the compiler is ended (Ctrl-C), the ops are run before that
+        is passed on: the user's Python has gone on from there."""
+        try:
+            outputs = backend.execute(self.graph, self.key, self.inputs(backend)) if compiled else None
+        except KeyboardInterrupt:
+            if not backend.is_compiled(self.key):
+                self.repeat(backend)
+            raise
         if outputs is None:
             self.repeat(backend)
             return

@@ -3,7 +3,7 @@
 A `TracedStorage` holds the current contents of one storage as a value of the graph. A `TracedValue` is a view
 of it: a chain of steps (slice, reshape, permute, ...) from the storage's root. Reading a view applies the
 steps to the current contents, remembered per version; writing one applies their inverses, from the view up to
-the root.
+the root, or writes it into a row-major view further up by its strides.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..ir import ops
-from ..ir.errors import IRTypeError
 from ..ir.graph import Value
 from ..ir.opdef import BoundOp, OpDef, bind
 from ..ir.strided import StridedType
@@ -82,13 +81,26 @@ class TracedValue:
 
     def write(self, emit: Emit, new: Value) -> None:
         """Replace the view's elements by `new`, of its shape."""
-        contents, view = new, self
+        contents, view = self._into_dense(emit, new)
         while view.parent is not None and view.step is not None:
-            contents = unstep(emit, view.step, view.parent.read(emit), contents)
+            contents = _INVERSES[view.step.opdef](emit, view.step, view.parent.read(emit), contents)
             view = view.parent
         self.storage.current = contents
         self.storage.version += 1
         self.remember(new)
+
+    def _into_dense(self, emit: Emit, new: Value) -> tuple[Value, TracedValue]:
+        """`new` itself; or, if a step on the way to the root shows elements more than once (expand, window)
+        and so has no inverse, the first row-major view above all such steps, with `new` written into it."""
+        chain = [self]
+        while (parent := chain[-1].parent) is not None:
+            chain.append(parent)
+        folded = [i for i, v in enumerate(chain) if v.step is not None and v.step.opdef not in _INVERSES]
+        if not folded:
+            return new, self
+        dense = next(v for v in chain[folded[-1] + 1 :] if v.type.is_contiguous)  # the root is, at the latest
+        step = bind(ops.as_strided_update, strides=self.type.strides, offset=self.offset - dense.offset)
+        return emit(step, dense.read(emit), new), dense
 
     def remember(self, value: Value) -> None:
         """Note that the view's elements are now `value`: saves deriving them from the root."""
@@ -105,17 +117,6 @@ class TracedValue:
 
     def __repr__(self) -> str:
         return f"<traced {self.type}>"
-
-
-def unstep(emit: Emit, step: BoundOp, base: Value, view: Value) -> Value:
-    """`base` with the elements that `step` shows replaced by `view`.
-
-    Raises IRTypeError for a step that shows an element more than once, or computes.
-    """
-    inverse = _INVERSES.get(step.opdef)
-    if inverse is None:
-        raise IRTypeError(f"a tensor made by {step.opdef.name} can't be written through")
-    return inverse(emit, step, base, view)
 
 
 def _unreshape(emit: Emit, step: BoundOp, base: Value, view: Value) -> Value:
@@ -147,6 +148,7 @@ def _unstride(emit: Emit, step: BoundOp, base: Value, view: Value) -> Value:
     return emit(back, base, view)
 
 
+#: `base` with the elements that a step shows replaced by `view`, for steps that show each element once.
 _INVERSES: dict[OpDef, Callable[[Emit, BoundOp, Value, Value], Value]] = {
     ops.reshape: _unreshape,
     ops.permute: _unpermute,

@@ -1,6 +1,7 @@
 """The workloads, each a set of contestants doing the same work."""
 
 from .calls import CALLS
+from .convolutions import CONVOLUTIONS
 from .inference import INFERENCE
 from .pointwise import POINTWISE
 from .products import PRODUCTS
@@ -9,4 +10,4 @@ from .rows import ROWS
 from .startup import STARTUP
 from .training import TRAINING
 
-WORKLOADS = (*POINTWISE, *ROWS, *PRODUCTS, *TRAINING, *RECURRENT, *INFERENCE, *CALLS, *STARTUP)
+WORKLOADS = (*POINTWISE, *ROWS, *PRODUCTS, *CONVOLUTIONS, *TRAINING, *RECURRENT, *INFERENCE, *CALLS, *STARTUP)

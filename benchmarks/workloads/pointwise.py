@@ -42,9 +42,12 @@ def _chain(name: str, function: Callable[[Any, Any], Any], jax: Callable[..., An
     def program(torch: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return partial(function, torch), (torch.from_numpy(normal(count)),)
 
+    made = contestants(
+        program, KERNEL_VARIANTS, fast="gelu" in name, jax_jit=jitted(jax, lambda: (normal(count),))
+    )
     return Workload(
         f"chain: {name}, {size}",
-        contestants(program, KERNEL_VARIANTS, jax_jit=jitted(jax, lambda: (normal(count),))),
+        made,
         bytes=8.0 * count if count > 1 << 20 else 0.0,
     )
 

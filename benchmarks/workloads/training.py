@@ -130,8 +130,8 @@ def jax_step(task: Task, forward: Callable[..., Any], loss: Callable[..., Any]) 
     return make
 
 
-def _workload(name: str, task: Task, jax: Maker, flops: float, *extra: str) -> Workload:
-    made = contestants(task.program, variants(*extra), eager=True, jax_jit=jax)
+def _workload(name: str, task: Task, jax: Maker, flops: float, *extra: str, fast: bool = False) -> Workload:
+    made = contestants(task.program, variants(*extra), eager=True, fast=fast, jax_jit=jax)
     return Workload(f"step: {name}", made, flops, sample_s=0.05)
 
 
@@ -167,7 +167,7 @@ MLP_512 = _workload(
 )  # fmt: skip
 CNN_64 = _workload(
     "CNN of the example, momentum, batch 64", CNN_TASK, jax_step(CNN_TASK, _jax.cnn, _jax.cross_entropy),
-    _cnn_flops(64), "channels_last",
+    _cnn_flops(64), "channels_last", fast=True,
 )  # fmt: skip
 GPT_12 = _workload(
     "GPT 4 layers, 128 wide, AdamW, batch 12 x 64", GPT_TASK,

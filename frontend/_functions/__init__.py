@@ -103,6 +103,7 @@ from .gathering import (
     index_select,
     kthvalue,
     median,
+    msort,
     scatter,
     scatter_add,
     sort,

@@ -14,6 +14,11 @@ from .._size import check_device, device
 from .._tensor import Tensor
 from .pointwise import TYPE_NAMES
 
+#: What Python's types stand for as dtypes.
+PYTHON_TYPES: dict[object, DType] = {
+    float: dtypes.float64, int: dtypes.int64, bool: dtypes.bool_, complex: dtypes.complex128,
+}  # fmt: skip
+
 
 def clone(input: Tensor, *, memory_format: Any = None) -> Tensor:
     """A copy in a storage of its own, row-major, that gradients flow through."""
@@ -47,7 +52,7 @@ def to(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     for i, value in enumerate(positional):
         if isinstance(value, Tensor):
             dtype = value._type.dtype
-        elif isinstance(value, DType):
+        elif isinstance(value, DType) or value in (float, int, bool, complex):
             dtype = value
         elif isinstance(value, bool):
             copy = value if i == len(positional) - 1 and i > 1 else copy
@@ -56,7 +61,7 @@ def to(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         elif value is not None:
             raise TypeError(f"to() received an invalid argument of type {type(value).__name__}")
     check_device(where)
-    return cast(input, dtype or input._type.dtype, copy)
+    return cast(input, PYTHON_TYPES.get(dtype, dtype) or input._type.dtype, copy)
 
 
 def cpu(input: Tensor, memory_format: Any = None) -> Tensor:

@@ -9,16 +9,17 @@ from typing import Any
 from vitrify.ir import dtypes, ops
 from vitrify.ir.opdef import OpDef, bind
 
+from .._composite import composite
 from .._dispatch import apply
-from .._promotion import as_operand, broadcast_shapes, number_dtype, result_type
+from .._promotion import Number, as_operand, broadcast_shapes, number_dtype, result_type
 from .._tensor import Tensor
-from .pointwise import TYPE_NAMES, abs, check_number, floating, pair
+from .pointwise import TYPE_NAMES, abs, floating, pair
 
 
 def _comparison(opdef: OpDef, doc: str) -> Callable[[Any, Any], Tensor]:
     op = bind(opdef)
 
-    def function(input: Any, other: Any) -> Tensor:
+    def function(input: Tensor, other: Tensor | Number) -> Tensor:
         return apply(op, *pair(input, other))
 
     function.__name__ = function.__qualname__ = opdef.name
@@ -42,8 +43,7 @@ def _truth(x: Any) -> Tensor:
 
 
 def _logical(opdef: OpDef, doc: str, name: str) -> Callable[[Any, Any], Tensor]:
-    def function(input: Any, other: Any) -> Tensor:
-        check_number(input, other)
+    def function(input: Tensor, other: Tensor) -> Tensor:
         return apply(bind(opdef), *pair(_truth(input), _truth(other)))
 
     function.__name__ = function.__qualname__ = name
@@ -66,6 +66,7 @@ def isnan(input: Tensor) -> Tensor:
     return ne(input, input)
 
 
+@composite(small=False)
 def isinf(input: Tensor) -> Tensor:
     """Whether each element is infinite."""
     return eq(abs(input), math.inf) if input.is_floating_point() else _never(input)
@@ -81,6 +82,7 @@ def isneginf(input: Tensor) -> Tensor:
     return eq(input, -math.inf) if input.is_floating_point() else _never(input)
 
 
+@composite(small=False)
 def isfinite(input: Tensor) -> Tensor:
     """Whether each element is neither infinite nor nan."""
     return lt(abs(input), math.inf) if input.is_floating_point() else logical_not(_never(input))
@@ -90,6 +92,7 @@ def _never(x: Tensor) -> Tensor:
     return ne(x, x)
 
 
+@composite(small=False)
 def signbit(input: Tensor) -> Tensor:
     """Whether each element is negative; -0.0 counts as such."""
     if not input.is_floating_point():
@@ -98,13 +101,17 @@ def signbit(input: Tensor) -> Tensor:
     return logical_or(lt(input, 0), logical_and(eq(input, 0), lt(one_over, 0)))
 
 
-def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
+def where(
+    condition: Tensor, input: Tensor | Number | None = None, other: Tensor | Number | None = None
+) -> Any:
     """input where the condition holds, other elsewhere; with the condition alone, the places where it holds.
 
     >>> x = vitrify.tensor([-1., 2.])
     >>> vitrify.where(x > 0, x, 0.)
     tensor([0., 2.])
     """
+    if (input is None) is not (other is None):
+        raise TypeError("where() takes a condition alone, or two more operands")
     if input is None and other is None:
         from .indexing import nonzero
 
@@ -127,7 +134,7 @@ def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
     )
 
 
-def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
+def masked_fill(input: Tensor, mask: Tensor, value: Tensor | Number) -> Tensor:
     """input with `value` (a number or a tensor of rank 0) wherever the mask is True."""
     if mask._type.dtype is not dtypes.bool_:
         raise RuntimeError(
@@ -147,6 +154,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
     )
 
 
+@composite()
 def isclose(
     input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
 ) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from vitrify.ir.strided import strided_type
 from vitrify.ir.types import Literal
 from vitrify.runtime import storage as memory
 
+from .._composite import composite
 from .._dispatch import apply
-from .._promotion import as_operand, get_default_dtype, number_dtype
+from .._promotion import Number, as_operand, get_default_dtype, number_dtype
 from .._size import as_shape, check_device
 from .._tensor import Tensor
 from .casting import cast
@@ -178,8 +180,8 @@ def filled(value: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:
 
 
 def full(
-    size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None,
-    requires_grad: bool = False, layout: Any = None, out: None = None,
+    size: Sequence[int], fill_value: Number, *, dtype: DType | None = None, device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """A tensor with one value everywhere, of the value's dtype by default."""
     check_device(device)
@@ -191,11 +193,10 @@ def full(
 
 
 def zeros(
-    *size: Any,
+    *size: int | Sequence[int],
     dtype: DType | None = None,
     device: Any = None,
     requires_grad: bool = False,
-    layout: Any = None,
 ) -> Tensor:
     """A tensor of zeros.
 
@@ -207,11 +208,10 @@ def zeros(
 
 
 def ones(
-    *size: Any,
+    *size: int | Sequence[int],
     dtype: DType | None = None,
     device: Any = None,
     requires_grad: bool = False,
-    layout: Any = None,
 ) -> Tensor:
     """A tensor of ones."""
     check_device(device)
@@ -219,8 +219,7 @@ def ones(
 
 
 def empty(
-    *size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
-    layout: Any = None, memory_format: Any = None, pin_memory: bool = False,
+    *size: int | Sequence[int], dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """A tensor to be overwritten. Its elements are zeros, so that a program that reads them runs the same
     each time.
@@ -229,27 +228,33 @@ def empty(
 
 
 def full_like(
-    input: Tensor, fill_value: Any, *, dtype: DType | None = None, device: Any = None,
-    requires_grad: bool = False, memory_format: Any = None,
+    input: Tensor, fill_value: Number, *, dtype: DType | None = None, device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """A tensor of input's shape and dtype with one value everywhere."""
     check_device(device)
     return _finished(filled(fill_value, dtype or input._type.dtype, input._type.shape), requires_grad)
 
 
-def zeros_like(input: Tensor, **options: Any) -> Tensor:
-    """Zeros of input's shape and dtype; takes dtype, device, requires_grad."""
-    return full_like(input, 0, **options)
+def zeros_like(
+    input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Zeros of input's shape and dtype."""
+    return full_like(input, 0, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
-def ones_like(input: Tensor, **options: Any) -> Tensor:
-    """Ones of input's shape and dtype; takes dtype, device, requires_grad."""
-    return full_like(input, 1, **options)
+def ones_like(
+    input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Ones of input's shape and dtype."""
+    return full_like(input, 1, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
-def empty_like(input: Tensor, **options: Any) -> Tensor:
-    """A tensor of input's shape and dtype, to be overwritten; takes dtype, device, requires_grad."""
-    return full_like(input, 0, **options)
+def empty_like(
+    input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """A tensor of input's shape and dtype, to be overwritten."""
+    return full_like(input, 0, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 def new_full(
@@ -298,8 +303,10 @@ def _array_constant(array: np.ndarray) -> Tensor:
     return apply(bind(ops.constant, value=Literal.of(array, dtypes.from_numpy(array.dtype))))
 
 
-def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = None, device: Any = None,
-           requires_grad: bool = False) -> Tensor:  # fmt: skip
+def arange(
+    start: Number, end: Number | None = None, step: Number = 1, *, dtype: DType | None = None,
+    device: Any = None, requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
     """start, start + step, ... below end; `arange(end)` starts at 0.
 
     >>> vitrify.arange(1, 4)
@@ -312,11 +319,13 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = 
     whole = all(isinstance(v, int) for v in (start, end, step))
     if dtype is None:
         dtype = dtypes.int64 if whole else get_default_dtype()
+    if not all(whole or math.isfinite(v) for v in (start, end)) or step != step:
+        raise RuntimeError(f"unsupported range: {start} -> {end}")
     if step == 0:
         raise RuntimeError("step must be nonzero")
     if (end - start) * step < 0:
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
-    count = -((start - end) // step) if whole else math.ceil((end - start) / step)
+    count = int(-((start - end) // step) if whole else math.ceil((end - start) / step))
     exact = dtypes.int64 if dtype.kind in "iub" and whole else dtypes.float64
     places = iota((count,), 0, exact)
     spread = apply(bind(ops.mul), places, as_operand(step, exact, (count,)))
@@ -324,7 +333,7 @@ def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = 
     return _finished(cast(moved, dtype), requires_grad)
 
 
-def linspace(start: Any, end: Any, steps: int, *, dtype: DType | None = None, device: Any = None,
+def linspace(start: Number, end: Number, steps: int, *, dtype: DType | None = None, device: Any = None,
              requires_grad: bool = False) -> Tensor:  # fmt: skip
     """`steps` values from start to end, both included, equally far apart; counted from the nearer end."""
     check_device(device)
@@ -357,11 +366,13 @@ def tril_mask(rows: int, columns: int, diagonal: int) -> Tensor:
     return iota(shape, 0) + diagonal >= iota(shape, 1)
 
 
+@composite(small=False)
 def tril(input: Tensor, diagonal: int = 0) -> Tensor:
     """The lower triangle of each matrix, zeros elsewhere."""
     return _triangle(input, tril_mask(*_last_two(input, "tril"), diagonal))
 
 
+@composite(small=False)
 def triu(input: Tensor, diagonal: int = 0) -> Tensor:
     """The upper triangle of each matrix, zeros elsewhere."""
     mask = tril_mask(*_last_two(input, "triu"), diagonal - 1)

@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from vitrify.ir import dtypes, ops
 from vitrify.ir.opdef import bind
 
+from .._composite import composite
 from .._dispatch import apply
+from .._narrow import rounded_once
 from .._promotion import as_operand
+from .._size import finfo
 from .._tensor import Tensor
 from .pointwise import (
     abs,
@@ -63,6 +65,8 @@ def polygamma(n: int, input: Tensor) -> Tensor:
     return digamma(input) if n == 0 else apply(bind(ops.polygamma, order=n), floating(input, "polygamma"))
 
 
+@composite("input")
+@rounded_once
 def mvlgamma(input: Tensor, p: int) -> Tensor:
     """The logarithm of the multivariate gamma function of dimension p."""
     x = floating(input, "mvlgamma")
@@ -84,6 +88,8 @@ def atan2(input: Tensor, other: Tensor) -> Tensor:
     return apply(bind(ops.atan2), floating(x), floating(y))
 
 
+@composite("input")
+@rounded_once
 def logit(input: Tensor, eps: float | None = None) -> Tensor:
     """log(x / (1 - x)), x first limited to eps..1 - eps."""
     x = floating(input, "logit")
@@ -91,11 +97,14 @@ def logit(input: Tensor, eps: float | None = None) -> Tensor:
     return log(div(x, sub(1, x)))
 
 
+@composite("input other")
+@rounded_once
 def xlogy(input: Any, other: Any) -> Tensor:
     """input * log(other); 0 where input is 0, unless other is nan."""
     return _product_with(input, other, log)
 
 
+@composite("input other")
 def xlog1py(input: Any, other: Any) -> Tensor:
     """input * log1p(other); 0 where input is 0, unless other is nan."""
     return _product_with(input, other, log1p)
@@ -113,6 +122,7 @@ def _product_with(input: Any, other: Any, function: Callable[[Tensor], Tensor]) 
     return apply(bind(ops.select), absent, zero, mul(x, function(place)))
 
 
+@composite("input")
 def entr(input: Tensor) -> Tensor:
     """-x log(x): 0 at 0, minus infinity below."""
     x = floating(input, "entr")
@@ -123,6 +133,8 @@ def entr(input: Tensor) -> Tensor:
     )
 
 
+@composite("input")
+@rounded_once
 def sinc(input: Tensor) -> Tensor:
     """sin(pi x) / (pi x), and 1 at 0."""
     x = floating(input, "sinc")
@@ -132,6 +144,7 @@ def sinc(input: Tensor) -> Tensor:
     return apply(bind(ops.select), at_zero, one, div(sin(angle), angle))
 
 
+@composite("input")
 def ndtr(input: Tensor) -> Tensor:
     """The normal distribution function, accurate in both tails."""
     return mul(erfc(mul(floating(input, "ndtr"), -math.sqrt(0.5))), 0.5)
@@ -147,6 +160,8 @@ def rad2deg(input: Tensor) -> Tensor:
     return mul(floating(input, "rad2deg"), 180 / math.pi)
 
 
+@composite("input/input other/other result")
+@rounded_once
 def hypot(input: Tensor, other: Tensor) -> Tensor:
     """sqrt(input² + other²), in float64."""
     x, y = pair(input, other)
@@ -157,12 +172,16 @@ def hypot(input: Tensor, other: Tensor) -> Tensor:
     return as_operand(sqrt(add(mul(x, x), mul(y, y))), dtype, shape)
 
 
+@composite("input other")
+@rounded_once
 def logaddexp(input: Tensor, other: Tensor) -> Tensor:
     """log(exp(input) + exp(other)) without overflow."""
     larger, gap = _larger_and_gap(input, other, "logaddexp_cpu")
     return add(larger, apply(bind(ops.softplus), gap))
 
 
+@composite("input other")
+@rounded_once
 def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
     """log2(2^input + 2^other) without overflow."""
     larger, gap = _larger_and_gap(input, other, "logaddexp2_cpu")
@@ -179,16 +198,17 @@ def _larger_and_gap(input: Tensor, other: Tensor, name: str) -> tuple[Tensor, Te
     return maximum(x, y), apply(bind(ops.select), equal, as_operand(0, x.dtype, x._type.shape), gap)
 
 
+@composite("input")
 def nan_to_num(
-    input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None
+    input: Tensor, nan: float | None = 0.0, posinf: float | None = None, neginf: float | None = None
 ) -> Tensor:
     """nan and infinities replaced by numbers; by default 0 and the largest and smallest finite ones."""
     if not input._type.dtype.is_floating_point:
         return apply(bind(ops.cast, dtype=input.dtype), input)
-    info = np.finfo(input.dtype.numpy)
-    high = float(info.max) if posinf is None else posinf
-    low = float(info.min) if neginf is None else neginf
-    result = replaced(input, bind(ops.ne), input, nan)
+    info = finfo(input.dtype)
+    high = info.max if posinf is None else posinf
+    low = info.min if neginf is None else neginf
+    result = replaced(input, bind(ops.ne), input, 0.0 if nan is None else nan)
     result = replaced(result, bind(ops.eq), as_operand(math.inf, input.dtype, input._type.shape), high)
     return replaced(result, bind(ops.eq), as_operand(-math.inf, input.dtype, input._type.shape), low)
 

@@ -78,8 +78,9 @@ def vstack(tensors: Sequence[Tensor]) -> Tensor:
     return cat([reshape(x, 1, -1) if x.ndim < 2 else x for x in tensors], 0)
 
 
-def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+def split(tensor: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """Views of parts along a dimension: of one size (the last may be smaller), or of the sizes in a list."""
+    _check_splits("split", tensor)
     dim = wrap_dim(dim, tensor.ndim)
     n = tensor._type.shape[dim]
     if isinstance(split_size_or_sections, int):
@@ -100,21 +101,36 @@ def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Te
     return tuple(slice_dim(tensor, dim, lo, hi) for lo, hi in zip(bounds, bounds[1:], strict=False))
 
 
+def _check_splits(name: str, x: Tensor) -> None:
+    if x.ndim == 0:
+        raise RuntimeError(f"{name} expects at least a 1-dimensional tensor")
+
+
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
     """At most `chunks` views of equal parts along a dimension; the last may be smaller."""
     if chunks <= 0:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
+    _check_splits("chunk", input)
     n = input._type.shape[wrap_dim(dim, input.ndim)]
     return split(input, max(-(-n // chunks), 1), dim)
 
 
-def tensor_split(input: Tensor, indices_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+def tensor_split(
+    input: Tensor, indices_or_sections: Tensor | int | Sequence[int], dim: int = 0
+) -> tuple[Tensor, ...]:
     """Views of parts along a dimension: a number of nearly equal ones, or cut at the places in a list."""
+    if input.ndim == 0:
+        raise RuntimeError(
+            "tensor_split expected at least a 1-dimensional tensor, but got a tensor with 0 dims"
+        )
     n = input._type.shape[wrap_dim(dim, input.ndim)]
+    if isinstance(indices_or_sections, Tensor):
+        indices_or_sections = indices_or_sections.tolist()
     if isinstance(indices_or_sections, int):
         small, larger = divmod(n, indices_or_sections)
         return split(input, [small + (i < larger) for i in range(indices_or_sections)], dim)
-    cuts = [0, *(max(0, min(c + n if c < 0 else c, n)) for c in indices_or_sections), n]
+    places: Any = indices_or_sections
+    cuts = [0, *(max(0, min(c + n if c < 0 else c, n)) for c in places), n]
     parts = [(a, max(a, b)) for a, b in zip(cuts, cuts[1:], strict=False)]
     at = wrap_dim(dim, input.ndim)
     return tuple(slice_dim(input, at, lo, hi) for lo, hi in parts)
@@ -128,9 +144,11 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     return tuple(squeeze(slice_dim(input, dim, i, i + 1), dim) for i in range(input._type.shape[dim]))
 
 
-def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+def meshgrid(*tensors: Tensor | Sequence[Tensor], indexing: str = "ij") -> tuple[Tensor, ...]:
     """Grids of coordinates from vectors of them; indexing "xy" exchanges the first two dimensions."""
-    items = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors
+    items: Sequence[Any] = tensors
+    if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
+        items = tensors[0]
     order = list(range(len(items)))
     if indexing == "xy" and len(items) > 1:
         order[:2] = [1, 0]

@@ -8,12 +8,13 @@ from typing import Any
 
 from vitrify.ir import dtypes, ops
 from vitrify.ir.contraction import ContractSpec
-from vitrify.ir.expr import symbol
+from vitrify.ir.expr import Dim, symbol
 from vitrify.ir.opdef import BoundOp, bind
 from vitrify.ir.strided import StridedType
 
+from .._composite import composite
 from .._dispatch import apply1, apply2, remembered
-from .._promotion import broadcast_shapes
+from .._promotion import Number, broadcast_shapes
 from .._tensor import Tensor, wrap_dim
 from .movement import reshape
 from .pointwise import TYPE_NAMES, add, check_tensor, mul, not_implemented
@@ -33,9 +34,10 @@ def in_dtype_of(x: Tensor, sums: Tensor) -> Tensor:
     return sums if sums._type.dtype is dtype else apply1(bind(ops.cast, dtype=dtype), sums)
 
 
-def contraction(lhs: Labels, rhs: Labels, out: Labels, over: Labels) -> BoundOp:
-    """The op of `contract`."""
-    spec = ContractSpec(tuple(map(symbol, lhs)), tuple(map(symbol, rhs)), tuple(out), tuple(over))
+def contraction(lhs: Labels, rhs: Labels, out: Labels, over: Labels, within: Dim | None = None) -> BoundOp:
+    """The op of `contract`; within: of the steps at which this is not negative."""
+    maps = tuple(map(symbol, lhs)), tuple(map(symbol, rhs))
+    spec = ContractSpec(*maps, tuple(out), tuple(over), within=within)
     return bind(ops.contract, spec=spec)
 
 
@@ -70,13 +72,25 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
         raise RuntimeError(
             f"both arguments to matmul need to be at least 1D, but they are {x.ndim}D and {y.ndim}D"
         )
-    of_x, of_y, op = _product(x._type, y._type)
+    return _multiplied(x, y, None)
+
+
+def matmul_within(x: Tensor, y: Tensor, within: Dim) -> Tensor:
+    """`matmul` of two or more dimensions, summing only the steps at which `within`, an expression over the
+    row m, the column n and the step k, is not negative."""
+    return _multiplied(x, y, within)
+
+
+def _multiplied(x: Tensor, y: Tensor, within: Dim | None) -> Tensor:
+    of_x, of_y, op = _product(x._type, y._type, within)
     result = apply2(op, x if of_x is None else apply1(of_x, x), y if of_y is None else apply1(of_y, y))
     return in_dtype_of(x, result)
 
 
 @remembered
-def _product(x: StridedType, y: StridedType) -> tuple[BoundOp | None, BoundOp | None, BoundOp]:
+def _product(
+    x: StridedType, y: StridedType, within: Dim | None
+) -> tuple[BoundOp | None, BoundOp | None, BoundOp]:
     """A matrix product: for each operand how to leave out batch dimensions that broadcast, and the
     contraction.
     """
@@ -88,7 +102,8 @@ def _product(x: StridedType, y: StridedType) -> tuple[BoundOp | None, BoundOp | 
     labels = [f"b{i}" for i in range(len(lead))]
     of_x, lead_x = _without_ones(x.shape, lead, labels)
     of_y, lead_y = _without_ones(y.shape, lead, labels)
-    return of_x, of_y, contraction([*lead_x, *m, "k"], [*lead_y, "k", *n], [*labels, *m, *n], ["k"])
+    op = contraction([*lead_x, *m, "k"], [*lead_y, "k", *n], [*labels, *m, *n], ["k"], within)
+    return of_x, of_y, op
 
 
 def _check_inner(a: tuple[int, ...], b: tuple[int, ...]) -> None:
@@ -202,32 +217,37 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
     return mul(reshape(input, -1, 1), vec2)
 
 
-def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+@composite("mat1/mat2 mat2/mat1", small=False)
+def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
     """beta * input + alpha * (mat1 @ mat2)."""
     return _scaled_sum(input, mm(mat1, mat2), beta, alpha)
 
 
-def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+@composite("mat/vec vec/mat", small=False)
+def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
     """beta * input + alpha * (mat @ vec)."""
     return _scaled_sum(input, mv(mat, vec), beta, alpha)
 
 
-def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+@composite("batch1/batch2 batch2/batch1", small=False)
+def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
     """beta * input + alpha * (the sum of the products of two batches of matrices)."""
     return _scaled_sum(input, contract(batch1, batch2, "bmk", "bkn", "mn", "bk"), beta, alpha)
 
 
-def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+@composite("batch1/batch2 batch2/batch1", small=False)
+def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
     """beta * input + alpha * the products of two batches of matrices."""
     return _scaled_sum(input, bmm(batch1, batch2), beta, alpha)
 
 
-def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+@composite("vec1/vec2 vec2/vec1")
+def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
     """beta * input + alpha * outer(vec1, vec2)."""
     return _scaled_sum(input, outer(vec1, vec2), beta, alpha)
 
 
-def _scaled_sum(x: Tensor, product: Tensor, beta: Any, alpha: Any) -> Tensor:
+def _scaled_sum(x: Tensor, product: Tensor, beta: Number, alpha: Number) -> Tensor:
     return add(x if beta == 1 else mul(x, beta), product if alpha == 1 else mul(product, alpha))
 
 
@@ -277,6 +297,7 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
     return contract(a, b, lhs, rhs, [v for v in lhs + rhs if v not in over], over)
 
 
+@composite()
 def trace(input: Tensor) -> Tensor:
     """The sum of a matrix's diagonal."""
     from .movement import diagonal
@@ -335,9 +356,11 @@ def _chained(matrices: Sequence[Tensor]) -> Tensor:
     return product(0, len(matrices) - 1)
 
 
+@composite("input/other other/input")
 def kron(input: Tensor, other: Tensor) -> Tensor:
-    """The Kronecker product of two tensors of equal rank."""
-    a, b = input._type.shape, other._type.shape
+    """The Kronecker product of two tensors; one of lower rank is taken to begin with dimensions of size 1."""
+    rank = max(input.ndim, other.ndim)
+    a, b = ((1,) * (rank - x.ndim) + x._type.shape for x in (input, other))
     product = mul(
         reshape(input, *(v for n in a for v in (n, 1))), reshape(other, *(v for n in b for v in (1, n)))
     )

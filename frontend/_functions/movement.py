@@ -9,12 +9,16 @@ from typing import Any
 from vitrify.ir import dtypes, ops
 from vitrify.ir.opdef import BoundOp, bind
 from vitrify.ir.strided import StridedType
+from vitrify.ir.types import row_major_strides
 from vitrify.runtime.views import reshaped_strides
 
+from .._composite import composite
 from .._dispatch import apply, apply1, remembered
 from .._promotion import as_operand, broadcast_shapes
 from .._size import as_shape
 from .._tensor import Tensor, wrap_dim
+
+Dims = int | Sequence[int] | None
 
 
 def _full_shape(x: Tensor, sizes: Sequence[Any]) -> tuple[int, ...]:
@@ -45,7 +49,7 @@ def _filled_in(count: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *shape: int | Sequence[int]) -> Tensor:
     """The elements, in row-major order, under another shape; one size may be -1. A view if strides allow it.
 
     >>> vitrify.arange(6).reshape(2, -1)
@@ -60,7 +64,7 @@ def _reshaping(shape: tuple[int, ...]) -> BoundOp:
     return bind(ops.reshape, shape=shape)
 
 
-def view(input: Tensor, *shape: Any) -> Tensor:
+def view(input: Tensor, *shape: int | Sequence[int]) -> Tensor:
     """As `reshape`, never copying. Raises RuntimeError where the strides don't allow a view."""
     full = _full_shape(input, shape)
     if reshaped_strides(input._type.shape, input._type.strides, full) is None:
@@ -119,7 +123,7 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
     return view(input, *shape[:dim], *sizes, *shape[dim + 1 :])
 
 
-def permute(input: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *dims: int | Sequence[int]) -> Tensor:
     """The dimensions in another order.
 
     >>> vitrify.zeros(2, 3, 5).permute(2, 0, 1).shape
@@ -179,7 +183,7 @@ def mT(input: Tensor) -> Tensor:
     return transpose(input, -2, -1)
 
 
-def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
+def movedim(input: Tensor, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """Dimensions moved to other places, the rest keeping their order."""
     rank = input.ndim
     source, destination = (
@@ -198,7 +202,7 @@ def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
     return permute(input, *(placed[a] if a in placed else next(rest) for a in range(rank)))
 
 
-def squeeze(input: Tensor, dim: Any = None) -> Tensor:
+def squeeze(input: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
     """Without the dimensions of size 1, or without those among `dim`."""
     dims = tuple(dim) if isinstance(dim, (list, tuple)) else dim
     return apply1(_squeezing(input._type, dims), input)
@@ -227,7 +231,7 @@ def _unsqueezing(have: StridedType, dim: int) -> BoundOp:
     return bind(ops.reshape, shape=(*shape[:dim], 1, *shape[dim:]))
 
 
-def expand(input: Tensor, *sizes: Any) -> Tensor:
+def expand(input: Tensor, *sizes: int | Sequence[int]) -> Tensor:
     """Dimensions of size 1 repeated without copying; -1 keeps a size, new ones may come in front."""
     want, have = as_shape(sizes), input._type.shape
     lead = len(want) - len(have)
@@ -269,14 +273,16 @@ def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
     return expand(input, *size)
 
 
-def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
+def broadcast_tensors(*tensors: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
     """All tensors expanded to their common shape."""
-    items = tensors[0] if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)) else tensors
+    items: Sequence[Any] = tensors
+    if len(tensors) == 1 and isinstance(tensors[0], (tuple, list)):
+        items = tensors[0]
     shape = broadcast_shapes(*(x._type.shape for x in items))
     return tuple(expand(x, *shape) for x in items)
 
 
-def repeat(input: Tensor, *repeats: Any) -> Tensor:
+def repeat(input: Tensor, *repeats: int | Sequence[int]) -> Tensor:
     """The whole tensor repeated along each dimension, new dimensions coming in front."""
     times = as_shape(repeats)
     lead = len(times) - input.ndim
@@ -291,13 +297,13 @@ def repeat(input: Tensor, *repeats: Any) -> Tensor:
     return reshape(copied, *(r * n for r, n in zip(times, have, strict=True)))
 
 
-def tile(input: Tensor, *dims: Any) -> Tensor:
+def tile(input: Tensor, *dims: int | Sequence[int]) -> Tensor:
     """As `repeat`, with missing leading counts taken as 1."""
     times = as_shape(dims)
     return repeat(input, *((1,) * (input.ndim - len(times)) + times))
 
 
-def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None) -> Tensor:
+def repeat_interleave(input: Tensor, repeats: Tensor | int, dim: int | None = None) -> Tensor:
     """Each element repeated, `repeats` times or as often as a tensor says, next to itself."""
     if dim is None:
         input, dim = flatten(input), 0
@@ -321,10 +327,10 @@ def _repeated_by(x: Tensor, repeats: Tensor, dim: int) -> Tensor:
     return index_select(x, dim, from_numpy(np.repeat(np.arange(n), counts)))
 
 
-def flip(input: Tensor, *dims: Any) -> Tensor:
+def flip(input: Tensor, *dims: int | Sequence[int]) -> Tensor:
     """The elements along these dimensions in reverse order (a copy)."""
     axes = tuple(sorted(wrap_dim(d, input.ndim) for d in as_shape(dims)))
-    return apply(bind(ops.flip, axes=axes), input)
+    return apply(bind(ops.flip, axes=axes if input.ndim else ()), input)
 
 
 def fliplr(input: Tensor) -> Tensor:
@@ -337,7 +343,8 @@ def flipud(input: Tensor) -> Tensor:
     return flip(input, 0)
 
 
-def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
+@composite()
+def roll(input: Tensor, shifts: int | Sequence[int], dims: Dims = None) -> Tensor:
     """Elements moved along dimensions, those pushed out coming in at the other end."""
     from .joining import cat
 
@@ -346,12 +353,18 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     shifts, dims = ([v] if isinstance(v, int) else list(v) for v in (shifts, dims))
     if len(shifts) != len(dims):
         raise RuntimeError(f"shifts and dimensions must align. shifts: {len(shifts)}, dims:{len(dims)}")
+    result = input
     for shift, dim in zip(shifts, dims, strict=True):
         n = input._type.shape[wrap_dim(dim, input.ndim)]
         if n and shift % n:
             cut = n - shift % n
-            input = cat([narrow(input, dim, cut, n - cut), narrow(input, dim, 0, cut)], dim)
-    return input
+            result = cat([narrow(result, dim, cut, n - cut), narrow(result, dim, 0, cut)], dim)
+    return _never_itself(result, input)
+
+
+def _never_itself(result: Tensor, input: Tensor) -> Tensor:
+    """The result of a function that gives a copy: the input's elements anew, where nothing had to be done."""
+    return apply(bind(ops.cast, dtype=input._type.dtype), input) if result is input else result
 
 
 def rot90(input: Tensor, k: int = 1, dims: Sequence[int] = (0, 1)) -> Tensor:
@@ -377,7 +390,7 @@ def slice_dim(input: Tensor, dim: int, start: int, stop: int, step: int = 1) -> 
     return apply(bind(ops.slice_, starts=tuple(starts), stops=tuple(stops), steps=tuple(steps)), input)
 
 
-def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
+def narrow(input: Tensor, dim: int, start: Tensor | int, length: int) -> Tensor:
     """`length` elements from `start` along a dimension (a view)."""
     if input.ndim == 0:
         raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
@@ -393,7 +406,7 @@ def narrow(input: Tensor, dim: int, start: Any, length: int) -> Tensor:
     return slice_dim(input, dim, start, start + length)
 
 
-def select(input: Tensor, dim: int, index: Any) -> Tensor:
+def select(input: Tensor, dim: int, index: int) -> Tensor:
     """The part at one place along a dimension, which goes away (a view)."""
     if input.ndim == 0:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
@@ -408,8 +421,7 @@ def select(input: Tensor, dim: int, index: Any) -> Tensor:
 
 
 def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Tensor:
-    """The elements i, i + offset of two dimensions, as a new last dimension (a view of a row-major
-    tensor)."""
+    """The elements i, i + offset of two dimensions, as a new last dimension (a view)."""
     rank = input.ndim
     a, b = wrap_dim(dim1, rank), wrap_dim(dim2, rank)
     if a == b:
@@ -422,22 +434,31 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     lead = x._type.shape[:-2]
     if count == 0:
         return reshape(slice_dim(slice_dim(x, rank - 2, 0, 0), rank - 1, 0, 0), *lead, 0)
-    from .casting import contiguous
-
-    x = x if x._type.is_contiguous else contiguous(x)
-    strides = (*x._type.strides[:-2], m + 1)
+    strides = (*row_major_strides(x._type.shape)[:-2], m + 1)
     return apply(bind(ops.as_strided, shape=(*lead, count), strides=strides, offset=row * m + column), x)
 
 
-def diff(input: Tensor, n: int = 1, dim: int = -1) -> Tensor:
-    """The differences of neighbours along a dimension, taken n times."""
+@composite()
+def diff(
+    input: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
+) -> Tensor:
+    """The differences of neighbours along a dimension, taken n times, with something put before or after."""
+    from .joining import cat
+
+    if input.ndim == 0:
+        raise RuntimeError("diff expects input to be at least one-dimensional")
+    if n < 0:
+        raise RuntimeError(f"order must be non-negative but got {n}")
     dim = wrap_dim(dim, input.ndim)
+    if prepend is not None or append is not None:
+        input = cat([x for x in (prepend, input, append) if x is not None], dim)
     op = bind(ops.bit_xor if input._type.dtype is dtypes.bool_ else ops.sub)
+    result = input
     for _ in range(n):
-        left = max(input._type.shape[dim] - 1, 0)
-        first = input._type.shape[dim] - left
-        input = apply(op, narrow(input, dim, first, left), narrow(input, dim, 0, left))
-    return input
+        left = max(result._type.shape[dim] - 1, 0)
+        first = result._type.shape[dim] - left
+        result = apply(op, narrow(result, dim, first, left), narrow(result, dim, 0, left))
+    return _never_itself(result, input)
 
 
 def diag(input: Tensor, diagonal: int = 0) -> Tensor:
@@ -448,7 +469,7 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
 
 
 def _diagonal_of(x: Tensor, offset: int) -> Tensor:
-    return diagonal(x, offset)
+    return apply(bind(ops.cast, dtype=x._type.dtype), diagonal(x, offset))
 
 
 def _on_diagonal(x: Tensor, offset: int) -> Tensor:
@@ -466,21 +487,24 @@ def as_strided(
 ) -> Tensor:
     """The elements at storage_offset + sum(index * stride) of the tensor's storage.
 
-    Raises RuntimeError where they reach outside of it, or for a tensor that is not row-major from its
-    storage's start.
+    storage_offset: where the tensor begins, by default. Raises RuntimeError where they reach outside of the
+    storage, or if that was not made row-major and in this dtype.
     """
-    offset = 0 if storage_offset is None else storage_offset
-    if not input._type.is_contiguous or input._view is not None:
-        raise RuntimeError("as_strided() needs a tensor that is row-major and no view")
+    base, begin, _ = input._view or (input, 0, None)
+    offset = begin // input.itemsize if storage_offset is None else storage_offset
+    if not base._type.is_contiguous or base.dtype is not input.dtype:
+        raise RuntimeError("as_strided() needs a storage that was made row-major and in the tensor's dtype")
+    if base.requires_grad != input.requires_grad:
+        raise RuntimeError("as_strided() of a view that requires grad on its own is not supported")
     reach = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    if 0 not in size and not 0 <= reach < input._type.numel:
+    if 0 not in size and not 0 <= reach < base._type.numel:
         raise RuntimeError(
             f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {offset}, and itemsize "
             f"{input.itemsize} requiring a storage size of {(reach + 1) * input.itemsize} are out of "
             "bounds for storage "
-            f"of size {input.nbytes}"
+            f"of size {base.nbytes}"
         )
-    return apply(bind(ops.as_strided, shape=tuple(size), strides=tuple(stride), offset=offset), input)
+    return apply(bind(ops.as_strided, shape=tuple(size), strides=tuple(stride), offset=offset), base)
 
 
 def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
@@ -491,6 +515,8 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
         raise RuntimeError(f"maximum size for tensor at dimension {dim} is {n} but size is {size}")
     if step <= 0:
         raise RuntimeError(f"step is {step} but must be > 0")
+    if input.ndim == 0:
+        return slice_dim(reshape(input, 1), 0, 0, size)
     return apply(bind(ops.window, axes=(dim,), sizes=(size,), strides=(step,), dilations=(1,)), input)
 
 

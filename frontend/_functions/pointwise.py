@@ -4,6 +4,7 @@ broadcasting.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,8 +14,19 @@ from vitrify.ir import dtypes, ops
 from vitrify.ir.dtypes import DType
 from vitrify.ir.opdef import BoundOp, OpDef, bind
 
+from .._composite import composite
 from .._dispatch import apply, apply2
-from .._promotion import as_operand, get_default_dtype, number_beside, operands, result_type, unified
+from .._narrow import rounded_once, widened
+from .._promotion import (
+    Number,
+    as_operand,
+    get_default_dtype,
+    narrow_beside,
+    number_beside,
+    operands,
+    result_type,
+    unified,
+)
 from .._tensor import Tensor
 
 #: PyTorch's names of the dtypes, as its error messages have them.
@@ -115,7 +127,20 @@ _ADD, _SUB, _MUL, _DIV = bind(ops.add), bind(ops.sub), bind(ops.mul), bind(ops.d
 _OR, _AND = bind(ops.bit_or), bind(ops.bit_and)
 
 
-def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+def _number_in_full(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A product or quotient of 16-bit floats and a number that they can't hold is computed in float32."""
+
+    @functools.wraps(function)
+    def called(input: Any, other: Any, **options: Any) -> Tensor:
+        dtype = narrow_beside(input, other)
+        if dtype is None:
+            return function(input, other, **options)
+        return apply(bind(ops.cast, dtype=dtype), function(widened(input), widened(other), **options))
+
+    return called
+
+
+def add(input: Tensor | Number, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
     """input + alpha * other; on bools the logical or.
 
     >>> vitrify.add(vitrify.tensor([1, 2]), 0.5)
@@ -125,7 +150,7 @@ def add(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
     return apply(_OR if x._type.dtype is dtypes.bool_ else _ADD, x, y)
 
 
-def sub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+def sub(input: Tensor | Number, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
     """input - alpha * other. Raises RuntimeError for bools."""
     if any(_is_bool(v) for v in (input, other)):
         both = _is_bool(input) and _is_bool(other)
@@ -158,17 +183,19 @@ def _scaled(input: Any, other: Any, alpha: Any) -> Any:
     return other * alpha
 
 
-def rsub(input: Any, other: Any, *, alpha: Any = 1) -> Tensor:
+def rsub(input: Tensor, other: Tensor | Number, *, alpha: Number = 1) -> Tensor:
     """other - alpha * input."""
     return sub(other, input, alpha=alpha)
 
 
+@_number_in_full
 def mul(input: Any, other: Any) -> Tensor:
     """input * other; on bools the logical and."""
     x, y = pair(input, other)
     return apply(_AND if x._type.dtype is dtypes.bool_ else _MUL, x, y)
 
 
+@_number_in_full
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     """input / other, in floating point; with rounding_mode "trunc" or "floor" rounded, in the
     promoted dtype."""
@@ -192,6 +219,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     return apply(_DIV, floating(x), floating(y))
 
 
+@composite()
 def _trunc_divide(input: Any, other: Any) -> Tensor:
     x, y = pair(input, other)
     if x._type.dtype.is_floating_point:
@@ -203,6 +231,7 @@ def _trunc_divide(input: Any, other: Any) -> Tensor:
     return apply(_ADD, down, up)
 
 
+@composite()
 def floor_divide(input: Any, other: Any) -> Tensor:
     """input / other rounded towards minus infinity. Raises RuntimeError for an integer division by zero."""
     x, y = _numeric(*pair(input, other))
@@ -231,7 +260,8 @@ def remainder(input: Any, other: Any) -> Tensor:
     return apply(bind(ops.rem), x, y)
 
 
-def fmod(input: Any, other: Any) -> Tensor:
+@composite("other")
+def fmod(input: Tensor, other: Tensor | Number) -> Tensor:
     """The remainder with the sign of `input`."""
     x, y = _numeric(*pair(input, other))
     rest = apply(bind(ops.rem), apply(bind(ops.abs_), x), apply(bind(ops.abs_), y))
@@ -321,6 +351,7 @@ def abs(input: Tensor) -> Tensor:
     return apply(bind(ops.abs_), input)
 
 
+@composite(small=False)
 def sign(input: Tensor) -> Tensor:
     """-1, 0 or 1 with the sign of each element; 0 for nan."""
     check_tensor(input, "sign")
@@ -330,6 +361,7 @@ def sign(input: Tensor) -> Tensor:
     return replaced(result, bind(ops.ne), result, 0) if input._type.dtype.is_floating_point else result
 
 
+@composite(small=False)
 def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     """Each element rounded to `decimals` places, halves to even."""
     check_tensor(input, "round")
@@ -346,6 +378,7 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     return mul(apply(op, div(input, scale)), scale)
 
 
+@composite(small=False)
 def frac(input: Tensor) -> Tensor:
     """The fraction of each element, with its sign."""
     check_tensor(input, "frac")
@@ -354,17 +387,18 @@ def frac(input: Tensor) -> Tensor:
     return sub(input, trunc(input))
 
 
-def maximum(input: Any, other: Any) -> Tensor:
+def maximum(input: Tensor, other: Tensor) -> Tensor:
     """The larger of two elements; nan if either is."""
     return apply(bind(ops.maximum), *pair(input, other))
 
 
-def minimum(input: Any, other: Any) -> Tensor:
+def minimum(input: Tensor, other: Tensor) -> Tensor:
     """The smaller of two elements; nan if either is."""
     return apply(bind(ops.minimum), *pair(input, other))
 
 
-def clamp(input: Tensor, min: Any = None, max: Any = None) -> Tensor:
+@composite(small=False)
+def clamp(input: Tensor, min: Tensor | Number | None = None, max: Tensor | Number | None = None) -> Tensor:
     """Each element limited to the range from min to max (numbers or tensors); nan stays nan.
 
     >>> vitrify.tensor([-1., 0.5, 2.]).clamp(0, 1)
@@ -388,16 +422,17 @@ def _limited(x: Tensor, limit: Any, beyond: OpDef) -> Tensor:
     return apply(bind(ops.select), outside, bound, x)
 
 
-def clamp_min(input: Tensor, min: Any) -> Tensor:
+def clamp_min(input: Tensor, min: Tensor | Number) -> Tensor:
     """Each element, or `min` if that is larger."""
     return clamp(input, min=min)
 
 
-def clamp_max(input: Tensor, max: Any) -> Tensor:
+def clamp_max(input: Tensor, max: Tensor | Number) -> Tensor:
     """Each element, or `max` if that is smaller."""
     return clamp(input, max=max)
 
 
+@composite(small=False)
 def relu(input: Tensor) -> Tensor:
     """Each element, or 0 if it is negative; nan stays nan. The derivative at 0 is 0: `maximum` would give
     half.
@@ -409,7 +444,9 @@ def relu(input: Tensor) -> Tensor:
     return apply(bind(ops.select), apply(bind(ops.le), input, zero), zero, input)
 
 
-def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
+@composite("weight input/weight end/weight")
+@rounded_once
+def lerp(input: Tensor, end: Tensor, weight: Tensor | Number) -> Tensor:
     """input + weight * (end - input), from the nearer end."""
     difference = sub(end, input)
     if isinstance(weight, Tensor):
@@ -423,12 +460,16 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
     return sub(end, mul(difference, 1 - weight))
 
 
-def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
+@composite("tensor1/tensor2 tensor2/tensor1")
+@rounded_once
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
     """input + value * tensor1 * tensor2."""
     return add(input, mul(_times(value, tensor1), tensor2))
 
 
-def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Any = 1) -> Tensor:
+@composite("tensor2 tensor1/tensor2")
+@rounded_once
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 1) -> Tensor:
     """input + value * tensor1 / tensor2. Raises RuntimeError for integers, which do not divide."""
     if not result_type(tensor1, tensor2).is_floating_point:
         raise RuntimeError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ from vitrify.runtime import storage as memory
 from vitrify.tracer import recorder
 from vitrify.tracer.capture import current
 
-from .._dispatch import apply, assign
-from .._promotion import as_operand, get_default_dtype
+from .._dispatch import apply, assign, native
+from .._promotion import Number, as_operand, get_default_dtype
 from .._size import as_shape, check_device
 from .._tape import no_grad
-from .._tensor import Tensor, concrete
+from .._tensor import Tensor, alias, concrete
 from .casting import cast
 from .creation import _finished, iota, tensor
 from .movement import select
@@ -103,17 +104,25 @@ def set_rng_state(new_state: Tensor) -> None:
     default_generator.set_state(new_state)
 
 
-def _words(count: int, generator: Generator | None) -> Tensor:
-    """The next `count` random words, as int32, in one dimension."""
+def _drawn(words: int, function: Callable[..., Tensor], generator: Generator | None, *args: Any) -> Tensor:
+    """What a function of a generator's state makes of the next so many random words."""
     state = (generator or default_generator)._state
     if recorder.count and (capture := current()) is not None:
         capture.note(state)
-    with no_grad():
-        key, counter = (as_operand(select(state, 0, i), dtypes.int64, (count,)) for i in (0, 1))
-        words = apply(bind(ops.philox), key, counter, iota((count,), 0))
-        step = tensor_pair(0, -(-count // 4))
-        assign(state, apply(bind(ops.add), state, step))
-    return words
+    result = function(state, *args)
+    _advance(state, -(-words // 4))
+    return result
+
+
+def _advance(state: Tensor, blocks: int) -> None:
+    """Move the counter on by so many blocks of four words."""
+    assign(state, apply(bind(ops.add), state, tensor_pair(0, blocks)))
+
+
+def _words(state: Tensor, count: int) -> Tensor:
+    """The `count` random words from a state on, as int32, in one dimension."""
+    key, counter = (as_operand(select(state, 0, i), dtypes.int64, (count,)) for i in (0, 1))
+    return apply(bind(ops.philox), key, counter, iota((count,), 0))
 
 
 def tensor_pair(a: int, b: int) -> Tensor:
@@ -123,29 +132,42 @@ def tensor_pair(a: int, b: int) -> Tensor:
     return _array_constant(np.array([a, b], np.int64))
 
 
+def _uniform_words(shape: tuple[int, ...], dtype: DType) -> int:
+    return math.prod(shape) * (2 if dtype is dtypes.float64 else 1)
+
+
 def _uniform(shape: tuple[int, ...], dtype: DType, generator: Generator | None) -> Tensor:
+    return _drawn(_uniform_words(shape, dtype), uniform_of, generator, shape, dtype)
+
+
+def uniform_of(state: Tensor, shape: tuple[int, ...], dtype: DType) -> Tensor:
     """Uniform in [0, 1): 24 random bits for float32, 53 for float64, each value a multiple of 2**-24 or
     2**-53.
     """
     count = math.prod(shape)
     if dtype is not dtypes.float64:
-        words = cast(_words(count, generator), dtypes.int64)
+        words = cast(_words(state, count), dtypes.int64)
         bits = (words & 0xFFFFFFFF) >> 8
         result = cast(cast(bits, dtypes.float32) * 2.0**-24, dtype)
     else:
-        words = cast(_words(2 * count, generator), dtypes.int64) & 0xFFFFFFFF
+        words = cast(_words(state, 2 * count), dtypes.int64) & 0xFFFFFFFF
         pairs = words.reshape(count, 2)
         bits = ((select(pairs, 1, 0) >> 5) << 26) | (select(pairs, 1, 1) >> 6)
         result = cast(bits, dtypes.float64) * 2.0**-53
-    return result.reshape(shape)
+    return alias(result.reshape(shape))
 
 
 def _normal(shape: tuple[int, ...], dtype: DType, generator: Generator | None) -> Tensor:
+    return _drawn(2 * _uniform_words(shape, dtype), normal_of, generator, shape, dtype)
+
+
+def normal_of(state: Tensor, shape: tuple[int, ...], dtype: DType) -> Tensor:
     """Standard normal numbers. Source: Box and Muller 1958, two independent uniforms for each."""
     count = math.prod(shape)
-    u = _uniform((2, count), dtypes.float64 if dtype is dtypes.float64 else dtypes.float32, generator)
+    u = uniform_of(state, (2, count), dtypes.float64 if dtype is dtypes.float64 else dtypes.float32)
     radius = (-2.0 * (1.0 - select(u, 0, 0)).log()).sqrt()
-    return cast(radius * (select(u, 0, 1) * (2.0 * math.pi)).cos(), dtype).reshape(shape)
+    normal = cast(radius * (select(u, 0, 1) * (2.0 * math.pi)).cos(), dtype)
+    return alias(normal.reshape(shape))  # no view: there is nothing else that it would be of
 
 
 def _float_dtype(dtype: DType | None, name: str) -> DType:
@@ -155,8 +177,10 @@ def _float_dtype(dtype: DType | None, name: str) -> DType:
     return dtype
 
 
-def rand(*size: Any, generator: Generator | None = None, dtype: DType | None = None, device: Any = None,
-         requires_grad: bool = False) -> Tensor:  # fmt: skip
+def rand(
+    *size: int | Sequence[int], generator: Generator | None = None, dtype: DType | None = None,
+    device: Any = None, requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
     """Uniform random numbers in [0, 1)."""
     check_device(device)
     return _finished(
@@ -164,8 +188,10 @@ def rand(*size: Any, generator: Generator | None = None, dtype: DType | None = N
     )
 
 
-def randn(*size: Any, generator: Generator | None = None, dtype: DType | None = None, device: Any = None,
-          requires_grad: bool = False) -> Tensor:  # fmt: skip
+def randn(
+    *size: int | Sequence[int], generator: Generator | None = None, dtype: DType | None = None,
+    device: Any = None, requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
     """Normal random numbers with mean 0 and variance 1."""
     check_device(device)
     return _finished(
@@ -176,6 +202,7 @@ def randn(*size: Any, generator: Generator | None = None, dtype: DType | None = 
 def rand_like(input: Tensor, *, dtype: DType | None = None, generator: Generator | None = None,
               device: Any = None, requires_grad: bool = False) -> Tensor:  # fmt: skip
     """`rand` of input's shape and dtype."""
+    check_device(device)
     return rand(
         *input._type.shape, dtype=dtype or input.dtype, generator=generator, requires_grad=requires_grad
     )
@@ -184,26 +211,35 @@ def rand_like(input: Tensor, *, dtype: DType | None = None, generator: Generator
 def randn_like(input: Tensor, *, dtype: DType | None = None, generator: Generator | None = None,
                device: Any = None, requires_grad: bool = False) -> Tensor:  # fmt: skip
     """`randn` of input's shape and dtype."""
+    check_device(device)
     return randn(
         *input._type.shape, dtype=dtype or input.dtype, generator=generator, requires_grad=requires_grad
     )
 
 
-def randint(low: int, high: Any = None, size: Any = None, *, generator: Generator | None = None,
+def randint(low: int, high: int | Sequence[int] | None = None, size: Sequence[int] | None = None, *,
+            generator: Generator | None = None,
             dtype: DType = dtypes.int64, device: Any = None,
             requires_grad: bool = False) -> Tensor:  # fmt: skip
     """Random integers from low to high - 1; `randint(high, size)` starts at 0."""
     check_device(device)
-    if size is None:
-        low, high, size = 0, low, high
-    if low >= high:
-        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
-    shape = as_shape([size] if isinstance(size, int) else size)
-    span, count = high - low, math.prod(shape)
-    words = cast(_words(2 * count, generator), dtypes.int64) & 0xFFFFFFFF
+    sizes = high if size is None else size
+    first, last = (0, low) if size is None or high is None else (low, high)
+    if not isinstance(sizes, (tuple, list)) or not isinstance(last, int):
+        raise TypeError("randint() takes (high, size) or (low, high, size)")
+    if first >= last:
+        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={first} >= to={last}")
+    shape = as_shape(sizes)
+    drawn = _drawn(2 * math.prod(shape), _integers_of, generator, first, last, shape, dtype)
+    return _finished(drawn, requires_grad)
+
+
+def _integers_of(state: Tensor, low: int, high: int, shape: tuple[int, ...], dtype: DType) -> Tensor:
+    count = math.prod(shape)
+    words = cast(_words(state, 2 * count), dtypes.int64) & 0xFFFFFFFF
     pairs = words.reshape(count, 2)
     bits = (select(pairs, 1, 0) << 31) | (select(pairs, 1, 1) >> 1)  # 63 bits: bias below span / 2**63
-    return _finished(cast(bits % span + low, dtype).reshape(shape), requires_grad)
+    return alias(cast(bits % (high - low) + low, dtype).reshape(shape))
 
 
 def randint_like(input: Tensor, low: int, high: int | None = None, *, dtype: DType | None = None,
@@ -218,19 +254,24 @@ def randperm(
 ) -> Tensor:
     """The integers below n in random order: the order of n random 64-bit keys."""
     check_device(device)
-    words = _words(2 * n, generator)._array("randperm").view(np.uint32).astype(np.uint64)
+    if n < 0:
+        raise RuntimeError(f"n must be non-negative, got {n}")
+    words = _drawn(2 * n, _words, generator, 2 * n)._array("randperm").view(np.uint32).astype(np.uint64)
     keys = (words[0::2] << np.uint64(32)) | words[1::2]
     return cast(tensor(np.argsort(keys, kind="stable")), dtype)
 
 
 def bernoulli(input: Tensor, p: float | None = None, *, generator: Generator | None = None) -> Tensor:
     """1 with the probability that each element gives (or `p`), else 0."""
+    if not input.is_floating_point():
+        raise not_implemented("bernoulli_tensor_cpu_self_", input.dtype)
     drawn = _uniform(input._type.shape, dtypes.float32, generator)
     limit = input.detach() if p is None else p
     return cast(drawn < limit, input.dtype)
 
 
-def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Generator | None = None,
+def normal(mean: Tensor | Number = 0.0, std: Tensor | Number = 1.0, size: Sequence[int] | None = None, *,
+            generator: Generator | None = None,
            dtype: DType | None = None, device: Any = None,
            requires_grad: bool = False) -> Tensor:  # fmt: skip
     """Normal random numbers with this mean and standard deviation: numbers, or tensors of them."""
@@ -254,6 +295,12 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
     """
     if input.ndim not in (1, 2):
         raise RuntimeError("prob_dist must be 1 or 2 dim")
+    if not input.is_floating_point():
+        raise RuntimeError(
+            "multinomial only supports floating-point dtypes for input, got: " + input.dtype.name
+        )
+    if num_samples <= 0:
+        raise RuntimeError("cannot sample n_sample <= 0 samples")
     weights = input._array("multinomial").astype(np.float64).reshape(-1, input.shape[-1])
     if not np.isfinite(weights).all() or (weights < 0).any():
         raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
@@ -276,3 +323,10 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *,
             keys = np.where(weights > 0, np.log1p(-u) / weights, -np.inf)
         picked = np.argsort(-keys, axis=1, kind="stable")[:, :num_samples]
     return tensor(picked.astype(np.int64)).reshape(*input.shape[:-1], num_samples)
+
+
+if native is not None:
+    from .._learned import in_front_of as _in_front_of
+
+    uniform_of, normal_of = _in_front_of(uniform_of), _in_front_of(normal_of)
+    _integers_of, _advance = _in_front_of(_integers_of), _in_front_of(_advance)

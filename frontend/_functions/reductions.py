@@ -15,10 +15,11 @@ from vitrify.ir.strided import StridedType
 
 from .._composite import composite
 from .._dispatch import apply, apply1, build, remembered
+from .._narrow import rounded_once
 from .._promotion import as_operand, get_default_dtype
 from .._tensor import Tensor, wrap_dim
 from .casting import cast
-from .compare import isnan, logical_not, ne
+from .compare import eq, isnan, logical_not, ne, where
 from .pointwise import TYPE_NAMES, div, exp, log, maximum, minimum, mul, pow, sqrt, sub
 from .pointwise import abs as absolute
 
@@ -89,6 +90,7 @@ def sum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType 
     return _reduce(ops.reduce_sum, x, dims_of(dim, x.ndim), keepdim)
 
 
+@composite("input")
 def nansum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """The sum over `dim`, a nan counting as zero."""
     return sum(input.masked_fill(isnan(input), 0), dim, keepdim, dtype=dtype)
@@ -106,6 +108,7 @@ def _count(x: Tensor, axes: tuple[int, ...]) -> int:
     return math.prod(x._type.shape[a] for a in axes)
 
 
+@rounded_once
 def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """The mean over `dim` (all dimensions by default); nan over nothing. Raises RuntimeError for integers."""
     x = input if dtype is None else cast(input, dtype)
@@ -125,14 +128,17 @@ def mean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType
     return div(total, _count(x, axes))
 
 
+@composite("input")
+@rounded_once
 def nanmean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Tensor:
     """The mean over `dim` of the elements that are not nan."""
     return div(nansum(input, dim, keepdim, dtype=dtype), sum(logical_not(isnan(input)), dim, keepdim))
 
 
-@composite
+@composite("input")
+@rounded_once
 def var(
-    input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
+    input: Tensor, dim: Dims | bool = None, unbiased: bool | None = None, keepdim: bool = False, *,
     correction: float | None = None,
 ) -> Tensor:  # fmt: skip
     """The variance over `dim`, in two passes; divided by n - correction (1 by default)."""
@@ -153,22 +159,35 @@ def max_of(a: float, b: float) -> float:
     return a if a > b else b
 
 
-@composite
+@composite("input result")
+@rounded_once
 def std(
-    input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
+    input: Tensor, dim: Dims | bool = None, unbiased: bool | None = None, keepdim: bool = False, *,
     correction: float | None = None,
 ) -> Tensor:  # fmt: skip
     """The standard deviation over `dim`: the root of `var`."""
-    return sqrt(var(input, dim, unbiased, keepdim, correction=correction))
+    return _root(var(input, dim, unbiased, keepdim, correction=correction), 2.0)
 
 
-def var_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
+def _root(x: Tensor, degree: float) -> Tensor:
+    """x ** (1 / degree) of what is not negative; its derivative at 0 is 0, as PyTorch has it for norms and
+    deviations, and not infinite."""
+    zero = eq(x, 0)
+    far = where(zero, 1, x)
+    return where(zero, x, sqrt(far) if degree == 2 else pow(far, 1.0 / degree))
+
+
+@composite("input")
+@rounded_once
+def var_mean(input: Tensor, dim: Dims | bool = None, unbiased: bool | None = None, keepdim: bool = False, *,
              correction: float | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Variance and mean over `dim`."""
     return var(input, dim, unbiased, keepdim, correction=correction), mean(input, dim, keepdim)
 
 
-def std_mean(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
+@composite("input result")
+@rounded_once
+def std_mean(input: Tensor, dim: Dims | bool = None, unbiased: bool | None = None, keepdim: bool = False, *,
              correction: float | None = None) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Standard deviation and mean over `dim`."""
     return std(input, dim, unbiased, keepdim, correction=correction), mean(input, dim, keepdim)
@@ -244,7 +263,7 @@ def _with_indices(arg: Callable[..., Tensor], name: str, x: Tensor, dim: int, ke
     return _Pairs[name](values, indices)
 
 
-def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+def max(input: Tensor, dim: Tensor | int | None = None, keepdim: bool = False) -> Any:
     """The largest element; along a dimension (values, indices); of two tensors the larger elements.
 
     >>> vitrify.tensor([[1., 3.], [4., 2.]]).max(dim=1).indices
@@ -257,7 +276,7 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     return _with_indices(argmax, "max", input, dim, keepdim)
 
 
-def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+def min(input: Tensor, dim: Tensor | int | None = None, keepdim: bool = False) -> Any:
     """The smallest element; along a dimension (values, indices); of two tensors the smaller elements."""
     if isinstance(dim, Tensor):
         return minimum(input, dim)
@@ -278,7 +297,7 @@ def all(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 def _truths(opdef: OpDef, x: Tensor, dim: Dims, keepdim: bool, nothing: bool) -> Tensor:
     truth = cast(x, dtypes.bool_)
-    axes = dims_of(dim, x.ndim)
+    axes = dims_of(dim, x.ndim, none_is_all=False)
     if _count(x, axes) == 0:
         shape = tuple(n for a, n in enumerate(x._type.shape) if a not in axes)
         result = _kept(
@@ -289,13 +308,15 @@ def _truths(opdef: OpDef, x: Tensor, dim: Dims, keepdim: bool, nothing: bool) ->
     return cast(result, dtypes.uint8) if x._type.dtype is dtypes.uint8 else result
 
 
+@composite()
 def count_nonzero(input: Tensor, dim: Dims = None) -> Tensor:
     """The number of elements that are not zero."""
     return sum(ne(input, 0), dim)
 
 
-@composite
-def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
+@composite("input result")
+@rounded_once
+def logsumexp(input: Tensor, dim: int | Sequence[int], keepdim: bool = False) -> Tensor:
     """log(sum(exp(input))) over `dim`, without overflow."""
     x = input if input.is_floating_point() else cast(input, get_default_dtype())
     axes = dims_of(dim, x.ndim)
@@ -307,9 +328,14 @@ def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     return total + (largest if keepdim else largest.reshape(total.shape))
 
 
-@composite
+@composite("input result")
+@rounded_once
 def norm(
-    input: Tensor, p: Any = "fro", dim: Dims = None, keepdim: bool = False, dtype: DType | None = None
+    input: Tensor,
+    p: float | str | None = "fro",
+    dim: Dims = None,
+    keepdim: bool = False,
+    dtype: DType | None = None,
 ) -> Tensor:
     """The p-norm over `dim`: (sum |x|^p)^(1/p); inf and -inf give the largest and smallest magnitude."""
     x = input if dtype is None else cast(input, dtype)
@@ -318,6 +344,8 @@ def norm(
             f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got "
             f"{TYPE_NAMES[x.dtype]}"
         )
+    if isinstance(p, str) and p not in ("fro", "inf", "-inf"):
+        raise RuntimeError(f"linalg.norm: Order {p} not supported.")
     p = 2.0 if p in ("fro", None) else float(p)
     if p == math.inf:
         return amax(absolute(x), () if dim is None else dim, keepdim)
@@ -327,9 +355,8 @@ def norm(
         return cast(sum(ne(x, 0), dim, keepdim), x.dtype)
     if p == 1:
         return sum(absolute(x), dim, keepdim)
-    if p == 2:
-        return sqrt(sum(mul(x, x), dim, keepdim))
-    return pow(sum(pow(absolute(x), p), dim, keepdim), 1.0 / p)
+    powers = mul(x, x) if p == 2 else pow(absolute(x), p)
+    return _root(sum(powers, dim, keepdim), p)
 
 
 def cumsum(input: Tensor, dim: int, *, dtype: DType | None = None) -> Tensor:

@@ -9,6 +9,7 @@ from ._containers import ParameterList as ParameterList
 from ._containers import Sequential as Sequential
 from ._layers_activation import ELU as ELU
 from ._layers_activation import GELU as GELU
+from ._layers_activation import GLU as GLU
 from ._layers_activation import Dropout as Dropout
 from ._layers_activation import Dropout1d as Dropout1d
 from ._layers_activation import Dropout2d as Dropout2d
@@ -44,6 +45,7 @@ from ._layers_norm import AvgPool2d as AvgPool2d
 from ._layers_norm import BatchNorm1d as BatchNorm1d
 from ._layers_norm import BatchNorm2d as BatchNorm2d
 from ._layers_norm import BatchNorm3d as BatchNorm3d
+from ._layers_norm import CosineSimilarity as CosineSimilarity
 from ._layers_norm import GroupNorm as GroupNorm
 from ._layers_norm import LayerNorm as LayerNorm
 from ._layers_norm import MaxPool1d as MaxPool1d
@@ -65,6 +67,7 @@ from ._losses import BCELoss as BCELoss
 from ._losses import BCEWithLogitsLoss as BCEWithLogitsLoss
 from ._losses import CrossEntropyLoss as CrossEntropyLoss
 from ._losses import HuberLoss as HuberLoss
+from ._losses import KLDivLoss as KLDivLoss
 from ._losses import L1Loss as L1Loss
 from ._losses import MSELoss as MSELoss
 from ._losses import NLLLoss as NLLLoss

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from vitrify.ir import ops
 from vitrify.ir.builder import full
 from vitrify.ir.dtypes import DType
 
+from .._composite import as_ops, composite
 from .._dispatch import build
 from .._functions import pointwise, softmaxes
-from .._tensor import Tensor
+from .._narrow import rounded_once
+from .._tensor import Tensor, wrap_dim
 
 
 def _filled_like(x: Tensor, value: float) -> Tensor:
@@ -17,7 +21,7 @@ def _filled_like(x: Tensor, value: float) -> Tensor:
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0); nan stays nan, and the derivative at 0 is 0."""
-    return _placed(input, pointwise.relu(input), inplace)
+    return _perhaps_in_place(pointwise.relu, inplace, input)
 
 
 def relu_(input: Tensor) -> Tensor:
@@ -32,35 +36,66 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """x limited to min_val..max_val; nan stays nan, and the derivative at both ends is 0."""
-    low, high = _filled_like(input, min_val), _filled_like(input, max_val)
-    above = build(ops.select, build(ops.le, input, low), low, input)
-    return _placed(input, build(ops.select, build(ops.ge, input, high), high, above), inplace)
+    return _perhaps_in_place(_hardtanh, inplace, input, min_val, max_val)
+
+
+@composite("x")
+def _hardtanh(x: Tensor, least: float, most: float) -> Tensor:
+    low, high = _filled_like(x, least), _filled_like(x, most)
+    above = build(ops.select, build(ops.le, x, low), low, x)
+    return build(ops.select, build(ops.ge, x, high), high, above)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, else negative_slope * x."""
-    positive = build(ops.gt, input, _filled_like(input, 0))
-    return _placed(input, build(ops.select, positive, input, input * negative_slope), inplace)
+    return _perhaps_in_place(_leaky_relu, inplace, input, negative_slope)
+
+
+@composite("x")
+def _leaky_relu(x: Tensor, slope: float) -> Tensor:
+    return build(ops.select, build(ops.gt, x, _filled_like(x, 0)), x, x * slope)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
-    """x where x > 0, else alpha * (exp(x) - 1)."""
-    positive = build(ops.gt, input, _filled_like(input, 0))
+    """x where x > 0, else alpha * expm1(x)."""
+    return _perhaps_in_place(_elu, inplace, input, alpha)
+
+
+@composite("x")
+@rounded_once
+def _elu(x: Tensor, alpha: float) -> Tensor:
+    positive = build(ops.gt, x, _filled_like(x, 0))
     # The exponential of 0 where it is not wanted: an overflow there would make its derivative nan.
-    small = build(ops.exp, build(ops.select, positive, _filled_like(input, 0), input))
-    return _placed(input, build(ops.select, positive, input, (small - 1) * alpha), inplace)
+    small = build(ops.expm1, build(ops.select, positive, _filled_like(x, 0), x))
+    return build(ops.select, positive, x, small * alpha)
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """x times the normal distribution function of x; approximate="tanh" for the form with tanh."""
     if approximate not in ("none", "tanh"):
         raise RuntimeError("approximate argument must be either none or tanh.")
+    _check_floats(input, "GeluKernelImpl")
     return build(ops.gelu if approximate == "none" else ops.gelu_tanh, input)
+
+
+@composite("input")
+def glu(input: Tensor, dim: int = -1) -> Tensor:
+    """The first half along `dim` times the sigmoid of the second. Raises RuntimeError for an odd size."""
+    if input.ndim == 0:
+        raise RuntimeError("glu does not support scalars because halving size must be even")
+    _check_floats(input, "glu_cpu")
+    at = wrap_dim(dim, input.ndim)
+    if (size := input.shape[at]) % 2:
+        raise RuntimeError(f"Halving dimension must be even, but dimension {at} is size {size}")
+    first, second = input.split(size // 2, at) if size else (input, input)
+    return first * second.sigmoid()
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """x * sigmoid(x)."""
-    return _placed(input, build(ops.silu, input), inplace)
+    _check_floats(input, "silu_cpu")
+    result = build(ops.silu, input)
+    return input.copy_(result) if inplace else result
 
 
 def tanh(input: Tensor) -> Tensor:
@@ -73,11 +108,13 @@ def sigmoid(input: Tensor) -> Tensor:
     return input.sigmoid()
 
 
+@composite("input")
 def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(x))."""
     return -build(ops.softplus, -input)
 
 
+@composite("input")
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta * x)) / beta; x itself where beta * x > threshold."""
     scaled = input if beta == 1 else input * beta
@@ -114,5 +151,10 @@ def _softmax_dim(dim: int | None, x: Tensor) -> int:
     return 0 if x.ndim in (0, 1, 3) else 1
 
 
-def _placed(input: Tensor, result: Tensor, inplace: bool) -> Tensor:
-    return input.copy_(result) if inplace else result
+def _check_floats(x: Tensor, name: str) -> None:
+    if not x.is_floating_point():
+        raise pointwise.not_implemented(name, x.dtype)
+
+
+def _perhaps_in_place(function: Callable[..., Tensor], inplace: bool, x: Tensor, *more: float) -> Tensor:
+    return x.copy_(as_ops(function)(x, *more)) if inplace else function(x, *more)

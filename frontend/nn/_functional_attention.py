@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
-from vitrify.ir.dtypes import bool_
+from vitrify.ir.dtypes import bfloat16, bool_
+from vitrify.ir.expr import symbol
 
 from .._composite import composite
 from .._functions import amax, eq, ones, rand, where
+from .._functions.linalg import matmul_within
 from .._tensor import Tensor
 from ._functional_activation import softmax
 
@@ -58,23 +60,31 @@ def scaled_dot_product_attention(
 
     query: [..., t, d], key: [..., s, d], value: [..., s, e] -> [..., t, e], leading axes broadcast.
     attn_mask: bool (True takes part) or float (added), broadcast to [..., t, s]; a row that nothing takes
-    part in gives zeros. scale: 1 / sqrt(d) by default. is_causal: row i sees columns j <= i. enable_gqa: a
-    head of key and value serves several heads, the third axis from the end, of the query. Compiled, the
-    t x s weights stay in the cache.
+    part in gives zeros. scale: 1 / sqrt(d) by default. is_causal: row i sums over columns j <= i alone, and
+    others are not computed (of bfloat16 they are, with weights of zero). enable_gqa: a head of key and value
+    serves several heads, the third axis from the end, of the query. Compiled, the t x s weights stay in the
+    cache.
     """
     if dropout_p == 0.0:
         return _attention(query, key, value, attn_mask, is_causal, scale, enable_gqa)
     weights, value = _weights_and_value(query, key, value, attn_mask, is_causal, scale, enable_gqa)
-    return dropout(weights, dropout_p) @ value
+    return _product(dropout(weights, dropout_p), value, is_causal, "k")
 
 
-@composite
+@composite("query key value mask result")
 def _attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, is_causal: bool, scale: float | None,
     enable_gqa: bool,
 ) -> Tensor:  # fmt: skip
     weights, value = _weights_and_value(query, key, value, mask, is_causal, scale, enable_gqa)
-    return weights @ value
+    return _product(weights, value, is_causal, "k")
+
+
+def _product(x: Tensor, y: Tensor, is_causal: bool, column: str) -> Tensor:
+    """x @ y; causal: the columns of the weights, which the product has as `column`, up to the row alone."""
+    if is_causal and x.dtype is not bfloat16:
+        return matmul_within(x, y, symbol("m") - symbol(column))
+    return x @ y
 
 
 def _weights_and_value(
@@ -89,17 +99,24 @@ def _weights_and_value(
     if is_causal:
         below = ones(query.shape[-2], key.shape[-2], dtype=bool_).tril()
         mask = below if mask is None else _masked(mask, below)
-    return attention_weights(query, key, mask, scale, whole_rows), value
+    scores = _product(query, key.transpose(-2, -1), is_causal, "n") * _scale(query, scale)
+    return _softmax(scores, mask, whole_rows), value
 
 
-def attention_weights(
-    query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None = None, whole_rows: bool = False
-) -> Tensor:
-    """softmax(query @ key.T * scale + mask): [..., t, s]. whole_rows: something takes part in each row."""
-    if scale is None:
-        scale = 1 / math.sqrt(query.shape[-1]) if query.shape[-1] else 1.0
-    scores = query @ key.transpose(-2, -1) * scale
-    if mask is None or key.shape[-2] == 0:
+def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None, whole_rows: bool) -> Tensor:
+    """softmax(query @ key.T / sqrt(d) + mask): [..., t, s]. whole_rows: something takes part in each row."""
+    return _softmax(query @ key.transpose(-2, -1) * _scale(query, None), mask, whole_rows)
+
+
+def _scale(query: Tensor, scale: float | None) -> float:
+    if scale is not None:
+        return scale
+    return 1 / math.sqrt(query.shape[-1]) if query.shape[-1] else 1.0
+
+
+def _softmax(scores: Tensor, mask: Tensor | None, whole_rows: bool) -> Tensor:
+    """The weights of scores [..., t, s]. whole_rows: something takes part in each row."""
+    if mask is None or scores.shape[-1] == 0:
         return softmax(scores, -1)
     scores = _masked(scores, mask)
     if whole_rows:

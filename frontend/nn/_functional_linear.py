@@ -9,6 +9,7 @@ from vitrify.ir.contraction import ContractSpec
 from vitrify.ir.expr import Dim, symbol
 from vitrify.ir.strided import StridedType
 
+from .._composite import composite
 from .._dispatch import build, remembered
 from .._functions import linalg
 from .._functions.linalg import contract, in_dtype_of
@@ -18,6 +19,7 @@ from .._tensor import Tensor
 Ints = tuple[int, ...]
 
 
+@composite("weight/input input/weight", small=False)
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input: [..., k], weight: [n, k] or [k], bias: [n] -> input @ weight.T + bias: [..., n].
 
@@ -48,6 +50,7 @@ def _check_linear(input: StridedType, weight: StridedType, bias: StridedType | N
         )
 
 
+@composite("input1/input2 input1/weight input2/input1 input2/weight weight/input1 weight/input2")
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input1: [..., i], input2: [..., j], weight: [n, i, j] -> input1 @ weight[n] @ input2: [..., n]."""
     n, i, j = weight.shape
@@ -58,6 +61,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     return product if bias is None else product + bias
 
 
+@composite("input weight", small=False)
 def conv1d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     dilation: Any = 1, groups: int = 1,
@@ -69,6 +73,7 @@ def conv1d(
     return _convolve(1, input, weight, bias, stride, padding, dilation, groups)
 
 
+@composite("input weight", small=False)
 def conv2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     dilation: Any = 1, groups: int = 1,
@@ -80,6 +85,7 @@ def conv2d(
     return _convolve(2, input, weight, bias, stride, padding, dilation, groups)
 
 
+@composite("input weight", small=False)
 def conv3d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     dilation: Any = 1, groups: int = 1,

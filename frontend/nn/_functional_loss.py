@@ -44,7 +44,7 @@ def _legacy(size_average: bool | None, reduce: bool | None, reduction: str) -> s
 # Classes.
 
 
-@composite
+@composite("target/input weight")
 def cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
     ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean",
@@ -58,7 +58,7 @@ def cross_entropy(
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     axis = 0 if input.ndim == 1 else 1
-    if target.is_floating_point():
+    if target.is_floating_point() and target.ndim >= input.ndim:
         return _soft_cross_entropy(input, target, weight, reduction, label_smoothing, axis, ignore_index)
     _check_classes(input, target, weight)
     logs = log_softmax(input, axis)
@@ -70,7 +70,7 @@ def cross_entropy(
     return loss * (1 - label_smoothing) + smooth * (label_smoothing / classes)
 
 
-@composite
+@composite("input target weight")
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
     ignore_index: int = -100, reduce: bool | None = None, reduction: str = "mean",
@@ -103,15 +103,19 @@ def nll_loss(
 def _check_classes(input: Tensor, target: Tensor, weight: Tensor | None) -> None:
     if input.ndim == 0:
         raise RuntimeError("Expected 1 or more dimensions (got 0)")
-    if target.dtype is not int64:
-        if target.dtype.name == "uint8":
-            return
-        raise RuntimeError(f"expected scalar type Long but found {TYPE_NAMES[target.dtype]}")
+    if input.ndim == 1 and target.ndim == 1 and target.shape[0] not in (1, input.shape[0]):
+        raise ValueError(
+            f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[0]})."
+        )
     if input.ndim == 1 and target.ndim == 1 and target.shape[0] == 1:
         raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
     if input.ndim > 1 and (target.ndim == 0 or input.shape[0] != target.shape[0]):
         got = target.shape[0] if target.ndim else 0
         raise ValueError(f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({got}).")
+    if target.dtype is not int64:
+        if target.dtype.name == "uint8":
+            return
+        raise RuntimeError(f"expected scalar type Long but found {TYPE_NAMES[target.dtype]}")
     expected = [*input.shape[:1], *input.shape[2:]] if input.ndim > 1 else []
     if list(target.shape) != expected:
         raise RuntimeError(f"Expected target size {expected}, got {list(target.shape)}")
@@ -172,8 +176,6 @@ def _soft_cross_entropy(
     ignore_index: int,
 ) -> Tensor:  # fmt: skip
     if target.shape != input.shape:
-        if target.ndim < input.ndim:
-            raise RuntimeError(f"expected scalar type Long but found {TYPE_NAMES[target.dtype]}")
         raise RuntimeError(
             f"Expected floating point type for target with class probabilities of shape {list(input.shape)}, "
             f"got {list(target.shape)}"
@@ -205,6 +207,7 @@ def _same_size(name: str, input: Tensor, target: Tensor) -> None:
         )
 
 
+@composite("input target weight")
 def mse_loss(
     input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean", weight: Tensor | None = None,
@@ -217,6 +220,7 @@ def mse_loss(
     return reduced(values, _legacy(size_average, reduce, reduction))
 
 
+@composite("weight")
 def l1_loss(
     input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean", weight: Tensor | None = None,
@@ -228,6 +232,7 @@ def l1_loss(
     return reduced(values, _legacy(size_average, reduce, reduction))
 
 
+@composite("input target")
 def smooth_l1_loss(
     input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean", beta: float = 1.0,
@@ -244,6 +249,7 @@ def smooth_l1_loss(
     return reduced(values, _legacy(size_average, reduce, reduction))
 
 
+@composite("input target")
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """d * d / 2 where d = |input - target| < delta, else delta * (d - delta / 2)."""
     if delta <= 0:
@@ -255,9 +261,27 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
     return reduced(values, reduction)
 
 
+@composite("target/input input/target")
+def kl_div(
+    input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
+    reduction: str = "mean", log_target: bool = False,
+) -> Tensor:  # fmt: skip
+    """target * (log(target) - input), of log-probabilities `input` and probabilities (log_target: their
+    logarithms): the Kullback-Leibler divergence. reduction "batchmean": the sum over the first size."""
+    reduction = _legacy(size_average, reduce, reduction)
+    if log_target:
+        values = target.exp() * (target - input)
+    else:
+        values = target.xlogy(target) - target * input
+    if reduction == "batchmean" and input.ndim:
+        return values.sum() / input.shape[0]
+    return reduced(values, "sum" if reduction == "batchmean" else reduction)
+
+
 # Yes or no.
 
 
+@composite("input target weight")
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
     reduce: bool | None = None, reduction: str = "mean",
@@ -286,7 +310,7 @@ def _log_above(p: Tensor) -> Tensor:
     return build(ops.select, build(ops.lt, logs, low), low, logs)
 
 
-@composite
+@composite("input target weight pos_weight")
 def binary_cross_entropy_with_logits(
     input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
     reduce: bool | None = None, reduction: str = "mean", pos_weight: Tensor | None = None,

@@ -6,35 +6,38 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from .._composite import composite
 from .._function import Function
+from .._functions.movement import broadcast_tensors
+from .._narrow import widened
+from .._size import finfo
 from .._tape import no_grad
 from .._tensor import Tensor
 
 
-@composite
+@composite("input weight bias")
 def layer_norm(
     input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
     """Normalise over the trailing axes, of sizes normalized_shape; then times weight plus bias."""
     axes = _trailing(input, normalized_shape, weight, bias)
-    return _affine(_normalised(input, axes, eps), weight, bias)
+    return _affine(_normalised(widened(input), axes, eps), weight, bias, input)
 
 
-@composite
+@composite("input weight/input")
 def rms_norm(
     input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None
 ) -> Tensor:
-    """Divide by the root of the mean square over the trailing axes; eps defaults to the dtype's."""
+    """Divide by the root of the mean square over the trailing axes; eps defaults to that of the dtype
+    computed in."""
     axes = _trailing(input, normalized_shape, weight, None)
-    small = float(np.finfo(input.dtype.numpy).eps) if eps is None else eps
-    return _affine(input * ((input * input).mean(axes, keepdim=True) + small).rsqrt(), weight, None)
+    x = widened(input)
+    small = finfo(x.dtype).eps if eps is None else eps
+    return _affine(x * ((x * x).mean(axes, keepdim=True) + small).rsqrt(), weight, None, input)
 
 
-@composite
+@composite("input weight")
 def group_norm(
     input: Tensor,
     num_groups: int,
@@ -51,9 +54,9 @@ def group_norm(
             f"Expected number of channels in input to be divisible by num_groups, but got input of shape "
             f"{list(input.shape)} and num_groups={num_groups}"
         )
-    grouped = input.reshape(input.shape[0], num_groups, -1)
+    grouped = widened(input).reshape(input.shape[0], num_groups, -1)
     normal = _normalised(grouped, (2,), eps).reshape(input.shape)
-    return _affine(normal, _per_channel(weight, input), _per_channel(bias, input))
+    return _affine(normal, _per_channel(weight, input), _per_channel(bias, input), input)
 
 
 def batch_norm(
@@ -82,28 +85,25 @@ def batch_norm(
     return result
 
 
-@composite
+@composite("x mean variance weight")
 def _by_running_statistics(
     x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
-    normal = (x - _per_channel(mean, x)) * (_per_channel(variance, x) + eps).rsqrt()
-    return _affine(normal, _per_channel(weight, x), _per_channel(bias, x))
+    normal = (widened(x) - _per_channel(mean, x)) * (widened(_per_channel(variance, x)) + eps).rsqrt()
+    return _affine(normal, _per_channel(weight, x), _per_channel(bias, x), x)
 
 
-@composite
+@composite("x weight")
 def _by_own_statistics(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The result, with the mean and the variance of each channel."""
     axes = tuple(a for a in range(x.ndim) if a != 1)
-    mean = x.mean(axes, keepdim=True)
-    centred = x - mean
-    variance = (centred * centred).mean(axes, keepdim=True)
-    result = _affine(centred * (variance + eps).rsqrt(), _per_channel(weight, x), _per_channel(bias, x))
-    return result, mean.detach(), variance.detach()
+    normal, _, mean, variance = _Normalised.apply(widened(x), axes, eps)
+    return _affine(normal, _per_channel(weight, x), _per_channel(bias, x), x), mean, variance
 
 
-@composite
+@composite("input weight/input")
 def instance_norm(
     input: Tensor, running_mean: Tensor | None = None, running_var: Tensor | None = None,
     weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True,
@@ -112,20 +112,29 @@ def instance_norm(
     """Normalise each channel of each sample over the axes from 2 on. Running statistics are not supported."""
     if running_mean is not None or running_var is not None or not use_input_stats:
         raise NotImplementedError("instance_norm: running statistics are not supported")
-    normal = _normalised(input, tuple(range(2, input.ndim)), eps)
-    return _affine(normal, _per_channel(weight, input), _per_channel(bias, input))
+    normal = _normalised(widened(input), tuple(range(2, input.ndim)), eps)
+    return _affine(normal, _per_channel(weight, input), _per_channel(bias, input), input)
 
 
-@composite
-def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
-    """input divided by its p-norm along `dim` (at least eps); p is 1 or 2."""
-    if p == 2:
-        norm = (input * input).sum(dim, keepdim=True).sqrt()
-    elif p == 1:
-        norm = input.abs().sum(dim, keepdim=True)
-    else:
-        raise NotImplementedError(f"normalize: p={p} is not supported, only 1 and 2")
-    return input / norm.clamp(min=eps)
+@composite("x1 x2")
+def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """The sum over `dim` of the products of two tensors over their norms (at least eps); they broadcast.
+
+    Raises RuntimeError for sizes that do not fit.
+    """
+    if not (x1.is_floating_point() and x2.is_floating_point()):
+        raise RuntimeError("expected common dtype to be floating point, yet common dtype is not")
+    x1, x2 = broadcast_tensors(x1, x2)
+    lengths = [x.norm(2, dim, keepdim=True).clamp(min=eps) for x in (x1, x2)]
+    return (x1 / lengths[0] * (x2 / lengths[1])).sum(dim)
+
+
+@composite("input")
+def normalize(
+    input: Tensor, p: float | None = 2.0, dim: int | tuple[int, ...] | None = 1, eps: float = 1e-12
+) -> Tensor:
+    """input divided by its p-norm along `dim` (at least eps)."""
+    return input / input.norm(p, dim, keepdim=True).clamp(min=eps)
 
 
 def _normalised(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
@@ -133,7 +142,7 @@ def _normalised(x: Tensor, axes: tuple[int, ...], eps: float) -> Tensor:
 
 
 class _Normalised(Function):
-    """(x - mean) / deviation over some axes, and 1 / deviation.
+    """(x - mean) / deviation over some axes, and 1 / deviation; mean and variance, without derivative.
 
     With a derivative of its own: the sum of the centred elements is 0, so the variance's derivative needs not
     go by way of the mean. Two sums that do not wait for each other are left, and one pass over the elements.
@@ -141,17 +150,20 @@ class _Normalised(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, axes: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor]:
-        centred = x - x.mean(axes, keepdim=True)
-        scale = ((centred * centred).mean(axes, keepdim=True) + eps).rsqrt()
-        y = centred * scale
+    def forward(ctx: Any, x: Tensor, axes: tuple[int, ...], eps: float) -> tuple[Tensor, ...]:
+        mean = x.mean(axes, keepdim=True)
+        centred = x - mean
+        variance = (centred * centred).mean(axes, keepdim=True)
+        scale = (variance + eps).rsqrt()
         ctx.axes = axes
         ctx.save_for_backward(x, scale)
         ctx.set_materialize_grads(False)
-        return y, scale
+        ctx.mark_non_differentiable(mean, variance)
+        return centred * scale, scale, mean, variance
 
     @staticmethod
-    def backward(ctx: Any, ct: Tensor | None, scale_ct: Tensor | None) -> tuple[Tensor | None, None, None]:
+    def backward(ctx: Any, *cts: Tensor | None) -> tuple[Tensor | None, None, None]:
+        ct, scale_ct, *_ = cts
         x, scale = ctx.saved_tensors
         y = (x - x.mean(ctx.axes, keepdim=True)) * scale
         along = None if ct is None else (ct * y).mean(ctx.axes, keepdim=True)
@@ -164,9 +176,9 @@ class _Normalised(Function):
         return moved * scale, None, None
 
 
-def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None, like: Tensor) -> Tensor:
     x = x if weight is None else x * weight
-    return x if bias is None else x + bias
+    return (x if bias is None else x + bias).to(like.dtype)
 
 
 def _per_channel(values: Tensor | None, x: Tensor) -> Tensor:

@@ -14,11 +14,14 @@ from vitrify.ir import ops
 from vitrify.ir.builder import full, scalar
 from vitrify.ir.types import TensorType
 
+from .._composite import composite
 from .._dispatch import build
+from .._narrow import rounded_once
 from .._tensor import Tensor
 from ._functional_linear import Ints, as_tuple
 
 
+@composite("input")
 def max_pool1d(
     input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False, return_indices: bool = False,
@@ -27,6 +30,7 @@ def max_pool1d(
     return _max_pool(1, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@composite("input")
 def max_pool2d(
     input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False, return_indices: bool = False,
@@ -35,6 +39,7 @@ def max_pool2d(
     return _max_pool(2, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@composite("input")
 def max_pool3d(
     input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
     ceil_mode: bool = False, return_indices: bool = False,
@@ -43,6 +48,7 @@ def max_pool3d(
     return _max_pool(3, input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
 
 
+@composite("input")
 def avg_pool1d(
     input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True,
@@ -51,6 +57,7 @@ def avg_pool1d(
     return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
+@composite("input")
 def avg_pool2d(
     input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
@@ -62,11 +69,13 @@ def avg_pool2d(
     return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
+@composite("input")
 def adaptive_avg_pool1d(input: Tensor, output_size: int | Sequence[int | None]) -> Tensor:
     """The means of output_size nearly equal parts of the last axis."""
     return _adaptive_avg_pool(1, input, output_size)
 
 
+@composite("input")
 def adaptive_avg_pool2d(input: Tensor, output_size: int | None | Sequence[int | None]) -> Tensor:
     """The means of output_size nearly equal parts of each of the last two axes; None keeps a size."""
     return _adaptive_avg_pool(2, input, output_size)
@@ -90,7 +99,13 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     high = (0,) * kept + tuple(pad[-1 - 2 * a] for a in range(len(pad) // 2))
     if any(n + a + b < 0 for n, a, b in zip(input.shape, low, high, strict=True)):
         raise RuntimeError(f"The padding {list(pad)} leaves a negative size of input {list(input.shape)}")
-    return _pad(_cut(input, low, high), low, high, 0 if value is None else value)
+    result = _pad(_cut(input, low, high), low, high, 0 if value is None else value)
+    return result if max(pad, default=0) > 0 else _copy(result)
+
+
+def _copy(x: Tensor) -> Tensor:
+    """Memory of its own for a result that is no more than a view of the input."""
+    return build(ops.cast, x, dtype=x.dtype)
 
 
 def _cut(x: Tensor, low: Ints, high: Ints) -> Tensor:
@@ -126,7 +141,7 @@ def _max_pool(
     result = _pad(input, lead + windows.low, lead + windows.high, least)
     for a in reversed(range(rank)):
         result = _largest_along(result, len(lead) + a, windows, a)
-    return result
+    return result if max(windows.kernel) > 1 else _copy(result)
 
 
 def _least(x: Tensor) -> int:
@@ -162,6 +177,7 @@ def _strided_slice(x: Tensor, axis: int, start: int, stop: int, step: int) -> Te
 # Mean.
 
 
+@rounded_once
 def _avg_pool(
     rank: int, input: Tensor, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool,
     count_include_pad: bool, divisor: int | None,
@@ -201,6 +217,7 @@ def _counts(x: Tensor, rank: int, windows: _Windows, count_include_pad: bool) ->
     return _window_sums(_pad(_cut(ones, low, high), low, high, 0), rank, windows)
 
 
+@rounded_once
 def _adaptive_avg_pool(rank: int, input: Tensor, output_size: Any) -> Tensor:
     if input.ndim not in (rank + 1, rank + 2):
         raise RuntimeError(
@@ -215,7 +232,7 @@ def _adaptive_avg_pool(rank: int, input: Tensor, output_size: Any) -> Tensor:
     result = input
     for a, count in enumerate(wanted):
         result = _mean_of_parts(result, input.ndim - rank + a, count)
-    return result
+    return _copy(result) if result is input else result
 
 
 def _mean_of_parts(x: Tensor, axis: int, count: int | None) -> Tensor:

@@ -6,12 +6,14 @@ from vitrify.ir import ops
 from vitrify.ir.builder import broadcast
 from vitrify.ir.dtypes import int64
 
+from .._composite import composite
 from .._dispatch import build
 from .._functions.pointwise import TYPE_NAMES
 from .._tensor import Tensor
 from ._functional_check import check_all
 
 
+@composite("input", small=False)
 def embedding(
     input: Tensor, weight: Tensor, padding_idx: int | None = None, max_norm: float | None = None,
     norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False,
@@ -44,6 +46,7 @@ def embedding(
     return build(ops.select, is_padding, found.detach(), found)
 
 
+@composite()
 def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     """int64 [..., num_classes]: 1 at the class, else 0; by default as many classes as the largest needs.
 

@@ -11,11 +11,13 @@ from typing import Any
 from vitrify.ir.types import TensorType
 from vitrify.passes.autodiff.contraction import spread as pulled_back
 
+from .._composite import composite
 from .._dispatch import build
 from .._tensor import Tensor
 from ._functional_linear import Ints, as_tuple, conv_spec
 
 
+@composite("weight/input input/weight")
 def conv_transpose1d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
@@ -28,6 +30,7 @@ def conv_transpose1d(
     return _spread(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
+@composite("weight/input input/weight")
 def conv_transpose2d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
@@ -36,6 +39,7 @@ def conv_transpose2d(
     return _spread(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
+@composite("weight/input input/weight")
 def conv_transpose3d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,

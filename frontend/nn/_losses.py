@@ -61,6 +61,20 @@ class NLLLoss(_WeightedLoss):
         )
 
 
+class KLDivLoss(_Loss):
+    """target * (log(target) - input), of log-probabilities `input`."""
+
+    def __init__(
+        self, size_average: bool | None = None, reduce: bool | None = None, reduction: str = "mean",
+        log_target: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(size_average, reduce, reduction)
+        self.log_target = log_target
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.kl_div(input, target, reduction=self.reduction, log_target=self.log_target)
+
+
 class MSELoss(_Loss):
     """(input - target) squared."""
 

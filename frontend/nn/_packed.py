@@ -25,6 +25,7 @@ class PackedSequence(NamedTuple):
 
     @property
     def is_cuda(self) -> bool:
+        """Whether the elements lie on a GPU: never."""
         return False
 
 

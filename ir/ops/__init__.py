@@ -5,4 +5,6 @@ from .control import *
 from .elementwise import *
 from .movement import *
 from .reduction import *
+from .sorting import *
 from .structure import *
+from .tiles import *

@@ -12,6 +12,7 @@ from ..errors import IRTypeError
 from ..opdef import OpDef, define
 from ..types import TensorType
 from . import gamma, numeric
+from .fma import fma
 
 
 def same_type(*types: TensorType) -> TensorType:
@@ -84,6 +85,8 @@ mul = _binary("mul", np.multiply, commutative=True)
 div = _binary("div", np.divide, floating)
 floor_div = _binary("floor_div", numeric.floor_div, may_raise=True)
 rem = _binary("rem", numeric.remainder, may_raise=True)
+#: x * y + z, rounded once.
+fma_ = define("fma", 3, _of_kinds("f", "floating point"), fma, elementwise=True, wide=True)
 pow_ = _binary("pow", numeric.power, exact=False)
 maximum = _binary("maximum", numeric.maximum, same_type, commutative=True)
 minimum = _binary("minimum", numeric.minimum, same_type, commutative=True)

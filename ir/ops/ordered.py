@@ -171,21 +171,25 @@ def sum_dtype(dtype: DType) -> DType:
 
 
 def chain(
-    lhs: np.ndarray, rhs: np.ndarray, extents: tuple[int, ...], start: np.ndarray | None = None
-) -> np.ndarray:
+    lhs: np.ndarray, rhs: np.ndarray, extents: tuple[int, ...], start: np.ndarray | None = None,
+    within: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     """The canonical sum of lhs[k] * rhs[k] over k, the summed labels (of these sizes) taken as one: an FMA
     chain from zero within each superblock, the superblocks' sums added in order. bfloat16: see `paired`.
-    start: where the chain of the only superblock begins instead."""
+    start: where the chain of the only superblock begins instead. within: for each step whether it takes
+    part."""
     if lhs.dtype == np.uint16:
         return _chain_of_pairs(lhs, rhs, extents)
     lhs, rhs = _summands(lhs), _summands(rhs)
 
     def block(first: int, last: int, total: np.ndarray) -> np.ndarray:
         for k in range(first, last):
-            total = fma(lhs[k], rhs[k], total)
+            following = fma(lhs[k], rhs[k], total)
+            total = following if within is None else np.where(within[k], following, total)
         return total
 
-    zero = np.zeros(np.broadcast_shapes(lhs.shape[1:], rhs.shape[1:]), lhs.dtype)
+    taking_part = () if within is None else (within.shape[1:],)
+    zero = np.zeros(np.broadcast_shapes(lhs.shape[1:], rhs.shape[1:], *taking_part), lhs.dtype)
     return _sum_of_superblocks(extents, zero if start is None else start, block)
 
 
@@ -223,8 +227,19 @@ def contract(lhs: np.ndarray, rhs: np.ndarray, *, spec: ContractSpec) -> np.ndar
     sizes = {k: evaluate(v, {}) for k, v in spec.label_extents(lhs.shape, rhs.shape).items()}
     labels = (*spec.over, *spec.out)
     sides = (_steps(lhs, spec.lhs, labels, sizes, spec.over), _steps(rhs, spec.rhs, labels, sizes, spec.over))
-    result = chain(*sides, tuple(sizes[name] for name in spec.over))
+    within = None if spec.within is None else _taking_part(spec.within, labels, sizes, len(spec.over))
+    result = chain(*sides, tuple(sizes[name] for name in spec.over), within=within)
     return np.array(np.broadcast_to(result, [sizes[name] for name in spec.out]))
+
+
+def _taking_part(within: Dim, labels: tuple[str, ...], sizes: Mapping[str, int], summed: int) -> np.ndarray:
+    """Whether each step takes part: one leading axis over all steps of the sum, then an axis per label of the
+    result."""
+    grid = dict(zip(labels, np.ix_(*(np.arange(sizes[n]) for n in labels)), strict=True))
+    takes_part = np.asarray(evaluate(within, grid)) >= 0  # type: ignore[arg-type]
+    shape = tuple(sizes[n] for n in labels)
+    whole = np.broadcast_to(takes_part, (*shape[:summed], *takes_part.shape[summed:]) if labels else shape)
+    return whole.reshape(math.prod(shape[:summed]), *whole.shape[summed:])
 
 
 def _steps(

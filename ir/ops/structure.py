@@ -6,6 +6,7 @@ from ..contraction import ContractSpec
 from ..dtypes import DType, bool_, int64
 from ..errors import IRTypeError
 from ..expr import Dim
+from ..narrow import PAIRED
 from ..opdef import define
 from ..types import Literal, TensorType
 from . import indexed, ordered
@@ -21,6 +22,8 @@ def contracted(lhs: TensorType, rhs: TensorType, *, spec: ContractSpec) -> Tenso
     """
     if lhs.dtype is not rhs.dtype or lhs.dtype is bool_:
         raise IRTypeError(f"contract needs operands of one numeric dtype, got {lhs} and {rhs}")
+    if spec.within is not None and lhs.dtype in PAIRED:
+        raise IRTypeError(f"contract sums {lhs.dtype} in pairs of steps, all of which take part")
     sizes = spec.label_extents(lhs.shape, rhs.shape)
     return TensorType(ordered.sum_dtype(lhs.dtype), tuple(sizes[name] for name in spec.out))
 

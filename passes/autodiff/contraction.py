@@ -72,9 +72,9 @@ class Adjoint:
 
     def built(self, build: Builder[V], operands: list[V]) -> V:
         """The cotangent."""
-        maps = self.maps
+        maps, spec = self.maps, self.spec
         if not all(self._solve(axis, index) for axis, index in enumerate(self.target)):
-            self.maps = maps
+            self.maps, self.spec = maps, spec
             return self._scattered(build, operands)
         operands = [self._padded(build, x, side) for side, x in enumerate(operands)]
         parts = [self._phase(build, operands, found) for found in product(*(s.phases for s in self.strides))]
@@ -138,6 +138,8 @@ class Adjoint:
         place = self._fresh(f"x{axis}", self.type.shape[axis])
         solution = (place - rest) * factor
         self.maps = [tuple(substitute(i, {label: solution}) for i in m) for m in self.maps]
+        if self.spec.within is not None:
+            self.spec = replace(self.spec, within=substitute(self.spec.within, {label: solution}))
         self.axes.append(str(place))
         return True
 
@@ -175,15 +177,17 @@ class Adjoint:
 
     def _summed(self, build: Builder[V], operands: list[V], out: list[str]) -> V:
         """The contraction to these labels; those that no operand varies along are repeated afterwards."""
-        used = {name for m in self.maps for i in m for name in symbols_of(i)}
+        dims = (*self.maps[0], *self.maps[1], self.spec.within or 0)
+        used = {name for dim in dims for name in symbols_of(dim)}
         over = tuple(n for n in (*self.spec.over, *self.spec.out) if n in used and n not in out)
         varying = [n for n in out if n in used]
-        if not over and all(len(set(m)) == len(m) and all(map(is_label, m)) for m in self.maps):
+        plain = all(len(set(m)) == len(m) and all(map(is_label, m)) for m in self.maps)
+        if not over and plain and self.spec.within is None:
             result = self._product(build, operands, varying)
         else:
             alone = {str(i) for m in self.maps for i in m if is_label(i)}
             extents = tuple(sorted((n, self.sizes[n]) for n in used - alone))
-            spec = ContractSpec(self.maps[0], self.maps[1], tuple(varying), over, extents)
+            spec = ContractSpec(self.maps[0], self.maps[1], tuple(varying), over, extents, self.spec.within)
             result = _cast(build, build(ops.contract, *operands, spec=spec), self.type.dtype)
         return self._spread(build, result, varying, out)
 

@@ -7,10 +7,10 @@ save: an operand whose elements no operation reads (only its shape) need not sta
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from ...ir import locks
 from ...ir.builder import GraphBuilder
 from ...ir.graph import Graph
 from ...ir.opdef import BoundOp, bind
@@ -82,7 +82,7 @@ def pull_back(
 
 
 _KNOWN: dict[tuple[BoundOp, tuple[TensorType, ...], tuple[bool, ...]], Derivative] = {}
-_LOCK = threading.Lock()
+_LOCK = locks.lock()
 #: Programs are dropped together when there are more: a program that meets ever new shapes must not grow for
 #: ever.
 _MOST_KNOWN = 8192

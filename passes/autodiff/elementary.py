@@ -6,57 +6,65 @@ import math
 
 from ...ir import ops
 from ...ir.builder import Builder
+from ...ir.opdef import OpDef
 from .rules import V, like, vjp
 
 Pair = tuple[V | None, V | None]
 
 
-@vjp(ops.exp)
-def exp(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d exp(x) = y dx."""
-    return (build(ops.mul, ct, y),)
+#: What becomes of a value by a number: an op and its right operand; None leaves it as it is.
+Change = tuple[OpDef, float] | None
+
+#: d f(x) = y dx, with y changed so.
+_EXPONENTIALS: dict[OpDef, Change] = {
+    ops.exp: None,
+    ops.exp2: (ops.mul, math.log(2)),
+    ops.expm1: (ops.add, 1),
+}
+#: d f(x) = dx / x, with x changed so.
+_LOGARITHMS: dict[OpDef, Change] = {
+    ops.log: None,
+    ops.log2: (ops.mul, math.log(2)),
+    ops.log10: (ops.mul, math.log(10)),
+    ops.log1p: (ops.add, 1),
+}
+#: d f(x) = g(x) dx.
+_SLOPES: dict[OpDef, OpDef] = {
+    ops.sin: ops.cos,
+    ops.sinh: ops.cosh,
+    ops.cosh: ops.sinh,
+    ops.lgamma: ops.digamma,
+}
 
 
-@vjp(ops.exp2)
-def exp2(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d 2**x = y log(2) dx."""
-    return (build(ops.mul, ct, build(ops.mul, y, like(build, math.log(2), y))),)
+def _changed(build: Builder[V], x: V, change: Change) -> V:
+    return x if change is None else build(change[0], x, like(build, change[1], x))
 
 
-@vjp(ops.expm1)
-def expm1(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d(exp(x) - 1) = (y + 1) dx."""
-    return (build(ops.mul, ct, build(ops.add, y, like(build, 1, y))),)
+def _exponential(opdef: OpDef, change: Change) -> None:
+    @vjp(opdef)
+    def rule(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
+        return (build(ops.mul, ct, _changed(build, y, change)),)
 
 
-@vjp(ops.log)
-def log(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d log(x) = dx / x."""
-    return (build(ops.div, ct, x),)
+def _logarithm(opdef: OpDef, change: Change) -> None:
+    @vjp(opdef)
+    def rule(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
+        return (build(ops.div, ct, _changed(build, x, change)),)
 
 
-@vjp(ops.log2)
-def log2(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d log2(x) = dx / (x log(2))."""
-    return (build(ops.div, ct, build(ops.mul, x, like(build, math.log(2), x))),)
+def _with_slope(opdef: OpDef, slope: OpDef) -> None:
+    @vjp(opdef)
+    def rule(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
+        return (build(ops.mul, ct, build(slope, x)),)
 
 
-@vjp(ops.log10)
-def log10(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d log10(x) = dx / (x log(10))."""
-    return (build(ops.div, ct, build(ops.mul, x, like(build, math.log(10), x))),)
-
-
-@vjp(ops.log1p)
-def log1p(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d log(1 + x) = dx / (x + 1)."""
-    return (build(ops.div, ct, build(ops.add, x, like(build, 1, x))),)
-
-
-@vjp(ops.sin)
-def sin(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d sin(x) = cos(x) dx."""
-    return (build(ops.mul, ct, build(ops.cos, x)),)
+for _opdef, _change in _EXPONENTIALS.items():
+    _exponential(_opdef, _change)
+for _opdef, _change in _LOGARITHMS.items():
+    _logarithm(_opdef, _change)
+for _opdef, _slope in _SLOPES.items():
+    _with_slope(_opdef, _slope)
 
 
 @vjp(ops.cos)
@@ -102,18 +110,6 @@ def atan2(build: Builder[V], ct: V, y: V, a: V, b: V) -> Pair[V]:
     zero = like(build, 0, a)
     share = build(ops.select, build(ops.eq, square, zero), zero, build(ops.div, ct, square))
     return build(ops.mul, share, b), build(ops.mul, share, build(ops.neg, a))
-
-
-@vjp(ops.sinh)
-def sinh(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d sinh(x) = cosh(x) dx."""
-    return (build(ops.mul, ct, build(ops.cosh, x)),)
-
-
-@vjp(ops.cosh)
-def cosh(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d cosh(x) = sinh(x) dx."""
-    return (build(ops.mul, ct, build(ops.sinh, x)),)
 
 
 @vjp(ops.asinh)
@@ -162,12 +158,6 @@ def erfinv(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
     """d erfinv(x) = sqrt(pi) / 2 exp(y y) dx."""
     slope = build(ops.mul, build(ops.exp, build(ops.mul, y, y)), like(build, math.sqrt(math.pi) / 2, y))
     return (build(ops.mul, ct, slope),)
-
-
-@vjp(ops.lgamma)
-def lgamma(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
-    """d lgamma(x) = digamma(x) dx."""
-    return (build(ops.mul, ct, build(ops.digamma, x)),)
 
 
 @vjp(ops.digamma)

@@ -31,8 +31,9 @@ def mul(build: Builder[V], ct: V, y: V, a: V, b: V) -> Pair[V]:
 
 @vjp(ops.div)
 def div(build: Builder[V], ct: V, y: V, a: V, b: V) -> Pair[V]:
-    """d(a / b) = da / b - ((a / b) / b) db."""
-    return build(ops.div, ct, b), build(ops.mul, build(ops.neg, ct), build(ops.div, y, b))
+    """d(a / b) = da / b - ((a / b) / b) db. The quotient is computed again: who wrote over it may still
+    differentiate, as in PyTorch."""
+    return build(ops.div, ct, b), build(ops.mul, build(ops.neg, ct), build(ops.div, build(ops.div, a, b), b))
 
 
 @vjp(ops.floor_div)
@@ -99,6 +100,12 @@ def _constant_between_jumps(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
 
 for _opdef in (ops.sign, ops.floor, ops.ceil, ops.trunc, ops.round_):
     vjp(_opdef)(_constant_between_jumps)
+
+
+@vjp(ops.fma_)
+def fma(build: Builder[V], ct: V, y: V, a: V, b: V, c: V) -> tuple[V, V, V]:
+    """d(ab + c) = b da + a db + dc."""
+    return build(ops.mul, ct, b), build(ops.mul, ct, a), ct
 
 
 @vjp(ops.select)

@@ -87,7 +87,7 @@ class _Sweep:
 
     def __init__(self, forward: Graph, wrt: set[Value]) -> None:
         self.forward = forward
-        self.build = GraphBuilder(forward.name)
+        self.build = GraphBuilder(forward.name, forward.numerics)
         self.build.inputs = list(forward.inputs)
         self.build.operations = list(forward.operations)
         self.active = active_values(forward, wrt)

@@ -6,11 +6,11 @@ The derivative of a prepared operation is a graph, remembered by which cotangent
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from ...ir import locks
 from ...ir.builder import GraphBuilder
 from ...ir.graph import Graph, Value
 from ...ir.opdef import BoundOp, OpDef, bind
@@ -76,7 +76,7 @@ class ManyDerivative:
         return tuple(place[v] for v in self.graph.outputs)
 
 
-_LOCK = threading.Lock()
+_LOCK = locks.lock()
 _PREPARED: dict[object, Prepared] = {}
 _KNOWN: dict[object, ManyDerivative] = {}
 #: As in `derivative`: dropped together when there are more.

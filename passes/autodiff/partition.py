@@ -184,7 +184,8 @@ def _forward(joint: JointGraph, saved: list[Value]) -> Graph:
             live.update(op.operands)
             kept.append(op)
     outputs = (*graph.outputs[: joint.outputs], *saved)
-    return Graph(graph.inputs[: joint.inputs], tuple(reversed(kept)), outputs, graph.updates, graph.name)
+    inputs, operations = graph.inputs[: joint.inputs], tuple(reversed(kept))
+    return Graph(inputs, operations, outputs, graph.updates, graph.name, graph.numerics)
 
 
 def counterparts(values: Iterable[Value], graph: Graph, other: Graph) -> list[Value]:
@@ -222,4 +223,5 @@ def extract(given: list[Value], graph: Graph, outputs: tuple[Value, ...]) -> Gra
         operands = tuple(mapped[v] for v in op.operands)
         operations.append(Operation(op.opdef, operands, op.attrs, results, op.regions, op.location))
         mapped.update(zip(op.results, results, strict=True))
-    return Graph(inputs, tuple(operations), tuple(mapped[v] for v in outputs), (), f"{graph.name}_backward")
+    made = tuple(mapped[v] for v in outputs)
+    return Graph(inputs, tuple(operations), made, (), f"{graph.name}_backward", graph.numerics)

@@ -10,7 +10,7 @@ contributions being added from the step that ran last to the one that ran first.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...ir import ops
 from ...ir.builder import GraphBuilder, full
@@ -210,7 +210,7 @@ class _Backward:
             (symbol(t), *maps) if varies_ else maps
             for varies_, maps in zip(varying, (spec.lhs, spec.rhs), strict=True)
         )
-        whole = ContractSpec(lhs, rhs, spec.out, (t, *spec.over), spec.extents)
+        whole = replace(spec, lhs=lhs, rhs=rhs, over=(t, *spec.over))
         fixed = dict(zip(self.inputs, self.operands, strict=True))
         if any(v not in fixed for v, varies_ in zip(op.operands, varying, strict=True) if not varies_):
             return None

@@ -48,7 +48,10 @@ def scatter_add(
     return ct, build(ops.gather, ct, *indices, axes=axes), *(None for _ in indices)
 
 
+no_gradient(ops.into_tiles, "it is made after differentiation")
+no_gradient(ops.from_tiles, "it is made after differentiation")
 no_gradient(ops.iota, "has no operands")
 no_gradient(ops.constant, "has no operands")
+no_gradient(ops.argsort, "places do not move with the elements, but jump")
 no_gradient(ops.check, "has no result")
 no_gradient(ops.call, "calls are inlined before differentiation")

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from ...ir.graph import Graph
 from ...ir.plan import Plan
+from ...ir.report import Report, nobody
 from .assemble import assemble
 from .build import build_kernel
 from .fuse import fuse
@@ -22,27 +23,32 @@ from .together import together
 from .writer import Checks
 
 
-def lower(graph: Graph) -> Plan:
-    """The plan of a verified graph; the graph is left unchanged.
+def lower(graph: Graph, report: Report = nobody) -> Plan:
+    """The plan of a verified graph; the graph is left unchanged. report: told before each kernel.
 
     Every output has memory of its own, in row-major order. Inputs are updated after all checks have passed.
     """
-    return _lowered(graph, graph.symbols(), Checks())
+    return _lowered(graph, graph.symbols(), Checks(), report)
 
 
-def _lowered(graph: Graph, sizes: tuple[str, ...], checks: Checks) -> Plan:
+def _lowered(graph: Graph, sizes: tuple[str, ...], checks: Checks, report: Report) -> Plan:
     """sizes: of the whole plan. checks: its check points, which are numbered through."""
 
     def lower_body(body: Graph) -> Plan:
-        return replace(_lowered(body, sizes, checks), sizes=sizes, checks=())
+        body = replace(body, numerics=graph.numerics)
+        return replace(_lowered(body, sizes, checks, report), sizes=sizes, checks=())
 
     legal = legalize(graph)
     groups = fuse(legal.graph, legal.kept, legal.turned)
     stores = choose_stored(legal.graph, groups, legal.kept)
     bundles = together(groups, stores)
     at = {op: number for number, op in enumerate(legal.graph.operations)}
+    built = []
+    for number, bundle in enumerate(bundles):
+        report("lowering kernels", number, len(bundles))
+        built.append(build_kernel(bundle, stores, checks, lower_body))
     tasks = in_running_order(
-        [build_kernel(bundle, stores, checks, lower_body) for bundle in bundles],
+        built,
         [max(at[op] for g in bundle for op in g.members) for bundle in bundles],
     )
     fixed = {*legal.graph.roots(), *legal.taken_over, *legal.taken_over.values()}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ...ir.expr import Dim, substitute, symbol
-from ...ir.kernel import Axis, Contract, Kernel, Load, Loop, Reduce, Statement, Store
+from ...ir.kernel import Axis, Contract, Kernel, Load, Loop, Reduce, Sort, Statement, Store
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Access:
 
 
 def accesses(kernel: Kernel) -> list[Access]:
-    """All accesses of a kernel, in the order in which they happen; those of a contraction's operands have
-    no place that anything else could have."""
+    """All accesses of a kernel, in the order in which they happen; those of a contraction's operands and
+    of a sort have no place that anything else could have."""
     return list(_accesses(kernel.body, {}, (), ()))
 
 
@@ -76,6 +76,10 @@ def _accesses(
                 for buffer in (s.lhs, s.rhs, *(s.start or ())[:1]):
                     yield Access(buffer, False, symbol("operand"), inner, parallel)
                 yield from _accesses(s.body, *_within(names, inner, (s.m, s.n)), parallel)
+            case Sort():
+                yield Access(s.source, False, symbol("line"), inner, parallel)
+                for buffer in (s.target, s.scratch):
+                    yield Access(buffer, True, symbol("sorted"), inner, parallel)
 
 
 def _within(

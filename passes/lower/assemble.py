@@ -32,8 +32,9 @@ def assemble(graph: Graph, legal: Legal, order: Schedule, checks: Checks) -> Pla
     own = [v for v in legal.graph.outputs if v not in order.in_place.values() and v not in legal.taken_over]
     calls, distinct = _calls(mark_streams(kernels, own), blocks)
     outputs = zip(legal.graph.outputs, graph.outputs, strict=True)
+    own_kernels = tuple(replace(kernel, numerics=graph.numerics) for kernel in distinct)
     return Plan(
-        graph.name, tuple(distinct), tuple(blocks.buffers.values()), tuple(calls),
+        graph.name, own_kernels, tuple(blocks.buffers.values()), tuple(calls),
         tuple((blocks.name(new), old.type) for new, old in outputs),
         tuple(sorted(graph.inputs.index(x) for x, _ in graph.updates)), graph.symbols(), blocks.arena_bytes,
         tuple(checks.points),

@@ -36,7 +36,7 @@ def cut_in_blocks(spec: ContractSpec, x: Value, maps: Index, label: str) -> Bloc
         return None
     block = next((b for b in BLOCKS if isinstance(extent, int) and extent > b and extent % b == 0), None)
     home = [a for a, index in enumerate(maps) if label in symbols_of(index)]
-    if block is None or len(home) != 1 or str(maps[home[0]]) != label:
+    if spec.within is not None or block is None or len(home) != 1 or str(maps[home[0]]) != label:
         return None
     (axis,) = home
     outer, inner = f"{label}_block", f"{label}_inner"

@@ -15,7 +15,8 @@ from .build_parts import build_parts
 from .build_pointwise import build_pointwise, needed
 from .build_rows import build_rows
 from .build_scan import build_scan
-from .groups import CONTRACT, PARTS, ROWS, Group, is_free
+from .build_tiles import build_from_tiles
+from .groups import CONTRACT, PARTS, ROWS, TILES, Group, is_free
 from .stores import Stores, cost
 from .writer import Built, Checks, KernelWriter
 
@@ -39,6 +40,8 @@ def build_kernel(
             build_contract(writer, group, stores)
         elif group.kind == ROWS:
             build_rows(writer, group, stores)
+        elif group.kind == TILES:
+            build_from_tiles(writer, group, stores)
         elif group.kind == PARTS:
             build_parts(writer, group)
         elif group.axes.blocked is not None:

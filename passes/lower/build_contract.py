@@ -46,7 +46,13 @@ def build_contract(writer: KernelWriter, group: Group, stores: Stores) -> None:
             writer.know(op.result, index, result)
             write_members(writer, group, stores, index)
         buffers = (writer.operand(left[0]), writer.operand(right[0]))
-        writer.add(Contract(result, m, n, over, buffers[0], left[1], buffers[1], right[1], tuple(statements)))
+        within = None if spec.within is None else substitute(spec.within, at)
+        writer.add(
+            Contract(
+                result, m, n, over, buffers[0], left[1], buffers[1], right[1], tuple(statements),
+                within=within,
+            )
+        )  # fmt: skip
 
 
 def _place(writer: KernelWriter, value: Value, maps: Index, at: dict[str, Dim]) -> tuple[Value, Dim]:

@@ -10,16 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...ir import ops
-from ...ir.expr import Dim, product, symbol
+from ...ir.dtypes import int64
+from ...ir.expr import Dim, floordiv, product, symbol
 from ...ir.graph import Operation, Value
-from ...ir.kernel import Loop
+from ...ir.kernel import Local, Loop
 from ...ir.opdef import OpDef
+from ...ir.ops.sorting import scratch_words
 from ...ir.types import row_major_strides
 from .attributes import axis_of, dims, ints
+from .build_tiles import write_into_tiles
 from .groups import Group
 from .index import Index, Shape, linear, storage_place
+from .legalize import unreshaped
 from .values import data_places
-from .writer import KernelWriter
+from .writer import KernelWriter, Scratch
 
 Rule = Callable[[KernelWriter, Operation], None]
 
@@ -29,6 +33,8 @@ RULES: dict[OpDef, Rule] = {}
 MOST_TOGETHER = 6
 #: Elements of an operand that lie together in a concatenation, from which on they are a long run.
 LONG_RUN = 64
+#: Scratch memory of one sort that may lie on the stack, in words; long lines that are sorted at a time.
+MOST_LOCAL_WORDS, LINES_AT_A_TIME = 32 << 10, 8
 
 
 def build_parts(writer: KernelWriter, group: Group) -> None:
@@ -82,6 +88,11 @@ def _concat(writer: KernelWriter, op: Operation) -> None:
 
 def _is_long(run: Dim) -> bool:
     return isinstance(run, int) and run >= LONG_RUN
+
+
+@_rule(ops.into_tiles)
+def _into_tiles(writer: KernelWriter, op: Operation) -> None:
+    write_into_tiles(writer, op)
 
 
 @_rule(ops.update_slice)
@@ -168,3 +179,31 @@ def _cumsum(writer: KernelWriter, op: Operation) -> None:
             writer.store_element(op.result, at, total)
         final = writer.scalar(x.type.dtype)
         writer.add(Loop(line, "serial", tuple(statements), ((before, start),), (total,), (final,)))
+
+
+@_rule(ops.argsort)
+def _argsort(writer: KernelWriter, op: Operation) -> None:
+    """Line by line. Scratch memory of lines that are not long is the loop's own; of long ones there is as
+    much as for a few lines at a time, which then run one after the other."""
+    (x,) = op.operands
+    lines, length, count = product(x.type.shape[:-1]), x.type.shape[-1], op.result.type.shape[-1]
+    words, descending = scratch_words(x.type.dtype, length, count), bool(op.attrs["descending"])
+
+    def sort(line: Dim, scratch: Scratch | Local, by: Dim) -> None:
+        at, to = line * length, line * count
+        writer.sort(unreshaped(x), at, op.result, to, scratch, by, length, count, descending)
+
+    if isinstance(words, int) and words <= MOST_LOCAL_WORDS:
+        with writer.loop("parallel", lines) as line:
+            local = Local("scratch", int64, words)
+            writer.add(local)
+            sort(line, local, 0)
+        return
+    at_a_time = min(lines, LINES_AT_A_TIME) if isinstance(lines, int) else LINES_AT_A_TIME
+    scratch = Scratch(int64, at_a_time * words)
+    turns = floordiv(lines, at_a_time)
+    with writer.loop("parallel", at_a_time) as part, writer.loop("serial", turns) as turn:
+        sort(part * turns + turn, scratch, part * words)
+    if (left := lines - turns * at_a_time) != 0:
+        with writer.loop("parallel", left) as rest:
+            sort(turns * at_a_time + rest, scratch, rest * words)

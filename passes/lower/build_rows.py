@@ -134,7 +134,9 @@ def plan_phases(group: Group, stores: Stores) -> list[Phase]:
             continue
         when = demand.get(value, 0) or 1 << len(phases) - 1
         first = when & -when
-        if value in stored or (when != first and cost(op) > CHEAP):
+        if value in stored and _is_made_again(op, stores, group):
+            phases[when.bit_length() - 1].kept.append(value)
+        elif value in stored or (when != first and cost(op) > CHEAP):
             phases[first.bit_length() - 1].kept.append(value)
             when = first
         for number, phase in enumerate(phases):
@@ -142,6 +144,13 @@ def plan_phases(group: Group, stores: Stores) -> list[Phase]:
                 phase.computes.insert(0, op)
         _require(demand, op, when, stores)
     return phases if phases[-1].computes or group.axes.blocked is not None else phases[:-1]
+
+
+def _is_made_again(op: Operation, stores: Stores, group: Group) -> bool:
+    """Whether a result is as well computed by each phase, from one element of the row, as loaded: the last of
+    them stores it then, when fewer rows are in the cache (softmax with its gradient)."""
+    elements = [leaf for leaf in stores.leaves[op] if not _of_row(group, leaf)]
+    return cost(op) <= CHEAP and len(elements) == 1
 
 
 def _require(demand: dict[Value, int], op: Operation, when: int, stores: Stores) -> None:

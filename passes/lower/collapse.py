@@ -2,16 +2,18 @@
 
 Two nested parallel loops over i < I and j < J become one over j < I*J if every index expression in them
 that depends on i or j does so by c*(J*i + j). The axes of a contraction's tile and of a reduction are
-joined likewise. So a kernel over dense tensors of any rank ends up with one flat loop.
+joined likewise. So a kernel over dense tensors of any rank ends up with one flat loop. The loops around a
+copy that gathers what it reads are put in order besides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import cast
 
 from ...ir.expr import Dim, coefficient, substitute
-from ...ir.kernel import Axis, Contract, Index, Kernel, Load, Loop, Reduce, Statement, Store
+from ...ir.kernel import Axis, Contract, Index, Kernel, Load, Loop, Reduce, Sort, Statement, Store
 from ...ir.kernel_substitute import substituted
 
 
@@ -53,7 +55,19 @@ def _nest(loop: Loop) -> Statement:
     axes = [a.axis for a in around] + own
     gone, axes = _joined(axes, len(around), set(_dims([core])))
     inner = _with_tile(_collapsed(core), axes[len(axes) - len(own) :])
-    return _wrapped(around[0], axes[: len(axes) - len(own)], substituted((inner,), gone))
+    outer = _as_read(axes[: len(axes) - len(own)], core)
+    return _wrapped(around[0], outer, substituted((inner,), gone))
+
+
+def _as_read(axes: list[Axis], core: Statement) -> list[Axis]:
+    """The loops around a copy whose vectors are gathered in the order of what it reads: the neighbours of its
+    elements are then read from cache lines that are at hand. Others as they are."""
+    match core:
+        case Loop(kind="vector", body=(Load() as load, Store() as store)) if store.value is load.result:
+            steps = {a.name: coefficient(load.index, a.name) for a in (*axes, core.axis)}
+            if steps[core.axis.name] != 1 and all(isinstance(s, int) and s != 0 for s in steps.values()):
+                return sorted(axes, key=lambda a: -abs(cast("int", steps[a.name])))
+    return axes
 
 
 def _wrapped(loop: Loop, axes: Sequence[Axis], body: tuple[Statement, ...]) -> Statement:
@@ -130,7 +144,9 @@ def _dims(statements: Sequence[Statement]) -> Iterator[Dim]:
                     yield from (guard.expr, guard.low, guard.high)
             case Contract():
                 yield from (s.lhs_index, s.rhs_index)
-                if s.start is not None:
-                    yield s.start[1]
+                yield from () if s.start is None else (s.start[1],)
+                yield from () if s.within is None else (s.within,)
+            case Sort():
+                yield from s.dims
         if isinstance(s, Loop | Reduce | Contract):
             yield from _dims(s.body)

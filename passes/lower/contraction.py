@@ -89,8 +89,9 @@ def layout_of(
             replace(s, place=None if s.place is None else place_in_pairs(s.place, over[-1])) for s in sides
         ]
         over = over[:-1]
-    known = ContractSpec(spec.lhs, spec.rhs, spec.out, over, tuple(sorted(sizes.items())))
-    return choose_layout(known, (sides[0], sides[1]), strides, not paired, not as_they_lie)
+    known = replace(spec, over=over, extents=tuple(sorted(sizes.items())))
+    lanes = not paired and spec.within is None
+    return choose_layout(known, (sides[0], sides[1]), strides, lanes, not as_they_lie)
 
 
 @lru_cache(maxsize=1024)
@@ -118,13 +119,14 @@ def _layouts(
         lhs, rhs = sides[::-1] if swapped else sides
         rows = [label for label in out if label in lhs.labels() - rhs.labels()]
         m = rows[-1] if rows else None
-        height = _height(rows, sizes, lhs, writes)
+        height = _run(rows, sizes, lhs, writes)
+        columns = [label for label in out if label in rhs.labels() - lhs.labels()]
         for n in (label for label in out if label in rhs.labels()):
             lanes = n in lhs.labels()
             turned = lanes and lhs.stride(n) != 1
             if lanes and not isinstance(sizes[n], int) or turned and not can_pack(lhs.maps, n):
                 continue
-            width = estimate(sizes[n])
+            width = _run(columns, sizes, rhs, writes) if [n] == columns[-1:] else estimate(sizes[n])
             vectors = -(-width // VECTOR) * VECTOR / max(width, 1)
             cycles = work * vectors / PEAK * (1 + lanes + 2 / max(min(height, ROWS), 1))
             cycles += lhs.numel * COPY if turned else 0
@@ -144,18 +146,18 @@ def _layouts(
         yield Layout(swapped, m, None, False, work * (1 if m else 4))
 
 
-def _height(rows: Sequence[str], sizes: dict[str, Dim], lhs: Side, writes: dict[str, Dim]) -> int:
-    """Rows of the tile: of the last row label, and of those before it that run on in both operand and
-    result."""
-    height: Dim = 1
-    for label in reversed(rows):
-        strides = [(lhs.stride(x), writes[x]) for x in (label, rows[-1])]
-        if label != rows[-1] and any(
-            a is None or b is None or a != b * height for a, b in zip(*strides, strict=True)
+def _run(labels: Sequence[str], sizes: dict[str, Dim], side: Side, writes: dict[str, Dim]) -> int:
+    """Rows or columns of the tile: of the last of these labels, and of those before it that run on in both
+    operand and result."""
+    length: Dim = 1
+    for label in reversed(labels):
+        strides = [(side.stride(x), writes[x]) for x in (label, labels[-1])]
+        if label != labels[-1] and any(
+            a is None or b is None or a != b * length for a, b in zip(*strides, strict=True)
         ):
             break
-        height = height * sizes[label]
-    return estimate(height)
+        length = length * sizes[label]
+    return estimate(length)
 
 
 def _product(sizes: Iterable[Dim]) -> float:
@@ -169,7 +171,7 @@ def cut(spec: ContractSpec, sizes: dict[str, Dim], shape: Shape) -> ContractSpec
     """The contraction whose result is that of `spec` reshaped to `shape`, if that only cuts axes into
     several: a label m of the result becomes s*m_0 + m_1 wherever it stands."""
     have = tuple(sizes[label] for label in spec.out)
-    if 0 in have:
+    if 0 in have or spec.within is not None:
         return None
     out: list[str] = []
     now: dict[str, Dim] = {}

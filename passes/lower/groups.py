@@ -25,6 +25,8 @@ ROWS = "rows"
 COLUMNS = "columns"
 #: One contraction with what is computed from each element of its result.
 CONTRACT = "contract"
+#: Tiles put side by side, with what is computed from each element.
+TILES = "tiles"
 #: One operation that writes its result in parts or in order.
 PARTS = "parts"
 #: A copy that transposes, in tiles.
@@ -37,6 +39,8 @@ _PARTS = (
     ops.as_strided_update,
     ops.cumsum,
     ops.concat,
+    ops.into_tiles,
+    ops.argsort,
     ops.check,
     ops.scan,
 )
@@ -44,8 +48,8 @@ _PARTS = (
 
 def kind_of(op: Operation) -> str:
     """The kind of the group that this operation begins."""
-    if op.opdef is ops.contract:
-        return CONTRACT
+    if op.opdef in (ops.contract, ops.from_tiles):
+        return CONTRACT if op.opdef is ops.contract else TILES
     if op.opdef.reduction and not is_blocked(op):
         return ROWS if op.attrs["order"] == "lanes" else COLUMNS
     if op.opdef is ops.fold:

@@ -10,26 +10,28 @@ own, in row-major order. Values get the strides of their layout (`layout`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 from ...ir import ops
 from ...ir.builder import GraphBuilder, scalar
-from ...ir.contraction import ContractSpec
-from ...ir.expr import Dim, product, symbol
+from ...ir.expr import Dim, coefficient, product, symbol
 from ...ir.graph import Graph, Operation, Value
+from ...ir.kernel import VECTOR
 from ...ir.narrow import PAIRED
 from ...ir.opdef import OpDef
+from ...ir.types import Literal
 from ..inline import inline_calls
 from ..scans import Parts, tidy_scans
-from .attributes import ints, spec_of
+from .attributes import dims, ints, spec_of
 from .blocked import cut_in_blocks, cut_strides
 from .build_blocks import COMBINE
 from .contraction import cut, fits, layout_of, packed_order
 from .groups import divides, is_free
 from .index import bounds, place_of
-from .layout import Trailing, channels_of, choose_layouts, strides_of
+from .layout import Trailing, channels_of, choose_layouts, memory_order, spread_planes, strides_of
 from .pairs import place_in_pairs
-from .stores import memory_constants
+from .stores import estimate, memory_constants
 from .weights import turned_weights
 from .widen import widen
 
@@ -66,7 +68,7 @@ class _Legalizer:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.build = GraphBuilder(graph.name)
+        self.build = GraphBuilder(graph.name, graph.numerics)
         self.build.inputs = list(graph.inputs)
         self.now: dict[Value, Value] = {v: v for v in graph.inputs}
         self.kept: set[Value] = set()
@@ -186,6 +188,24 @@ class _Legalizer:
 
     # Rules by op.
 
+    def into_tiles(self, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
+        """Tiles of an image with zeros around it, as far as they reach out."""
+        axes, counts, starts = ints(op, "axes"), dims(op, "counts"), dims(op, "starts")
+        matrix, step = cast("Literal", op.attrs["matrix"]), cast("int", op.attrs["step"])
+        maps: list[Dim] = [symbol(f"axis{a}") for a in range(operands[0].type.rank)]
+        sizes = {f"axis{a}": d for a, d in enumerate(operands[0].type.shape)}
+        for axis, count, start in zip(axes, counts, starts, strict=True):
+            maps[axis] = maps[axis] * step + symbol(f"in{axis}") + start
+            sizes |= {f"axis{axis}": count, f"in{axis}": matrix.shape[1]}
+        trailing = (cast("int", op.attrs["channels"]),) if op.result in self.layouts else ()
+        x, moved = self.in_range(operands[0], tuple(maps), sizes, trailing)
+        starts = tuple(start + (moved[a] - maps[a]) for a, start in zip(axes, starts, strict=True))
+        (result,) = self.build.emit(op.opdef, (x,), {**op.attrs, "starts": starts})
+        self.lay_out(op, (result,))
+        if product(counts) != 1:
+            result.strides = spread_planes(result, len(axes))
+        return (result,)
+
     def reduce(self, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
         """A reduction over no axes combines each element with the identity: one over a new axis of size 1.
         One over many rows is taken apart, so that other groups can run through the rows with it."""
@@ -215,16 +235,23 @@ class _Legalizer:
     def scan(self, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
         """A scan, its operands in row-major order in memory, weights in the order in which they are read."""
         body, turned = turned_weights(Parts.of(op))
-        placed = []
-        for x in (*operands, *(self.copy(operands[number], order) for number, order in turned)):
-            source = unreshaped(x)
-            ready = self.in_memory(source) and source.strides is None
-            placed.append(x if ready else self.copy(x))
-            if source not in self.constants:
-                self.kept.add(unreshaped(placed[-1]))
+        more = [self.copy(operands[number], order) for number, order in turned]
+        placed = [self.placed(x) for x in (*operands, *more)]
         results = self.build.emit(op.opdef, placed, op.attrs, (body,), op.location)
         self.kept.update(results)
         return results
+
+    def sort(self, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
+        """A sort, its operand in row-major order in memory."""
+        return self.build.emit(op.opdef, [self.placed(operands[0])], op.attrs, location=op.location)
+
+    def placed(self, x: Value) -> Value:
+        """The value in row-major order in memory, itself if it lies so."""
+        source = unreshaped(x)
+        x = x if self.in_memory(source) and source.strides is None else self.copy(x)
+        if source not in self.constants:
+            self.kept.add(unreshaped(x))
+        return x
 
     def contract(self, op: Operation, operands: tuple[Value, ...]) -> tuple[Value, ...]:
         spec = spec_of(op)
@@ -243,7 +270,7 @@ class _Legalizer:
         sides = [(self.addressable(x, maps, sizes), maps) for x, maps in sides]
         if operands[0].type.dtype in PAIRED:
             sides = [self.beside(x, maps, sizes, spec.over[-1]) for x, maps in sides]
-        shifted = ContractSpec(sides[0][1], sides[1][1], spec.out, spec.over, tuple(sorted(sizes.items())))
+        shifted = replace(spec, lhs=sides[0][1], rhs=sides[1][1], extents=tuple(sorted(sizes.items())))
         made = reshape or op
         strides = None
         if op.result in self.layouts and made.result in self.layouts:
@@ -267,9 +294,12 @@ class _Legalizer:
             if x.type.dtype in PAIRED:
                 order = _last(order, maps.index(symbol(spec.over[-1])))
             sides[at] = self.read(x, order), tuple(maps[a] for a in order)
-        shifted = ContractSpec(sides[0][1], sides[1][1], shifted.out, spec.over, shifted.extents)
+        shifted = replace(shifted, lhs=sides[0][1], rhs=sides[1][1])
         result = self.build(ops.contract, sides[0][0], sides[1][0], spec=shifted)
         result.strides = strides
+        users = self.graph.users(op.result)
+        if any(user.opdef is ops.from_tiles for user in users):
+            result.strides = strides = spread_planes(result, len(ints(users[0], "axes")))
         if result.type.shape != made.result.type.shape:
             result = self.build(ops.reshape, result, shape=made.result.type.shape)
         self.now[made.result] = result
@@ -303,11 +333,36 @@ class _Legalizer:
         key = (x, *lo, *hi, *trailing)
         if key not in self.padded:
             zero = scalar(self.build, 0, x.type.dtype)
-            padded = self.build(ops.pad, x, zero, lo=tuple(lo), hi=tuple(hi), interior=(0,) * x.type.rank)
+            source = self.facing(x, trailing)
+            padded = self.build(
+                ops.pad, source, zero, lo=tuple(lo), hi=tuple(hi), interior=(0,) * x.type.rank
+            )
             padded.strides = strides_of(padded.type.shape, trailing)
             self.kept.add(padded)
             self.padded[key] = padded
-        return self.padded[key], shifted
+        return self.trimmed(self.padded[key], shifted, sizes), shifted
+
+    def trimmed(self, x: Value, maps: tuple[Dim, ...], sizes: dict[str, Dim]) -> Value:
+        """The part of a padded operand that is read: where the map of an axis has become a label alone, the
+        axis is as long as that, as a spec demands."""
+        stops = tuple(sizes.get(str(index), d) for index, d in zip(maps, x.type.shape, strict=True))
+        if stops == x.type.shape:
+            return x
+        return self.build(ops.slice_, x, starts=(0,) * len(stops), stops=stops, steps=(1,) * len(stops))
+
+    def facing(self, x: Value, trailing: Trailing) -> Value:
+        """The value, or a copy of it laid out with these axes last if it lies in memory across that."""
+        shape, labels = x.type.shape, tuple(f"axis{a}" for a in range(x.type.rank))
+        last = next((a for a in reversed(memory_order(len(shape), trailing)) if shape[a] != 1), None)
+        found = place_of(x, tuple(map(symbol, labels)), dict(zip(labels, shape, strict=True)), self.in_memory)
+        if last is None or found is None or not all(isinstance(d, int) for d in shape):
+            return x
+        stride = coefficient(found[1], labels[last])
+        if not isinstance(stride, int) or min(abs(stride), estimate(shape[last])) < VECTOR:
+            return x
+        made = self.copy(x)
+        made.strides = strides_of(shape, trailing)
+        return made
 
     def beside(
         self, x: Value, maps: tuple[Dim, ...], sizes: dict[str, Dim], pair: str
@@ -364,6 +419,8 @@ def _positive(dim: Dim) -> Dim:
 RULES: dict[OpDef, Callable[[_Legalizer, Operation, tuple[Value, ...]], tuple[Value, ...]]] = {
     ops.contract: _Legalizer.contract,
     ops.scan: _Legalizer.scan,
+    ops.into_tiles: _Legalizer.into_tiles,
+    ops.argsort: _Legalizer.sort,
     **dict.fromkeys(IN_PLACE, _Legalizer.overwrite),
     **dict.fromkeys((op for op in ops.ALL.values() if op.reduction), _Legalizer.reduce),
 }

@@ -19,6 +19,7 @@ from ...ir.kernel import (
     Loop,
     Reduce,
     Scalar,
+    Sort,
     Statement,
     Store,
 )  # fmt: skip
@@ -104,6 +105,11 @@ class Renewal:
                 return Reduce(self._defined(s.result), s.opdef, s.order, axes, body, value)
             case Contract():
                 return self._contract(s)
+            case Sort():
+                places = (self._at(s.source, s.source_index), self._at(s.target, s.target_index))
+                scratch = self._at(s.scratch, s.scratch_index)
+                sizes = (self.dim(s.length), self.dim(s.count))
+                return Sort(*places[0], *places[1], *scratch, *sizes, s.descending)
 
     def _loop(self, s: Loop) -> Loop:
         starts = self._used(start for _, start in s.carries)
@@ -122,6 +128,7 @@ class Renewal:
         return replace(
             s, result=result, m=m, n=n, over=tuple(over), lhs=lhs[0], lhs_index=lhs[1], rhs=rhs[0],
             rhs_index=rhs[1], body=self.body(s.body), start=start,
+            within=None if s.within is None else self.dim(s.within),
         )  # fmt: skip
 
     def _at(self, buffer: str, index: Dim) -> tuple[str, Dim]:

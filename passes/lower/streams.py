@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ...ir.graph import Value
-from ...ir.kernel import Buffer, Load, Reduce
+from ...ir.kernel import Buffer, Contract, Load, Reduce, Statement
 from .writer import Built
 
 #: Bytes of a kernel's buffers from which on results are written past the caches: a usual last-level cache.
@@ -43,7 +43,7 @@ def _marked(built: Built, chosen: set[Value]) -> Built:
     statements = list(kernel.statements())
     if total < LARGE_ROWS and any(isinstance(s, Reduce) for s in statements):
         return built
-    loaded = {s.buffer for s in statements if isinstance(s, Load)}
+    loaded = {name for s in statements for name in _read_by(s)}
     buffers = tuple(
         replace(b, access="stream")
         if b.access == "out" and m in chosen and b.name not in loaded and _bytes(b) >= SMALL_PART * total
@@ -51,6 +51,16 @@ def _marked(built: Built, chosen: set[Value]) -> Built:
         for m, b in zip(built.memory, kernel.buffers, strict=True)
     )
     return replace(built, kernel=replace(kernel, buffers=buffers))
+
+
+def _read_by(statement: Statement) -> Iterable[str]:
+    """The buffers that a statement itself reads."""
+    match statement:
+        case Load():
+            return (statement.buffer,)
+        case Contract():
+            return (statement.lhs, statement.rhs, *(() if statement.start is None else statement.start[:1]))
+    return ()
 
 
 def _bytes(buffer: Buffer) -> int:

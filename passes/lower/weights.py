@@ -7,6 +7,7 @@ memory the emitted code rearranges the operand, panel by panel, whenever it runs
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ...ir import ops
 from ...ir.builder import GraphBuilder
@@ -65,7 +66,7 @@ def _orders(
 def _with_order(spec: ContractSpec, side: int, order: tuple[int, ...]) -> ContractSpec:
     sides = [spec.lhs, spec.rhs]
     sides[side] = tuple(sides[side][a] for a in order)
-    return ContractSpec(sides[0], sides[1], spec.out, spec.over, spec.extents)
+    return replace(spec, lhs=sides[0], rhs=sides[1])
 
 
 def _order(spec: ContractSpec, maps: tuple[Dim, ...]) -> tuple[int, ...] | None:

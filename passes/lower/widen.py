@@ -20,7 +20,7 @@ def widen(graph: Graph) -> Graph:
     """The graph with casts around what computes on narrow types; itself if there is nothing to do."""
     if not any(_is_widened(op) for op in graph.operations):
         return graph
-    build = GraphBuilder(graph.name)
+    build = GraphBuilder(graph.name, graph.numerics)
     build.inputs = list(graph.inputs)
     now: dict[Value, Value] = {v: v for v in graph.inputs}
     for op in graph.operations:

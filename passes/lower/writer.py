@@ -29,9 +29,11 @@ from ...ir.kernel import (
     Index,
     Kernel,
     Load,
+    Local,
     Loop,
     Reduce,
     Scalar,
+    Sort,
     Statement,
     Store,
 )  # fmt: skip
@@ -163,9 +165,9 @@ class KernelWriter:
         """(value in memory, place of the element in it), if plain movement alone leads there."""
         return place_of(value, index, self.extents, self.in_memory)
 
-    def know(self, value: Value, index: Place, scalar: Scalar) -> None:
-        """From here on this scalar holds the element."""
-        self._scopes[self.depth(index)].known[value, index, ()] = scalar
+    def know(self, value: Value, index: Place, scalar: Scalar, guards: Guards = ()) -> None:
+        """From here on this scalar holds the element (where the guards hold)."""
+        self._scopes[self.depth(index, guards)].known[value, index, guards] = scalar
 
     def load(
         self, memory: Memory, place: Dim, guards: Guards = (), otherwise: Literal | None = None
@@ -215,8 +217,21 @@ class KernelWriter:
         self._buffer(memory, "inout")
 
     def operand(self, value: Value) -> str:
-        """The name of the buffer of a value that is read by a contraction."""
+        """The name of the buffer of a value that is read by a contraction or a sort."""
         return self._buffer(value, "in")
+
+    def sort(
+        self, source: Value, at: Dim, target: Value, to: Dim, scratch: Scratch | Local, by: Dim,
+        length: Dim, count: Dim, descending: bool,
+    ) -> None:  # fmt: skip
+        """Sort a line of `source`, from `at` on, into the `target` from `to` on. scratch: as `Sort` has it, a
+        local that stands around or further memory of the kernel."""
+        room = scratch.name if isinstance(scratch, Local) else self._buffer(scratch, "temp")
+        made = Sort(
+            self.operand(source), at, self._buffer(target, "out"), to, room, by, length, count, descending
+        )
+        self._sizes |= set().union(*map(symbols_of, made.dims)) - self._symbol_depth.keys()
+        self.add(made)
 
     def _buffer(self, memory: Memory, access: str) -> str:
         found = self._buffers.get(memory)

@@ -5,6 +5,8 @@ All exact: which products are summed, and in which order, stays the same for eve
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...ir import ops
 from ...ir.builder import full
 from ...ir.contraction import ContractSpec
@@ -37,7 +39,12 @@ def respecified(
     sizes = label_sizes(op)
     alone = {str(i) for i in (*lhs, *rhs) if isinstance(i, Expr) and symbols_of(i) == {str(i)}}
     extents = tuple(sorted((name, sizes[name]) for name in _labels(lhs, rhs) - alone))
-    return build(ops.contract, *operands, spec=ContractSpec(lhs, rhs, spec_of(op).out, over, extents))
+    within = spec_of(op).within
+    if within is not None:
+        gone = set(spec_of(op).over) - set(over)
+        within = substitute(within, dict.fromkeys(gone, 0))
+    spec = ContractSpec(lhs, rhs, spec_of(op).out, over, extents, within)
+    return build(ops.contract, *operands, spec=spec)
 
 
 @rewrites(ops.contract)
@@ -104,7 +111,7 @@ def permute_of_contract(op: Operation, build: Rewriter) -> Value | None:
         return None
     spec = spec_of(inner)
     out = tuple(spec.out[p] for p in ints(op.attrs["perm"]))
-    moved = ContractSpec(spec.lhs, spec.rhs, out, spec.over, spec.extents)
+    moved = replace(spec, out=out)
     return build(ops.contract, *inner.operands, spec=moved)
 
 
@@ -147,5 +154,5 @@ def contract_with_columns_on_the_left(op: Operation, build: Rewriter) -> Value |
     if not spec.out or spec.out[-1] not in lhs - rhs or not (rhs - lhs) & set(spec.out):
         return None
     x, y = op.operands
-    swapped = ContractSpec(spec.rhs, spec.lhs, spec.out, spec.over, spec.extents)
+    swapped = replace(spec, lhs=spec.rhs, rhs=spec.lhs)
     return build(ops.contract, y, x, spec=swapped)

@@ -96,6 +96,7 @@ class Rewriter:
             tuple(new_value.get(v, v) for v in self._graph.outputs),
             tuple((x, new_value.get(v, v)) for x, v in self._graph.updates),
             self._graph.name,
+            self._graph.numerics,
         )
 
     def _with_new_operands(self, op: Operation) -> Operation:

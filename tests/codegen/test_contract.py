@@ -12,7 +12,7 @@ from vitrify.codegen.target import LEVELS
 from vitrify.ir import dtypes
 from vitrify.ir.errors import IRError
 from vitrify.ir.expr import parse_expr
-from vitrify.ir.kernel_text import parse_kernel
+from vitrify.ir.kernel_text import parse_kernel, print_kernel
 
 from .harness import check_kernel, run_native, text_of
 
@@ -121,6 +121,64 @@ def test_sums_that_go_on(shape: tuple[int, int, int], layout: str, order: str) -
     text = text.replace(" for i <", f" from {place} for i <")
     if order == "columns":
         text = text.replace(place, f"%c[i + {m}*j]")
+    a, b, c = data(m * k, k * n, m * n)
+    check_kernel(text, {"a": a, "b": b, "c": c})
+
+
+BORDERS = ["i - p", "p - i", "j - p", "p - j - 3", "i - j", "j - i + 2", "40 - i - j - p", "p + i + j - 50"]
+
+
+def within(text: str, border: str) -> str:
+    return text.replace(" for ", f" when 0 <= {parse_expr(border)} for ")
+
+
+@pytest.mark.parametrize("layout", ["mk,kn", "mk,nk", "km,kn"])
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (30, 70, 40), (40, 3, 51), (3, 40, 20), (25, 48, 17)], ids=str)
+def test_steps_that_take_no_part(shape: tuple[int, int, int], border: str, layout: str) -> None:
+    m, n, k = shape
+    a, b = data(m * k, k * n)
+    a[::7], b[::11] = np.inf, np.nan
+    check_kernel(within(matmul(m, n, k, layout), border), {"a": a, "b": b, "c": np.zeros(m * n, np.float32)})
+
+
+@pytest.mark.parametrize("border", ["i - p", "p - j", "i - j + 1"])
+def test_steps_that_take_no_part_with_run_time_sizes_and_other_dtypes(border: str) -> None:
+    m, n, k = 29, 50, 17
+    sizes = {"m": m, "n": n, "k": k}
+    for dtype in (dtypes.float64, dtypes.int32):
+        a, b = data(m * k, k * n, dtype=dtype)
+        buffers = {"a": a, "b": b, "c": np.zeros(m * n, dtype.numpy)}
+        check_kernel(within(matmul("m", "n", "k", "mk,kn", dtype.short, "m, n, k"), border), buffers, sizes)
+
+
+@pytest.mark.parametrize("border", ["i - p + 4090", "p - j - 4090", "4000 - i - p", "p - i - 4100"])
+@pytest.mark.parametrize("layout", ["mk,kn", "mk,nk"])
+def test_steps_that_take_no_part_in_long_sums(layout: str, border: str) -> None:
+    m, n, k = 14, 35, 4500
+    a, b = data(m * k, k * n)
+    check_kernel(within(matmul(m, n, k, layout), border), {"a": a, "b": b, "c": np.zeros(m * n, np.float32)})
+
+
+@pytest.mark.parametrize("border", ["i - p - 3", "2 - q + j", "i + q - p"])
+def test_steps_that_take_no_part_of_several_axes(border: str) -> None:
+    """The axes are walked one within the other: columns of 7 of the left operand are left out."""
+    text = f"""kernel gaps(%a: f32[{20 * 35}] in, %b: f32[{20 * 40}] in, %c: f32[{20 * 40}] out) {{
+  %r = contract %a[i*35 + p*7 + q] * %b[p*160 + q*40 + j] over p < 5, q < 4 for i < 20, j < 40 : f32 {{
+    store %c[i*40 + j], %r
+  }}
+}}
+""".replace("i*35", "35*i").replace("p*7", "7*p")
+    text = str(print_kernel(parse_kernel(text)))
+    a, b = data(20 * 35, 20 * 40)
+    check_kernel(within(text, border), {"a": a, "b": b, "c": np.zeros(20 * 40, np.float32)})
+
+
+@pytest.mark.parametrize("border", ["i - p", "p - j", "p - i"])
+def test_sums_that_go_on_where_steps_take_no_part(border: str) -> None:
+    m, n, k = 30, 70, 40
+    text = within(matmul(m, n, k, "mk,kn"), border).replace("%c: f32[2100] out", "%c: f32[2100] inout")
+    text = text.replace(" for ", f" from %c[{n}*i + j] for ")
     a, b, c = data(m * k, k * n, m * n)
     check_kernel(text, {"a": a, "b": b, "c": c})
 

@@ -17,7 +17,7 @@ from vitrify.ir.kernel import Kernel
 from vitrify.ir.kernel_text import parse_kernel
 from vitrify.ir.plan import Call, Plan, PlanBuffer
 
-from tests.codegen.harness import native_plan, pointwise, text_of
+from tests.codegen.harness import check_kernel, native_plan, pointwise, text_of
 
 DOUBLE = parse_kernel("""
     kernel double(%x: f32[n] in, %y: f32[n] out; n) {
@@ -150,3 +150,49 @@ def test_targets_by_name() -> None:
     assert len({t.key for t in LEVELS.values()}) == len(LEVELS)
     with pytest.raises(ValueError, match="unknown target 'z80'"):
         named_target("z80")
+
+
+@pytest.mark.parametrize("low", [0, 1])
+@pytest.mark.parametrize("bound", [0, 1, 80])
+@pytest.mark.parametrize("dtype", ["i64", "i32", "i8", "u8", "f32"])
+@pytest.mark.parametrize("kind", ["vector", "parallel"])
+def test_a_range_from_zero_on_is_one_unsigned_comparison(kind: str, dtype: str, bound: int, low: int) -> None:
+    one = ".0" if dtype == "f32" else ""
+    text = f"""
+        kernel within(%x: {dtype}[40] in, %y: bool[40] out) {{
+          %low = const {dtype}({low}{one}) : {dtype}
+          %high = const {dtype}({bound}{one}) : {dtype}
+          {kind} i < 40 {{
+            %0 = load %x[i] : {dtype}
+            %1 = ge %0, %low : bool
+            %2 = lt %0, %high : bool
+            %3 = bit_and %1, %2 : bool
+            store %y[i], %3
+          }}
+        }}"""
+    numpy = {"i64": np.int64, "i32": np.int32, "i8": np.int8, "u8": np.uint8, "f32": np.float32}[dtype]
+    ends = np.finfo(numpy) if dtype == "f32" else np.iinfo(numpy)
+    x = np.array([0, 1, 2, 79, 80, 81, 127, ends.min, ends.max], numpy)
+    x = np.resize(np.concatenate([x, -x]), 40)
+    check_kernel(text, {"x": x, "y": np.ones(40, bool)})
+    native = text_of(parse_kernel(text))
+    at_once = "icmp ult" in native and "icmp uge" not in native
+    assert at_once == (low == 0 and dtype.startswith("i"))
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "fetches"),
+    [("reduce_sum", 4096, True), ("reduce_sum", 1024, False), ("reduce_max", 4096, False)],
+)
+def test_sums_of_an_array_that_no_cache_holds_fetch_ahead(name: str, rows: int, fetches: bool) -> None:
+    text = f"""
+        kernel rows(%x: f32[{rows}*4096] in, %y: f32[{rows}] out) {{
+          parallel i < {rows} {{
+            %r = {name} lanes j < 4096 : f32 {{
+              %v = load %x[4096*i + j] : f32
+              yield %v
+            }}
+            store %y[i], %r
+          }}
+        }}"""
+    assert ("llvm.prefetch" in text_of(parse_kernel(text))) == fetches

@@ -199,6 +199,26 @@ def test_transposing_copies(dtype: DType, rows: int, columns: int) -> None:
         check_kernel(text, buffers, None if static else {"r": rows, "c": columns})
 
 
+@pytest.mark.parametrize("dtype", [float32, float64, uint8], ids=str)
+@pytest.mark.parametrize("runs, taps, columns", [(64, 9, 32), (5, 9, 16), (1, 3, 48), (7, 1, 16), (9, 4, 20)])
+def test_copies_that_transpose_runs_of_two_loops(dtype: DType, runs: int, taps: int, columns: int) -> None:
+    text = f"""
+        kernel turn(%x: {dtype}[{2 * runs * taps * columns}] in, %y: {dtype}[{2 * runs * taps * columns}] out) {{
+          parallel b < 2 {{
+            parallel i < {runs} {{
+              parallel t < {taps} {{
+                vector j < {columns} {{
+                  %0 = load %x[{runs * taps * columns}*b + {taps}*i + t + {runs * taps}*j] : {dtype}
+                  store %y[{runs * taps * columns}*b + {runs * columns}*t + {columns}*i + j], %0
+                }}
+              }}
+            }}
+          }}
+        }}"""  # noqa: E501
+    size = 2 * runs * taps * columns
+    check_kernel(text, {"x": values(dtype, size), "y": np.zeros(size, dtype.numpy)})
+
+
 def test_in_place_kernels_promise_nothing_about_aliasing() -> None:
     kernel = pointwise(ops.neg, [float32], float32)
     assert "noalias" not in text_of(kernel)

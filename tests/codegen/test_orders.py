@@ -113,8 +113,24 @@ def test_extrema_of_nan_infinities_and_zeros(name: str, dtype: DType) -> None:
     rows = [
         [-inf] * 37, [inf] * 37, [-0.0] * 20 + [0.0] + [-0.0] * 16, [0.0] * 20 + [-0.0] * 17,
         [1.0] * 30 + [nan] + [2.0] * 5 + [nan], [nan] * 37, [-inf] * 36 + [nan], [3.0, 5.0] * 18 + [5.0],
+        [-3.0] * 9 + [-nan] + [-2.0] * 27, [-3.0] * 9 + [nan] + [-2.0] * 27, [inf] * 36 + [-nan],
+        [-2.0, -3.0] * 18 + [-2.0], [-0.0] + [-5.0] * 36, [0.0] + [5.0] * 36, [-0.0, 7.0] + [5.0] * 35,
+        [0.0, -7.0] + [-5.0] * 35, [1e-45] + [-1e-45] * 36, [2e-45, 1e-45] * 18 + [inf],
+        [-2e-45] * 36 + [-inf],
     ]  # fmt: skip
     out = result_of(name, dtype)
+    columns = f"""
+        kernel columns(%x: {dtype}[37*{len(rows)}] in, %y: {out}[{len(rows)}] out) {{
+          vector j < {len(rows)} {{
+            %r = {name} lanes i < 37 : {out} {{
+              %v = load %x[i*{len(rows)} + j] : {dtype}
+              yield %v
+            }}
+            store %y[j], %r
+          }}
+        }}"""
+    x = np.array(rows).T.astype(dtype.numpy).reshape(-1)
+    check_kernel(columns, {"x": x, "y": np.zeros(len(rows), out.numpy)})
     for row in rows:
         x = np.array(row * 2).astype(dtype.numpy)
         for order in ("lanes", "sequential"):

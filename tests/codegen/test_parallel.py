@@ -218,6 +218,22 @@ def test_a_copy_that_transposes(units: ctypes.c_int64, rows: int, columns: int) 
     check_kernel(text, {"x": random(rows, columns), "y": np.zeros(rows * columns, np.float32)})
 
 
+@pytest.mark.parametrize("runs, taps", [(400, 9), (50, 3)])
+def test_a_copy_that_transposes_runs_of_two_loops(units: ctypes.c_int64, runs: int, taps: int) -> None:
+    text = f"""
+    kernel k(%x: f32[{runs * taps * 32}] in, %y: f32[{runs * taps * 32}] out) {{
+      parallel i < {runs} {{
+        parallel t < {taps} {{
+          vector j < 32 {{
+            %0 = load %x[{taps}*i + t + {runs * taps}*j] : f32
+            store %y[{runs * 32}*t + 32*i + j], %0
+          }}
+        }}
+      }}
+    }}"""
+    check_kernel(text, {"x": random(runs * taps, 32), "y": np.zeros(runs * taps * 32, np.float32)})
+
+
 SCATTER = """
 kernel k(%at: i64[9] in, %x: f32[1800] in, %y: f32[1000] inout) {
   serial i < 9 {
@@ -326,3 +342,33 @@ def test_the_number_of_threads_is_no_part_of_the_code() -> None:
         seen.add(text_of(parse_kernel(text)))
     pool.set_threads(before)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "cuts"), [(32, 512, [16, 128]), (33, 500, [32, 128]), (15, 512, [15, 64])]
+)
+def test_rows_of_a_short_contraction_stay_with_a_thread(m: int, n: int, cuts: list[int]) -> None:
+    """Half of them each, with which it goes on in the next kernel; too few rows are not divided."""
+    kernel = parse_kernel(f"""
+        kernel k(%x: f32[{m * 200}] in, %w: f32[{200 * n}] in, %y: f32[{m * n}] out) {{
+          %c = contract %x[i*200 + k] * %w[k*{n} + j] over k < 200 for i < {m}, j < {n} : f32 {{
+            store %y[i*{n} + j], %c
+          }}
+        }}""")
+    found = division.divide(kernel.body[0], kernel)
+    assert found is not None
+    assert [min(cut.step, int(cut.axis.extent)) for cut in found.cuts] == cuts
+
+
+def test_short_vector_loops_are_cut_into_some_units() -> None:
+    for n, step in ((4096, 512), (4000, 512), (100, 64), (1 << 20, 4096)):
+        kernel = parse_kernel(f"""
+            kernel k(%x: f32[{n}] in, %y: f32[{n}] out) {{
+              vector i < {n} {{
+                %0 = load %x[i] : f32
+                %1 = exp %0 : f32
+                store %y[i], %1
+              }}
+            }}""")
+        (loop,) = kernel.body
+        assert [c.step for c in division._cuts((), loop, kernel)] == [step]  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ LARGE: tuple[Case, ...] = (
     Case("sum_rows", lambda x: x.sum(0), ((4099, 259),)),
     Case("sum_lanes", lambda x: x.sum(1), ((1031, 4099),)),
     Case("sum_middle", lambda x: x.sum(1), ((40, 300, 77),)),
+    Case("sort", lambda x: x.sort(1).values - x.kthvalue(40, 0).values, ((601, 703),)),
     Case("cumsum", lambda x: x.cumsum(0) + x.cumsum(1), ((601, 703),)),
     Case("matmul", lambda x, y: x @ y, ((511, 520), (520, 509))),
     Case("matmul_nt", lambda x, y: x @ y.t(), ((300, 785), (513, 785))),

@@ -118,12 +118,29 @@ def test_a_head_alone_and_among_others() -> None:
 
 
 def test_what_is_not_finite() -> None:
-    """NaNs and infinities go where attention spelled out takes them."""
+    """NaNs and infinities go where attention spelled out takes them; of causal attention eager and compiled
+    agree."""
     (q, k, v, ct), _ = tensors(SIZES["across"], "none")
     for x, value in ((q, float("inf")), (k, float("nan")), (v, float("-inf"))):
         x.data[0, 0, 3, 2] = value
     for causal in (False, True):
-        want = with_gradients(spelled_out, causal)(q, k, v, ct, None)
+        want = with_gradients(fused if causal else spelled_out, causal)(q, k, v, ct, None)
         got = vitrify.compile(with_gradients(fused, causal))(q, k, v, ct, None)
         for name, x, y in zip(("output", "dq", "dk", "dv"), got, want, strict=True):
             assert_same_bits(x.detach().numpy(), y.detach().numpy(), name)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_comes_later_has_no_part(compiled: bool) -> None:
+    """Whatever is in later rows of keys and values, causal attention and its gradients do not see it."""
+    (q, k, v, ct), _ = tensors(SIZES["square"], "none")
+    run = with_gradients(fused, True)
+    run = vitrify.compile(run) if compiled else run
+    want = run(q, k, v, ct, None)
+    t = 37
+    for x in (k, v):
+        x.data[:, :, t:] = float("nan")
+    got = run(q, k, v, ct, None)
+    for name, x, y in zip(("output", "dq"), got, want, strict=False):
+        assert_same_bits(x.detach().numpy()[:, :, :t], y.detach().numpy()[:, :, :t], name)
+    assert np.isnan(got[0].detach().numpy()[:, :, t:]).all()

@@ -247,6 +247,50 @@ def test_custom_functions_inside() -> None:
     assert equal(a.grad, b.grad)
 
 
+def test_a_result_that_a_custom_function_saved_has_no_backward_left() -> None:
+    class Power(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            y = x.exp()
+            ctx.save_for_backward(y)
+            return y
+
+        @staticmethod
+        def backward(ctx, ct):
+            (y,) = ctx.saved_tensors
+            return ct * y
+
+    def step(x):
+        y = Power.apply(x)
+        y.sum().backward()
+        return y
+
+    for call in (step, torch.compile(step, fullgraph=True)):
+        x = torch.ones(3, requires_grad=True)
+        y = call(x)
+        assert equal(x.grad, y.detach())
+        with pytest.raises(RuntimeError, match="a second time"):
+            y.sum().backward()
+
+
+def test_a_custom_function_that_saves_nothing_goes_back_twice() -> None:
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, ct):
+            assert ctx.saved_tensors == ()
+            return ct * 2
+
+    x = torch.ones(3, requires_grad=True)
+    y = Doubled.apply(x)
+    y.sum().backward()
+    y.sum().backward()
+    assert x.grad.tolist() == [4.0] * 3
+
+
 def test_double_backward() -> None:
     def use(f: Any) -> list[Any]:
         x, w = leaf(4, seed=1), leaf(4, seed=2)
@@ -393,3 +437,37 @@ def test_outputs_are_differentiated_one_after_the_other() -> None:
         return (x * w).exp().sum(), (x * w).sin().sum()
 
     assert gradients(torch.compile(two)) == gradients(two)
+
+
+def test_a_result_whose_history_was_written_over() -> None:
+    """Its own backward raises, as eager's would; the call and the other result are as ever."""
+
+    def function(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        spoilt = x.tanh()
+        spoilt[1:] += 1
+        return spoilt, (y * 2).sum()
+
+    compiled = torch.compile(function)
+    for _ in range(3):
+        x, y = torch.ones(3, requires_grad=True), torch.ones(3, requires_grad=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", torch.CaptureWarning)
+            spoilt, loss = compiled(x, y)
+        loss.backward()
+        assert y.grad is not None and y.grad.tolist() == [2.0, 2.0, 2.0]
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            spoilt.sum().backward()
+
+
+def test_who_requires_grad_decides_what_a_forward_saves() -> None:
+    def f(x: Any, w: Any, b: Any) -> Any:
+        return ((x * w).exp() * (x * b).sin()).sum()
+
+    compiled = torch.compile(f, fullgraph=True)
+    for mask in ((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (0, 1, 1)):
+        found = []
+        for function in (f, compiled):
+            xs = [torch.full((5,), 0.1 * i + 0.3).requires_grad_(bool(m)) for i, m in enumerate(mask)]
+            function(*xs).backward()
+            found.append([None if x.grad is None else x.grad.tolist() for x in xs])
+        assert found[0] == found[1]

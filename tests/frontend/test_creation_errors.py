@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,3 +41,18 @@ def test_a_dtype_prints_as_it_is_written() -> None:
 def test_sizes_are_integers(sizes: object) -> None:
     with pytest.raises(TypeError):
         vitrify.ones(3).reshape((sizes,))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: vitrify.empty(2**62),
+        lambda: vitrify.zeros(2**31, 2**31, 2),
+        lambda: vitrify.ones(1).expand(2**62) + 1,
+        lambda: vitrify.ones(1).expand(2**61, 4).contiguous(),
+        lambda: vitrify.compile(vitrify.exp)(vitrify.ones(1).expand(2**62)),
+    ],
+)
+def test_more_bytes_than_addresses(make: Callable[[], object]) -> None:
+    with pytest.raises(RuntimeError, match="Storage size calculation overflowed with sizes="):
+        make()

@@ -214,3 +214,24 @@ TWICE: list[Callable[[Any], Any]] = [
 @pytest.mark.parametrize("i", range(len(TWICE)))
 def test_second_derivatives(i: int) -> None:
     assert gradgradcheck(TWICE[i], leaf(i))
+
+
+ROOTS: dict[str, Callable[[Any], Any]] = {
+    "norm": lambda x: x.norm(),
+    "norm of rows": lambda x: x.norm(dim=1).sum(),
+    "norm of degree 3": lambda x: x.norm(3),
+    "std": lambda x: x.std(),
+    "std of columns": lambda x: x.std(0, unbiased=False).sum(),
+    "std_mean": lambda x: vitrify.std_mean(x)[0],
+}
+
+
+@pytest.mark.parametrize("name", ROOTS)
+def test_norms_and_deviations_of_nothing_have_slope_0(name: str) -> None:
+    for function in (ROOTS[name], vitrify.compile(ROOTS[name])):
+        x = vitrify.zeros(3, 2, requires_grad=True)
+        function(x).backward()
+        assert x.grad is not None and x.grad.tolist() == [[0.0, 0.0]] * 3
+    x = vitrify.zeros(3, 2, requires_grad=True)
+    vitrify.nn.functional.normalize(x).sum().backward()
+    assert x.grad is not None and x.grad.isfinite().all()

@@ -241,3 +241,34 @@ def test_a_tape_through_views_of_a_buffer_is_freed_without_the_collector() -> No
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_a_quotient_may_be_written_over_before_the_backward() -> None:
+    a, b = leaf(1.0, 6.0), leaf(2.0, 3.0)
+    y = a / b
+    y += 1
+    y *= vitrify.tensor([3.0, 5.0])
+    y.sum().backward()
+    assert a.grad is not None and a.grad.tolist() == [1.5, pytest.approx(5 / 3)]
+    assert b.grad is not None and b.grad.tolist() == [pytest.approx(-0.75), pytest.approx(-10 / 3)]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.topk(2)[0],
+        lambda x: x.sort()[0],
+        lambda x: x.kthvalue(2)[0],
+        lambda x: x.median(0)[0],
+        lambda x: vitrify.nn.functional.normalize(x, dim=0),
+    ],
+)
+def test_results_that_no_derivative_reads_may_be_written_over(
+    function: Callable[[vitrify.Tensor], vitrify.Tensor],
+) -> None:
+    grads = []
+    for double in (lambda y: y * 2, lambda y: y.mul_(2)):
+        x = leaf(3.0, 1.0, 2.0)
+        double(function(x)).sum().backward()
+        grads.append(x.grad)
+    assert vitrify.equal(*grads)

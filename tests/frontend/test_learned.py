@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 
 import numpy as np
 import pytest
@@ -168,3 +169,87 @@ def test_the_only_element_as_a_number(name):
         assert x.item() == x.tolist()[0][0] and type(x.item()) is type(x.tolist()[0][0])
         assert bool(x) is bool(x.tolist()[0][0])
     assert np.isnan(vitrify.tensor(np.nan).item())
+
+
+WHOLE = {
+    "softmax": lambda x, y: F.softmax(x, dim=-1),
+    "method": lambda x, y: x.log_softmax(0),
+    "norm": lambda x, y: F.layer_norm(x, (4,), y[0], y[1], eps=1e-3),
+    "loss": lambda x, y: F.cross_entropy(x, vitrify.tensor([1, 3, 0, 2])),
+    "mean": lambda x, y: F.mse_loss(x, y, reduction="sum"),
+    "variance": lambda x, y: x.var(dim=1, correction=0),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_functions_that_are_compiled_as_a_whole(name):
+    function, seen = WHOLE[name], []
+    for i in range(24):  # as ops, compiled, learned; then with and without a tape by turns
+        x, y = _leaves()
+        with vitrify.set_grad_enabled(i > 16 and i % 2 == 1):
+            result = function(x, y)
+        if result.requires_grad:
+            result.sum().backward()
+            assert x.grad is not None
+        seen.append(result.detach().numpy().tobytes())
+        result.detach().add_(1.0)  # it is the caller's
+    assert len(set(seen)) == 1
+
+
+def test_a_whole_function_that_fails():
+    x = vitrify.randn(4, 4)
+    for _ in range(14):
+        F.cross_entropy(x, vitrify.tensor([1, 3, 0, 2]))
+    for _ in range(3):
+        with pytest.raises(IndexError, match="out of bounds"):
+            F.cross_entropy(x, vitrify.tensor([1, 3, 0, 4]))
+
+
+def test_lookups_are_checked():
+    table = vitrify.arange(12.0).reshape(6, 2)
+    for _ in range(4):
+        assert F.embedding(vitrify.tensor([5, 0]), table).tolist() == [[10.0, 11.0], [0.0, 1.0]]
+    for bad in ([6, 0], [-1, 0]):
+        with pytest.raises(IndexError):
+            F.embedding(vitrify.tensor(bad), table)
+
+
+def test_random_numbers_are_drawn_anew():
+    draws = []
+    for _ in range(2):
+        vitrify.manual_seed(7)
+        draws.append([x for _ in range(6) for x in (vitrify.rand(3).tolist(), vitrify.randn(2).tolist())])
+    assert draws[0] == draws[1] and len({str(x) for x in draws[0]}) == 12
+    assert vitrify.rand(2, 2)._base is None
+
+
+@pytest.mark.parametrize("function", [lambda x, w: F.softmax(x, -1), lambda x, w: F.layer_norm(x, (4,), w)])
+@pytest.mark.parametrize("requires", [(True, True), (True, False)])
+def test_one_node_per_call_with_a_tape(function, requires):
+    seen = []
+    for _ in range(14):
+        x, w = (leaf.requires_grad_(r) for leaf, r in zip(_leaves(), requires, strict=True))
+        given = x * 1
+        result = function(given, w[0])
+        (result * result).sum().backward(retain_graph=True)
+        seen.append((result.grad_fn.name(), x.grad.numpy().tobytes()))
+        with vitrify.no_grad():
+            given.add_(1)
+        if seen[-1][0] == "SoftmaxBackward0":  # reads its result alone
+            result.sum().backward(retain_graph=True)
+            with vitrify.no_grad():
+                result.add_(1)
+        with pytest.raises(RuntimeError, match="modified by an inplace"):
+            result.sum().backward()
+    assert len(set(seen)) == 1
+
+
+def test_ways_that_are_too_many_are_left_to_ops(recwarn):
+    forms = [lambda x: x, lambda x: x[:], lambda x: x * 1, lambda x: x.detach()]
+    first = {}
+    for _ in range(12):
+        for which in itertools.product(range(4), repeat=2):
+            x, y = (forms[i](leaf) for i, leaf in zip(which, _leaves(), strict=True))
+            got = F.mse_loss(x, y).item()
+            assert first.setdefault(which, got) == got
+    assert not recwarn.list

@@ -82,3 +82,9 @@ def test_empty_and_bad_draws() -> None:
         vitrify.normal(0.0, 1.0)
     with pytest.raises(RuntimeError, match="std >= 0.0"):
         vitrify.normal(0.0, -1.0, (2,))
+
+
+def test_randint_takes_its_size_by_name() -> None:
+    assert vitrify.randint(5, size=(3,)).shape == (3,)
+    drawn = vitrify.randint(2, high=5, size=(1000,))
+    assert drawn.min() == 2 and drawn.max() == 4

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from vitrify.ir import ops
 from vitrify.ir.contraction import contract_spec
+from vitrify.ir.dtypes import bfloat16
+from vitrify.ir.errors import IRTypeError
 from vitrify.ir.expr import evaluate as evaluate_dim
 from vitrify.ir.interpreter import evaluate
 from vitrify.ir.opdef import bind
 from vitrify.ir.ops import ordered
 from vitrify.ir.ops.fma import fma
+from vitrify.ir.types import TensorType
 
 from tests.support import assert_same_bits
 
@@ -26,6 +29,8 @@ def naive_contract(lhs, rhs, spec):
         total = np.zeros(1, lhs.dtype)
         for k in np.ndindex(*(sizes[n] for n in spec.over)):
             env.update(zip(spec.over, k, strict=True))
+            if spec.within is not None and evaluate_dim(spec.within, env) < 0:
+                continue
             total = fma(_at(lhs, spec.lhs, env), _at(rhs, spec.rhs, env), total)
         out[at] = total[0]
     return out
@@ -53,6 +58,12 @@ def _at(array, maps, env):
          contract_spec("n, 2*o + k - 1, c", "k, c, d", "n o d", "k c", {"o": 3})),
         ((1, 6, 7, 2), (3, 2, 2),
          contract_spec("n, i + 2*p - 1, j + q, c", "p, q, c", "n i j c", "p q", {"i": 4, "j": 6})),
+        ((3, 4), (4, 5), contract_spec("m k", "k n", "m n", "k", within="m - k")),
+        ((3, 4), (4, 5), contract_spec("m k", "k n", "m n", "k", within="k - n - 1")),
+        ((3, 4), (4, 5), contract_spec("m k", "k n", "m n", "k", within="n - m")),
+        ((3, 4), (4, 5), contract_spec("m k", "k n", "m n", "k", within="5 - m - n - k")),
+        ((3, 4), (4, 5), contract_spec("m k", "k n", "m n", "k", within="-9")),
+        ((2, 3, 4), (4, 2), contract_spec("a m k", "k b", "m b", "a k", within="a + m - k")),
     ],
     ids=str,
 )  # fmt: skip
@@ -61,6 +72,30 @@ def test_contractions_are_one_chain(lhs, rhs, spec, dtype):
     rng = np.random.default_rng(0)
     x, y = (np.asarray(rng.normal(size=s) * 10).astype(dtype) for s in (lhs, rhs))
     assert_same_bits(run(ops.contract, x, y, spec=spec), naive_contract(x, y, spec))
+
+
+def test_what_takes_no_part_is_not_seen():
+    x = np.array([[1, np.nan], [1, 2]], np.float32)
+    y = np.array([[3], [np.inf]], np.float32)
+    got = run(ops.contract, x, y, spec=contract_spec("m k", "k n", "m n", "k", within="m - k"))
+    assert_same_bits(got, np.array([[3], [np.inf]], np.float32))
+    assert_same_bits(
+        run(ops.contract, x, y, spec=contract_spec("m k", "k n", "m n", "k", within="-1 - m - n")),
+        np.zeros((2, 1), np.float32),
+    )
+
+
+@pytest.mark.parametrize("within", ["2*m - k", "m*k", "(m // 2) - k"])
+def test_only_sums_of_labels_say_what_takes_part(within):
+    spec = contract_spec("m k", "k n", "m n", "k", within=within)
+    with pytest.raises(IRTypeError, match="no sum of labels"):
+        run(ops.contract, np.ones((2, 2)), np.ones((2, 2)), spec=spec)
+
+
+def test_pairs_of_steps_take_part_whole():
+    x = TensorType(bfloat16, (2, 2))
+    with pytest.raises(IRTypeError, match="all of which take part"):
+        ops.contract.result_types(x, x, spec=contract_spec("m k", "k n", "m n", "k", within="m - k"))
 
 
 def test_superblocks_are_cut_at_inner_axes():

@@ -31,7 +31,7 @@ kernel "odd name"(%x: f32[s0*s1] in, %i: i64[4] in, %t: f32[3] temp, %y: f32[s0*
       store %y[m*s1 + n], %r when 0 <= m < 3
     }
     local %room: f32[40]
-    %dot = contract %x[m] * %x[n] over k < 3 from %room[m + 4*n] for m < 4, n < 10 : f32 {
+    %dot = contract %x[m] * %x[n] over k < 3 when 0 <= m - n + 1 from %room[m + 4*n] for m < 4, n < 10 : f32 {
       store %y[m*s1 + n], %dot
     }
     vector j < s1 {
@@ -126,6 +126,7 @@ def test_an_empty_plan_round_trips():
         ("parallel i {}", "expected '<'"),
         ("%0 = reduce_sum lanes j < 3 : f32 {}", "a reduction yields one value, got 0"),
         ("%0 = serial j < 3 {}", "0 carried values, 0 yielded, 1 results"),
+        ("%0 = contract %x[m] * %x[n] when 1 <= m for m < 3, n < 3 : f32 {}", "are given as 0 <= an"),
         ("%0 = contract %x[m] * %x[n] for m < 3 : f32 {}", "a contraction runs for two axes, m and n, got 1"),
         ("yield", "a kernel yields nothing"),
         ("check %x code 1", "%x is not defined before this"),
@@ -151,7 +152,7 @@ def test_kernel_errors(body, message):
         ),
         (
             "plan p() arena 0 { buffer %x: f32[4] output2 0 return }",
-            "expected input, output, constant or arena",
+            "expected input, kept, output, constant or arena",
         ),
         ("plan p() { return }", "expected 'arena'"),
         ("plan p() arena 0 { return } x", "expected the end of the text"),

@@ -78,6 +78,9 @@ ONE = "%one = const f32(1.0) : f32\n"
         ("%0 = contract %x[m + n] * %x[n] for m < 3, n < 3 : f32 {\n}", "the name n is already in use"),
         ("%0 = contract %x[p + 2*q] * %x[q] for p < 3, q < 3 : f32 {\n}", "at steps of 2 along n"),
         ("%0 = contract %x[p + q] * %x[q] for p < 3, q < n : f32 {\n}", "a number of columns"),
+        ("%0 = contract %x[p + q] * %x[q] when 0 <= p for p < 3, q < 3 : f32 {\n}", "all steps"),
+        ("%0 = contract %x[p] * %x[q] when 0 <= 2*p for p < 3, q < 3 : f32 {\n}", "other than 1 and -1"),
+        ("%0 = contract %x[p] * %x[q] when 0 <= r for p < 3, q < 3 : f32 {\n}", "r is no size, axis"),
         ("%0 = contract %x[p] * %x[q + p] for p < 3, q < 3 : f32 {\n}", "rhs depends on m"),
         (
             "%0 = contract %x[p] * %x[q] over k < 3 for p < 3, q < 3 : f32 {\nstore %y[k], %0\n}",

@@ -143,7 +143,24 @@ def test_sorting() -> None:
         check(lambda lib, x: x.kthvalue(2, dim), x)
         check(lambda lib, x: x.median(dim), x)
         check(lambda lib, x: x.median(dim, True)[0], x)
-    check(lambda lib, x: lib.topk(x, 9), x)
+    for name in ("int64", "int8", "uint8", "bool"):
+        x = arrays_of(name)["matrix"]
+        check(lambda lib, x: lib.argsort(x, descending=True, stable=True), x)
+        check(lambda lib, x: lib.msort(x), x)
+    for wrong in (
+        lambda lib, x: lib.topk(x, 99),
+        lambda lib, x: lib.sort(x, 7),
+        lambda lib, x: x.kthvalue(0),
+    ):
+        check(wrong, x)
+    for empty in (np.zeros((3, 0)), np.zeros((0, 3))):
+        check(lambda lib, x: lib.sort(x, 1), empty)
+        check(lambda lib, x: x.median(1), empty)
+        check(lambda lib, x: x.kthvalue(1, 1), empty)
+    for name in ("sort", "argsort", "msort"):
+        check(lambda lib, x: getattr(lib, name)(x), np.zeros(3, np.complex64))
+    check(lambda lib, x: lib.topk(x, 1), np.zeros(3, np.complex64))
+    check(lambda lib, x: lib.sort(x), np.array(2.0))
     check(lambda lib, x: lib.sort(x)[0], np.array([3.0, np.nan, -np.inf, 1.0]))
     k = np.array([3, 1, 2, 3, 1, 7])
     check(lambda lib, x: lib.unique(x), k)

@@ -20,7 +20,7 @@ from vitrify.ir.strided import strided_type
 from vitrify.runtime import compiler, jit, kept, storage
 from vitrify.runtime.compiler import STAGES, CompiledGraph, compile_graph
 from vitrify.runtime.executable import CheckFailed
-from vitrify.runtime.host import host_target
+from vitrify.runtime.host import host_target, target_of
 from vitrify.runtime.options import configure, options
 
 from tests.support import assert_same_bits
@@ -153,12 +153,12 @@ def test_what_decides_is_in_the_key(another_process: Forget, monkeypatch: pytest
         elif change == "optimized":
             optimized = True
         elif change == "target":
-            monkeypatch.setattr(compiler, "host_target", lambda: replace(host_target(), cpu="x86-64"))
+            monkeypatch.setattr(compiler, "target_of", lambda graph: replace(host_target(), cpu="x86-64"))
         else:
             monkeypatch.setattr(kept, "code_version", lambda: "another")
         compile_graph(parse_graph(graph), optimized=optimized)
         assert steps[0] == "stages", change
-        monkeypatch.setattr(compiler, "host_target", host_target)
+        monkeypatch.setattr(compiler, "target_of", target_of)
 
 
 def test_the_hash_of_the_sources_covers_the_rooms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +188,7 @@ def test_a_damaged_entry_is_a_miss(damage: Callable[[str], str], another_process
     graph = parse_graph(LAYER)
     inputs = normal(5, 7), normal(3, 7)
     (want,) = run(compile_graph(graph), *inputs)
-    key = kept.entry_key(print_graph(graph), False, host_target().key)
+    key = kept.entry_key(print_graph(graph), f"False {len(graph.inputs)}", host_target().key)
     data = jit.disk().get(key)
     assert data is not None
     jit.disk().put(key, damage(data.decode()).encode())
@@ -199,7 +199,7 @@ def test_a_damaged_entry_is_a_miss(damage: Callable[[str], str], another_process
 
 def test_an_entry_without_its_code_is_a_miss(own_cache: Path, another_process: Forget) -> None:
     graph = parse_graph(LAYER)
-    entry = kept.entry_key(print_graph(graph), False, host_target().key)
+    entry = kept.entry_key(print_graph(graph), f"False {len(graph.inputs)}", host_target().key)
     compile_graph(graph)
     for path in own_cache.glob("*.o"):
         if path.stem != entry:

@@ -28,6 +28,13 @@ def test_blocks_are_aligned_and_have_their_size(s: ModuleType, nbytes: int) -> N
 
 
 @BOTH
+def test_large_blocks_begin_with_a_page(s: ModuleType) -> None:
+    s.release_pool()
+    blocks = [s.allocate(nbytes) for nbytes in (64 << 10, 100_000, 1 << 20, 5 << 20, 64 << 10)]
+    assert all(s.address(b) % 4096 == 0 for b in blocks)
+
+
+@BOTH
 def test_blocks_do_not_overlap(s: ModuleType) -> None:
     blocks = [s.allocate(n) for n in range(0, 20_000, 333)]
     spans = sorted((s.address(b), s.nbytes(b)) for b in blocks)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import gc
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -14,11 +17,13 @@ from vitrify.ir.contraction import contract_spec
 from vitrify.ir.dtypes import float32
 from vitrify.ir.graph import Graph
 from vitrify.ir.interpreter import interpret
+from vitrify.ir.plan_text import parse_plan, print_plan
+from vitrify.ir.plan_verifier import verify_plan
 from vitrify.ir.types import TensorType
 from vitrify.ir.verifier import verify_graph
 from vitrify.passes.packed import pack_weights
-from vitrify.runtime import storage
-from vitrify.runtime.compiler import compile_graph
+from vitrify.runtime import storage, weights
+from vitrify.runtime.compiler import CompiledGraph, compile_graph
 
 from ..support import assert_same_bits
 
@@ -198,3 +203,98 @@ def test_weights_that_keep_changing_are_left() -> None:
         assert _array(call(x, _copied(w)), (3, 96))[1, 5] == 80 * number
     w = _copied(np.ones((96, 80), np.float32))
     assert all(_array(call(x, w), (3, 96))[2, 7] == 80 for _ in range(4))
+
+
+def _products(number: int) -> tuple[CompiledGraph, storage.Storage, storage.Storage]:
+    """The call of a graph, its operands."""
+    graph = convolution(48 + number, 20)
+    x, w = (_copied(a) for a in arrays(graph))
+    return compile_graph(graph), x, w
+
+
+def test_a_copy_is_freed_with_its_weight() -> None:
+    made, x, w = _products(0)
+    before = weights.kept_bytes()
+    made.run([x, w])
+    made.run([x, w])
+    nbytes = 48 * 20 * 9 * 4
+    assert weights.kept_bytes() - before == nbytes == made.memory.kept
+    part = storage.view(w, 16)  # a view holds the block
+    del w
+    assert weights.kept_bytes() - before == nbytes
+    del part
+    assert weights.kept_bytes() == before and made.memory.kept == 0
+
+
+def test_another_weight_in_the_same_place_is_another_one() -> None:
+    made, x, w = _products(0)
+    (first,) = made.run([x, w])
+    for number in range(3):
+        place = storage.address(w)
+        array = np.full((48, 20, 3, 3), number, np.float32)
+        del w
+        w = _copied(array)
+        assert storage.version(w) == 0 and (storage.address(w) == place or not storage.is_native)
+        (got,) = made.run([x, w])
+        (want,) = compile_graph(convolution(48, 20), optimized=True).run([x, w])
+        assert_same_bits(_array(got, (2, 48, 6, 5)), _array(want, (2, 48, 6, 5)))
+
+
+def test_copies_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()
+    nbytes = 48 * 20 * 9 * 4
+    monkeypatch.setattr(weights, "MOST_BYTES", weights.kept_bytes() + nbytes + nbytes // 2)
+    calls = [_products(number) for number in (0, 1)]
+    results = [made.run([x, w]) for _ in range(2) for made, x, w in calls]
+    assert [made.memory.kept for made, _, _ in calls] == [nbytes, 0]
+    assert_same_bits(_array(results[1][0], (2, 49, 6, 5)), _array(results[3][0], (2, 49, 6, 5)))
+
+
+def test_an_executable_that_goes_takes_its_copies_along() -> None:
+    packing = pack_weights(convolution(48, 20))
+    assert packing is not None
+    w = _copied(arrays(convolution(48, 20))[1])
+    before = weights.kept_bytes()
+    holder = weights.Weights(compile_graph(packing.packing, optimized=True), [0])
+    turned = holder.turned([w])
+    assert holder.turned([w]) == turned and weights.kept_bytes() > before
+    del holder
+    assert weights.kept_bytes() == before
+    assert storage.attach(w, object()) is not None  # what was attached stays with the block
+
+
+def test_the_plan_shows_what_is_kept() -> None:
+    made = compile_graph(convolution(48, 20))
+    text = made.text("plan")
+    assert "buffer %w_turned: f32[8640] kept 2" in text
+    assert print_plan(parse_plan(text)) == text
+    verify_plan(parse_plan(text))
+    kept = [b for b in made.plan.external if b.kind == "kept"]
+    assert [b.index for b in kept] == [2]
+    assert all(b.kind != "kept" for b in compile_graph(convolution(4, 3)).plan.buffers)
+
+
+def test_threads_that_write_and_call_see_no_old_copy() -> None:
+    made, x = compile_graph(convolution(48, 20)), _copied(np.ones((2, 20, 6, 5), np.float32))
+    stop = threading.Event()
+    faults: list[float] = []
+
+    def call() -> None:
+        while not stop.is_set():
+            own = _copied(np.full((48, 20, 3, 3), threading.get_ident() % 7, np.float32))
+            for number in range(3):
+                (y,) = made.run([x, own])
+                want = -20.0 * 9 * (threading.get_ident() % 7) * 2**number
+                if _array(y, (2, 48, 6, 5))[0, 0, 3, 3] != want:
+                    faults.append(want)
+                _array(own, (48, 20, 3, 3))[...] *= 2
+                storage.bump(own)
+
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.4)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not faults

@@ -83,6 +83,9 @@ class NumpyBackend:
             self.bump(inputs[graph.inputs.index(value)], 1)
         return [Memory.of(x) for x in outputs]
 
+    def is_compiled(self, key: Hashable) -> bool:
+        return key in self.keys
+
     def eager(
         self, op: BoundOp, types: tuple[StridedType, ...], storages: Sequence[Memory]
     ) -> tuple[Memory, ...]:

@@ -117,6 +117,7 @@ ELEMENTWISE = [
     *(Case(op, [s, s], {}, lo, hi) for op, lo, hi in BINARY for s in SHAPES),
     Case(ops.floor_div, [np.array([3.3, -3.3]), np.array([2.0, 2.0])]),
     Case(ops.rem, [np.array([3.3, -3.3]), np.array([2.0, 2.0])]),
+    Case(ops.fma_, [(2, 3), (2, 3), (2, 3)]),
     Case(ops.select, [np.array([True, False, True]), (3,), (3,)]),
     Case(ops.cast, [(3,)], {"dtype": dtypes.float64}),
     Case(ops.polygamma, [np.array([0.9, 1.7, 3.2, -0.4])], {"order": 1}),
@@ -199,6 +200,13 @@ def contracts() -> list[Case]:
         ([(0, 4), (4, 5)], spec("m k", "k n", "m n", "k")),
         ([(3, 0), (0, 5)], spec("m k", "k n", "m n", "k")),
         ([(3, 4), (4, 5)], spec("m k", "k n", "m", "k n")),
+        # Some steps take no part.
+        ([(3, 4), (4, 5)], spec("m k", "k n", "m n", "k", within="m - k")),
+        ([(2, 3, 4), (2, 5, 4)], spec("b m k", "b n k", "b m n", "k", within="m - n + 1")),
+        ([(3,), (4,)], spec("m", "n", "m n", "", within="m - n")),
+        ([(3, 4), (4, 5)], spec("m k", "k n", "n", "m k", within="k - m")),
+        ([(3, 4), (5,)], spec("m k", "n", "m n", "k", within="n - k")),
+        ([(2, 9, 3), (3, 3, 4)], spec("n, o + k, c", "k, c, d", "n o d", "k c", {"o": 7}, "5 - o")),
         # Convolutions: plain, padded, strided, dilated, 2-d, grouped, depthwise.
         ([(2, 9, 3), (3, 3, 4)], spec("n, o + k, c", "k, c, d", "n o d", "k c", {"o": 7})),
         ([(2, 9, 3), (3, 3, 4)], spec("n, o + k - 1, c", "k, c, d", "n o d", "k c", {"o": 9})),

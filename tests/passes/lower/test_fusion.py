@@ -9,8 +9,10 @@ from vitrify.ir.builder import GraphBuilder, broadcast, full, reduce, scalar
 from vitrify.ir.contraction import contract_spec
 from vitrify.ir.dtypes import float32, int64
 from vitrify.ir.graph import Value
-from vitrify.ir.kernel import Contract
+from vitrify.ir.kernel import Contract, Loop, Reduce, Store
+from vitrify.ir.parser import parse_graph
 from vitrify.ir.types import TensorType
+from vitrify.passes.lower import lower
 
 from tests.passes.lower.lowering import check_lowered, kernel_names
 
@@ -65,6 +67,20 @@ def test_softmax_keeps_its_exponentials_in_the_result() -> None:
     (kernel,) = plan.kernels
     assert sum(getattr(s, "opdef", None) is ops.exp for s in kernel.statements()) == 1
     assert [b.access for b in kernel.buffers] == ["in", "out"]
+
+
+def test_a_result_made_of_one_element_is_stored_with_those_of_the_last_pass() -> None:
+    build = GraphBuilder("softmax")
+    x, ct = build.input(f32(4, 40), "x"), build.input(f32(4, 40), "ct")
+    e = build(ops.exp, x)
+    y = build(ops.mul, e, rows_of(build, build(ops.rsqrt, reduce(build, ops.reduce_sum, e, (1,))), x))
+    along = reduce(build, ops.reduce_sum, build(ops.mul, ct, y), (1,))
+    gradient = build(ops.mul, y, build(ops.sub, ct, rows_of(build, along, y)))
+    (kernel,) = check_lowered(build.finish([y, gradient]), calls=1).kernels
+    (row,) = (s for s in kernel.body if isinstance(s, Loop))
+    passes = [s for s in row.body if isinstance(s, Loop | Reduce)]
+    stores = [sum(isinstance(inner, Store) for inner in s.body) for s in passes]
+    assert stores == [1, 0, 2]  # the exponentials, then both results
 
 
 def test_log_softmax_is_one_kernel() -> None:
@@ -266,6 +282,26 @@ def test_a_cheap_value_with_two_readers_is_computed_by_both() -> None:
         }""",
         calls=2,
     )
+
+
+@pytest.mark.parametrize(("n", "stores"), [(512, 1), (64, 2)])
+def test_few_stores_where_many_sums_are_read_in_several_forms(n: int, stores: int) -> None:
+    """The gradient of attention's weights: two products of it are wanted, one of them in a sum of the row."""
+    plan = lower(
+        parse_graph(f"""
+        graph g(%x: f32[2, {n}, 8], %y: f32[2, {n}, 8], %p: f32[2, {n}, {n}], %q: f32[2, {n}, {n}]) {{
+          %0 = contract %x, %y {{spec=<[b, m, k] * [b, n, k] -> [b, m, n] over k>}} : f32[2, {n}, {n}]
+          %1 = mul %0, %p : f32[2, {n}, {n}]
+          %2 = reduce_sum %1 {{axes=(2,), order="lanes"}} : f32[2, {n}]
+          %3 = reshape %2 {{shape=(2, {n}, 1)}} : f32[2, {n}, 1]
+          %4 = expand %3 {{shape=(2, {n}, {n})}} : f32[2, {n}, {n}]
+          %5 = mul %0, %q : f32[2, {n}, {n}]
+          %6 = sub %5, %4 : f32[2, {n}, {n}]
+          return %6
+        }}""")
+    )
+    (tile,) = [s for kernel in plan.kernels for s in kernel.statements() if isinstance(s, Contract)]
+    assert sum(isinstance(s, Store) for s in tile.body) == stores
 
 
 def test_no_cycle_between_groups() -> None:

@@ -118,6 +118,28 @@ def test_a_transpose_loads_along_the_parallel_axis() -> None:
     )
 
 
+def test_loops_around_a_gathering_copy_stand_as_what_it_reads() -> None:
+    """The taps of a kernel, neighbours in memory, are the inner loop."""
+    check_kernel(
+        """
+        graph g(%w: f32[16, 5, 3]) {
+          %0 = permute %w {perm=(2, 1, 0)} : f32[3, 5, 16]
+          return %0
+        }""",
+        """
+        kernel permute_3x5x16(%x0: f32[240] in, %y0: f32[240] out) {
+          parallel i1 < 5 {
+            parallel i0 < 3 {
+              vector i2 < 16 {
+                %0 = load %x0[i0 + 3*i1 + 15*i2] : f32
+                store %y0[80*i0 + 16*i1 + i2], %0
+              }
+            }
+          }
+        }""",
+    )
+
+
 def test_column_sums_run_over_the_kept_axes() -> None:
     check_kernel(
         """

@@ -88,20 +88,52 @@ def test_a_product_of_matrices_has_no_images() -> None:
 
 def test_groups_keep_their_channels_together() -> None:
     text = """
-        graph g(%x: f32[2, 8, 1, 1], %w: f32[2, 4, 4, 3], %v: f32[4, 8, 3]) {
-          %6 = expand %x {shape=(2, 8, 6, 5)} : f32[2, 8, 6, 5]
-          %0 = exp %6 : f32[2, 8, 6, 5]
-          %1 = reshape %0 {shape=(2, 2, 4, 6, 5)} : f32[2, 2, 4, 6, 5]
-          %2 = contract %1, %w {spec=GROUPS(6, 5)} : f32[2, 2, 4, 6, 5]
-          %3 = reshape %2 {shape=(2, 8, 6, 5)} : f32[2, 8, 6, 5]
-          %4 = neg %3 : f32[2, 8, 6, 5]
+        graph g(%x: f32[2, 32, 1, 1], %w: f32[2, 16, 16, 3], %v: f32[4, 32, 3]) {
+          %6 = expand %x {shape=(2, 32, 6, 5)} : f32[2, 32, 6, 5]
+          %0 = exp %6 : f32[2, 32, 6, 5]
+          %1 = reshape %0 {shape=(2, 2, 16, 6, 5)} : f32[2, 2, 16, 6, 5]
+          %2 = contract %1, %w {spec=GROUPS(6, 5)} : f32[2, 2, 16, 6, 5]
+          %3 = reshape %2 {shape=(2, 32, 6, 5)} : f32[2, 32, 6, 5]
+          %4 = neg %3 : f32[2, 32, 6, 5]
           %5 = contract %4, %v {spec=ROWS(6, 5)} : f32[2, 4, 6, 5]
           return %5
         }"""
     layouts = choose_layouts(graph_of(text))
     shapes = {value.type.shape: axes for value, axes in layouts.items()}
-    assert shapes[(2, 2, 4, 6, 5)] == (1, 2)
-    assert shapes[(2, 8, 6, 5)] == (1,)
+    assert shapes[(2, 2, 16, 6, 5)] == (1, 2)
+    assert shapes[(2, 32, 6, 5)] == (1,)
+    check_lowered(written(text))
+
+
+def test_small_groups_run_along_the_pixels() -> None:
+    """Channels of a group that do not fill a vector; what lies channels-last around them is converted."""
+    text = """
+        graph g(%x: f32[2, 3, 18, 17], %w: f32[64, 3, 3, 3], %v: f32[16, 4, 4, 3], %u: f32[8, 64, 3, 3]) {
+          %0 = contract %x, %w {spec=CONV(18, 17)} : f32[2, 64, 18, 17]
+          %1 = reshape %0 {shape=(2, 16, 4, 18, 17)} : f32[2, 16, 4, 18, 17]
+          %2 = contract %1, %v {spec=GROUPS(18, 17)} : f32[2, 16, 4, 18, 17]
+          %3 = reshape %2 {shape=(2, 64, 18, 17)} : f32[2, 64, 18, 17]
+          %4 = contract %3, %u {spec=CONV(18, 17)} : f32[2, 8, 18, 17]
+          return %4
+        }"""
+    assert channels_of(graph_of(text).operations[2]) == {}
+    plan = check_lowered(written(text))
+    sums = [s for k in plan.kernels for s in nested(k.body) if isinstance(s, Contract)]
+    assert [s.n.extent for s in sums if s.m.extent == 4] == [17]
+
+
+def test_axes_of_one_element_do_not_part_a_region() -> None:
+    """The axes that a depthwise convolution's groups of one channel bring along."""
+    text = """
+        graph g(%x: f32[2, 6, 5, 8], %w: f32[8, 1, 1, 3]) {
+          %0 = permute %x {perm=(0, 3, 1, 2)} : f32[2, 8, 6, 5]
+          %1 = reshape %0 {shape=(2, 8, 1, 6, 5)} : f32[2, 8, 1, 6, 5]
+          %2 = contract %1, %w {spec=GROUPS(6, 5)} : f32[2, 8, 1, 6, 5]
+          %3 = reshape %2 {shape=(2, 8, 6, 5)} : f32[2, 8, 6, 5]
+          %4 = permute %3 {perm=(0, 2, 3, 1)} : f32[2, 6, 5, 8]
+          return %4
+        }"""
+    assert laid_out(text)["contract"] == (1, 2)
     check_lowered(written(text))
 
 
@@ -124,7 +156,20 @@ def test_vectors_run_along_the_channels_of_a_depthwise_convolution() -> None:
         plan = check_lowered(textwrap.dedent(text))
         sums = [s for k in plan.kernels for s in nested(k.body) if isinstance(s, Contract)]
         shared = [s for s in sums if s.n.name in symbols_of(s.lhs_index)]
-        assert [s.n.extent for s in shared] == [19] * (3 if last else 1)
+        assert [s.n.extent for s in shared] == [19] * 3
+
+
+def test_long_rows_of_one_channel_stay_as_they_are() -> None:
+    """Converting an image and its result takes longer than what its rows gain by it, if they are long."""
+    maps = "[n, g, h + p - 1, w + q - 1] * [g, p, q] -> [n, g, h, w] over p, q where h = 10"
+    for width, converted in ((16, True), (160, False)):
+        text = f"""
+        graph g(%x: f32[2, 19, 10, {width}], %w: f32[19, 3, 3]) {{
+          %0 = contract %x, %w {{spec=<{maps}, w = {width}>}} : f32[2, 19, 10, {width}]
+          %1 = neg %0 : f32[2, 19, 10, {width}]
+          return %1
+        }}"""
+        assert bool(choose_layouts(graph_of(text))) is converted
 
 
 def test_sums_over_the_pixels_of_each_channel() -> None:
@@ -209,4 +254,4 @@ def test_large_weights_are_copied_in_blocks_of_channels() -> None:
           return %2, %4
         }""")
     )
-    assert any("3x64x2x3" in kernel.name for kernel in plan.kernels)
+    assert any("6x32x2x3" in kernel.name for kernel in plan.kernels)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
+from vitrify.codegen.walk import nested
+from vitrify.ir.kernel import Contract
 from vitrify.ir.parser import parse_graph
 from vitrify.ir.printer import print_graph
 from vitrify.ir.verifier import verify_graph
@@ -61,6 +63,19 @@ m_0 = 2, m_1 = 1, m_2 = 3, n_3 = 7>} : f32[2, 1, 3, 7]
           return %1
         }""",  # noqa: E501
     )
+
+
+def test_columns_that_are_cut_remain_one_run() -> None:
+    """The weight of a layer is read along its rows, though its result is cut into images."""
+    plan = check_lowered("""
+        graph g(%x: f32[20, 5], %w: f32[5, 36]) {
+          %0 = contract %x, %w {spec=<[m, k] * [k, n] -> [m, n] over k>} : f32[20, 36]
+          %1 = reshape %0 {shape=(20, 4, 3, 3)} : f32[20, 4, 3, 3]
+          return %1
+        }""")
+    (kernel,) = plan.kernels
+    (product,) = (s for s in nested(kernel.body) if isinstance(s, Contract))
+    assert (product.m.extent, product.n.extent) == (20, 36)
 
 
 def test_a_reshape_that_joins_axes_stays() -> None:

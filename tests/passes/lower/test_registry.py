@@ -10,7 +10,7 @@ from vitrify.passes.lower.index import MOVED
 from vitrify.passes.lower.values import RULES as COMPUTED
 
 #: `call` and `split` are inlined, `contract` and `scan` have modules of their own.
-ELSEWHERE = (ops.call, ops.split, ops.contract, ops.scan)
+ELSEWHERE = (ops.call, ops.split, ops.contract, ops.scan, ops.from_tiles)
 
 
 @pytest.mark.parametrize("opdef", ops.ALL.values(), ids=str)

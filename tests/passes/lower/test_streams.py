@@ -22,6 +22,20 @@ def test_a_large_result_is_streamed() -> None:
         }""") == [["in", "stream"]]
 
 
+def test_sums_that_go_on_are_not() -> None:
+    """The gradients of attention's keys and values, to which each block of rows adds its share."""
+    t, d = 2048, 64
+    found = accesses(f"""
+        graph g(%x: f32[16, {t}, {d}], %y: f32[16, {t}, {d}]) {{
+          %0 = contract %x, %y {{spec=<[b, t, d] * [b, s, d] -> [b, t, s] over d>}} : f32[16, {t}, {t}]
+          %1 = exp %0 : f32[16, {t}, {t}]
+          %2 = contract %1, %x {{spec=<[b, t, s] * [b, s, d] -> [b, t, d] over s>}} : f32[16, {t}, {d}]
+          %3 = contract %1, %x {{spec=<[b, t, s] * [b, t, d] -> [b, s, d] over t>}} : f32[16, {t}, {d}]
+          return %2, %3
+        }}""")
+    assert found == [["in", "in", "stream", "out"]]
+
+
 def test_a_small_one_is_not() -> None:
     assert accesses("""
         graph g(%x: f32[1000]) {
