@@ -30,6 +30,8 @@ from .creation import _finished, iota, tensor
 from .movement import select
 from .pointwise import not_implemented
 
+_NOT_GIVEN: Any = object()
+
 
 class Generator:
     """A stream of random numbers.
@@ -217,14 +219,14 @@ def randn_like(input: Tensor, *, dtype: DType | None = None, generator: Generato
     )
 
 
-def randint(low: int, high: int | Sequence[int] | None = None, size: Sequence[int] | None = None, *,
+def randint(low: int, high: int | Sequence[int] = _NOT_GIVEN, size: Sequence[int] | None = None, *,
             generator: Generator | None = None,
             dtype: DType = dtypes.int64, device: Any = None,
             requires_grad: bool = False) -> Tensor:  # fmt: skip
     """Random integers from low to high - 1; `randint(high, size)` starts at 0."""
     check_device(device)
     sizes = high if size is None else size
-    first, last = (0, low) if size is None or high is None else (low, high)
+    first, last = (0, low) if size is None or high is _NOT_GIVEN else (low, high)
     if not isinstance(sizes, (tuple, list)) or not isinstance(last, int):
         raise TypeError("randint() takes (high, size) or (low, high, size)")
     if first >= last:
