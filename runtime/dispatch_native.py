@@ -220,7 +220,7 @@ class NativeDispatch:
         functions = (*_BUILTINS, "replay_call", *names)
         text = module(slots, _TRAMPOLINES, replay_slots)
         self.slots = slots
-        self._code = load(text, (*functions, *variables), imports)
+        self._code = load(text, (*functions, *variables), imports, optimized=True)
         self._rows = _Rows(self._code["table"])
         self._busy = ctypes.c_int64.from_address(self._code["busy"])
         self._free = {kind: [n for n in names if n.startswith(kind + ".")][::-1] for kind in _TRAMPOLINES}

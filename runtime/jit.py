@@ -1,7 +1,9 @@
 """LLVM IR text to native code in this process: object code from the disk cache or LLVM, linked by LLJIT.
 
-Our IR has explicit vectors and phis, so no middle-end passes run and the code generator works at level 1: the
-same speed as after O3 at a sixth of the compile time. Code that was loaded stays for the life of the process.
+Kernels have explicit vectors and phis, so no middle-end passes run on them and the code generator works at
+level 1: the same speed as after O3 at a sixth of the compile time. What runs around them is many small
+functions, which are worth LLVM's own passes (`optimized`). Code that was loaded stays for the life of the
+process.
 """
 
 from __future__ import annotations
@@ -35,18 +37,20 @@ if hasattr(os, "register_at_fork"):  # a fork in the middle of a compilation wou
 
 
 def load(
-    text: str, exports: Iterable[str], imports: Mapping[str, int] | None = None, target: Target | None = None
-) -> dict[str, int]:
+    text: str, exports: Iterable[str], imports: Mapping[str, int] | None = None, target: Target | None = None,
+    *, optimized: bool = False,
+) -> dict[str, int]:  # fmt: skip
     """Compile a module, or find it compiled, and give the addresses of the `exports`.
 
     imports: addresses of symbols that the text declares; those of `codegen.threads` are ours, others come
     from the process (libc, CPython).
-    target: what the text was emitted for; the host's if None.
+    target: what the text was emitted for; the host's if None. optimized: run LLVM's passes on it first.
     Raises RuntimeError if LLVM can't parse or link the text. Safe to call from any thread.
     """
     chosen = target or host_target()
     symbols = {**(imports or {}), **of_the_runtime(imports_of(text))}
-    return _loaded_code(code_key(text, chosen), lambda: _object_code(text, chosen), exports, symbols)
+    code = code_key(text, chosen, optimized)
+    return _loaded_code(code, lambda: _object_code(text, chosen, optimized), exports, symbols)
 
 
 def load_kept(code: str, exports: Iterable[str], imports: Collection[str]) -> dict[str, int] | None:
@@ -94,26 +98,36 @@ def compiler_version() -> str:
     return f"llvmlite {llvmlite.__version__}, LLVM {'.'.join(map(str, llvm.llvm_version_info))}"
 
 
-def code_key(text: str, target: Target) -> str:
+def code_key(text: str, target: Target, optimized: bool = False) -> str:
     """The name of a module's object code in the disk cache."""
-    return content_key(text, compiler_version(), target.key)
+    return content_key(text, compiler_version(), target.key, *["optimized"] * optimized)
 
 
-def _object_code(text: str, target: Target) -> bytes:
-    key = code_key(text, target)
+def _object_code(text: str, target: Target, optimized: bool) -> bytes:
+    key = code_key(text, target, optimized)
     found = disk().get(key)
     if found is None:
-        found = packed(list(_objects(text, target)))
+        found = packed(list(_objects(text, target, optimized)))
         disk().put(key, found)
     return found
 
 
-def _objects(text: str, target: Target) -> Iterator[bytes]:
+def _objects(text: str, target: Target, optimized: bool) -> Iterator[bytes]:
     """The object code of a module's parts, one after the other: Ctrl-C ends it between two."""
     parts = parts_of(text)
+    machine = _machine(target)
     for number, part in enumerate(parts):
         step("machine code", number, len(parts))
-        yield bytes(_machine(target).emit_object(_parsed(part)))
+        module = _parsed(part)
+        if optimized:
+            _optimize(module, machine)
+        yield bytes(machine.emit_object(module))
+
+
+def _optimize(module: Any, machine: Any) -> None:
+    """Run LLVM's passes of level 1: small functions are inlined, and what they test twice is tested once."""
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1))
+    builder.getModulePassManager().run(module, builder)
 
 
 def disk() -> ObjectCache:

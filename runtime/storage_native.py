@@ -102,6 +102,7 @@ _code = load(
     storage_ir.module(call_ir.CALL, POOL_LIMIT_BYTES),
     (*_BUILTINS, "call", "take", "give", "trim", "kept", "new_storage", "name", "release_view"),
     _imports(),
+    optimized=True,
 )
 _call_definition = _definition("call", _code["call"], _FASTCALL)
 _trim = ctypes.PYFUNCTYPE(None)(_code["trim"])

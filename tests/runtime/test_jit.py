@@ -65,6 +65,12 @@ def test_code_for_another_target_is_another_entry(own_cache: Path) -> None:
     assert len(list(own_cache.glob("*.o"))) == 2
 
 
+def test_optimized_code_is_another_entry(own_cache: Path) -> None:
+    text = ADD.format(106)
+    assert call(jit.load(text, ["f"], optimized=True)["f"], 1) == call(jit.load(text, ["f"])["f"], 1) == 107
+    assert len(list(own_cache.glob("*.o"))) == 2
+
+
 def test_the_same_text_is_loaded_once() -> None:
     assert jit.load(ADD.format(105), ["f"]) == jit.load(ADD.format(105), ["f"])
 
