@@ -140,12 +140,18 @@ def _load(k: int, base: str, line: int) -> list[str]:
 Loop = Callable[[int, int, int], None]
 
 
-def _compiled(text: str, names: list[str]) -> list[Loop]:
+def compiled(text: str, names: list[str]) -> list[Loop]:
+    """The functions (x, y, n) of these names in the LLVM IR."""
     from vitrify.runtime.jit import load
 
     addresses = load(text, names)
     kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
     return [kind(addresses[name]) for name in names]
+
+
+def read_loop() -> Loop:
+    """Adds up n bytes of x and leaves the sum, of one cache line, at y."""
+    return compiled(_streams(), ["read"])[0]
 
 
 def _best(loop: Loop, arguments: list[tuple[int, int, int]]) -> float:
@@ -161,7 +167,7 @@ def _best(loop: Loop, arguments: list[tuple[int, int, int]]) -> float:
 
 def fma_peak(lanes: int, threads: int = 1) -> float:
     """Operations a second with vectors of so many float32 lanes (8: AVX2, 16: AVX-512)."""
-    (peak,) = _compiled(_multiply_adds(lanes), ["peak"])
+    (peak,) = compiled(_multiply_adds(lanes), ["peak"])
     rooms = [(ctypes.c_float * 64)() for _ in range(threads)]
     best = _best(peak, [(ctypes.addressof(room), 0, STEPS) for room in rooms])
     return 2.0 * lanes * CHAINS * STEPS * threads / best
@@ -171,7 +177,7 @@ def measure(threads: int) -> Limits:
     """The limits of this machine for so many threads, each on memory of its own."""
     import numpy as np
 
-    read, copy = _compiled(_streams(), ["read", "copy"])
+    read, copy = compiled(_streams(), ["read", "copy"])
     share = STREAMED // threads // 4096 * 4096
     arrays = [np.ones(2 * share + 64, np.uint8) for _ in range(threads)]
     starts = [-(-a.ctypes.data // 64) * 64 for a in arrays]

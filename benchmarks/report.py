@@ -21,7 +21,7 @@ class Result:
     """One workload: timings by contestant, and what went wrong with those that could not run.
 
     flops, bytes: what a call has to compute and to move, where that is its limit. unit: of the samples,
-    `s` or `B`.
+    `s` or `B`. exchange: bytes a second that one core read of what another wrote, before and after.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Result:
     flops: float = 0.0
     bytes: float = 0.0
     unit: str = "s"
+    exchange: tuple[float, ...] = ()
 
     @property
     def advantage(self) -> float | None:
@@ -66,6 +67,8 @@ def table(results: Sequence[Result], limits: Limits | None = None) -> str:
                 f"  {name:40s}{value:>10s} {spread:>7s} {ratio:>8s}{_rate(result, timing.median, limits)}"
             )
         lines += [f"  {name:40s}{why}" for name, why in result.missing.items()]
+        if any(result.exchange):
+            lines.append(f"  between cores: {' then '.join(f'{x / 1e9:.0f}' for x in result.exchange)} GB/s")
     return "\n".join(lines)
 
 
@@ -107,6 +110,7 @@ def save(path: Path, results: Sequence[Result], threads: int, limits: Limits) ->
                 "flops": r.flops,
                 "bytes": r.bytes,
                 "unit": r.unit,
+                "exchange_bytes_per_s": r.exchange,
                 "advantage": r.advantage,
             }
             for r in results

@@ -63,7 +63,7 @@ def main() -> None:
     pin(options.threads)
     if not options.plain_heap:
         keep_heap()
-    from benchmarks import limits
+    from benchmarks import exchange, limits
     from benchmarks.plot import plot
     from benchmarks.report import save, table
     from benchmarks.workloads import WORKLOADS
@@ -79,7 +79,9 @@ def main() -> None:
     )
     results = []
     for workload in chosen:
+        before = exchange.measure()
         results.append(workload.run(rounds=options.rounds, threads=options.threads, peers=options.peers))
+        results[-1].exchange = (before, exchange.measure())
         print(table(results[-1:], limit), flush=True)
     if options.json:
         save(options.json, results, options.threads, limit)

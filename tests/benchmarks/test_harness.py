@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import vitrify
 
+from benchmarks import exchange
 from benchmarks.limits import Limits, fma_peak, measure
 from benchmarks.measure import Run, Timing, calls_per_sample, race
 from benchmarks.plot import plot
@@ -92,6 +94,14 @@ def test_limits_are_measured() -> None:
     measured = measure(threads=2)
     assert measured.read > 1e8 and measured.copy > 1e8
     assert measured.seconds(measured.flops, 0.0) == pytest.approx(1.0)
+
+
+def test_exchange_between_cores_is_measured() -> None:
+    several = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
+    assert (exchange.measure() > 1e7) == several
+    result = Result("steps", {"vitrify": Timing([1.0, 1.0])}, {}, exchange=(66.7e9, 23.1e9))
+    assert "between cores: 67 then 23 GB/s" in table([result])
+    assert "between cores" not in table([Result("steps", {}, {}, exchange=(0.0, 0.0))])
 
 
 def test_results_are_compared() -> None:
