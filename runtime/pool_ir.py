@@ -126,12 +126,14 @@ entry:
   br i1 %some, label %party, label %out
 party:
   %v = phi i64 [0, %entry], [%v.next, %next]
+  %before = phi i64 [0, %entry], [%done, %next]
   %sum = add i64 %me, %v
   %p = urem i64 %sum, %parties
   %ticket = getelementptr [8 x i64], ptr @tickets, i64 %p
   %range = getelementptr i64, ptr %ticket, i64 1
   br label %look
 look:
+  %done = phi i64 [%before, %party], [%done, %claim], [%done.now, %count]
   %t = load atomic i64, ptr %ticket acquire, align 8
   %stop = load atomic i64, ptr %range monotonic, align 8
 {_load("fn", JOB, "ptr")}{_load("context", CONTEXT, "ptr")}{_load("units", UNITS)}{_load("size", SIZE)}\
@@ -156,12 +158,15 @@ fault:
   %o1 = atomicrmw umin ptr {_at(FAILURE)}, i64 %fault.at monotonic
   br label %count
 count:
-  %o2 = atomicrmw add ptr {_at(DONE)}, i64 1 release
+  %done.now = add i64 %done, 1
   br label %look
 next:
   %v.next = add i64 %v, 1
   %more = icmp ult i64 %v.next, %parties
-  br i1 %more, label %party, label %out
+  br i1 %more, label %party, label %tell
+tell:                                                      ; once: the word is everybody's
+  %o2 = atomicrmw add ptr {_at(DONE)}, i64 %done release
+  br label %out
 out:
   ret void
 }}
