@@ -24,16 +24,13 @@ def methods(slots: Slots, trampolines: Mapping[str, int]) -> str:
     """All of this file. trampolines: how many of each kind."""
     total = sum(trampolines.values())
     tables = ("callables", "parameters")
-    text = "".join(f"@{name} = global [{total} x ptr] zeroinitializer\n" for name in tables)
-    text += _PYTHON + _APPLY + _MODE + indices(slots)
-    text += _of_operands("of_one", 1) + _of_operands("of_two", 2)
-    text += _over(1) + _over(2) + _over_operands("over_one", 1) + _over_operands("over_two", 2)
-    number = 0
-    for kind, count in trampolines.items():
-        for i in range(count):
-            text += _TRAMPOLINES[kind].format(name=f"{kind}.{i}", place=8 * number)
-            number += 1
-    return text
+    parts = [f"@{name} = global [{total} x ptr] zeroinitializer\n" for name in tables]
+    parts += [_PYTHON, _APPLY, _MODE, indices(slots), _of_operands("of_one", 1), _of_operands("of_two", 2)]
+    parts += [_over(1), _over(2), _over_operands("over_one", 1), _over_operands("over_two", 2)]
+    kinds = [(kind, i) for kind, count in trampolines.items() for i in range(count)]
+    for number, (kind, i) in enumerate(kinds):
+        parts.append(_TRAMPOLINES[kind].format(name=f"{kind}.{i}", place=8 * number))
+    return "".join(parts)
 
 
 _PYTHON = f"""
