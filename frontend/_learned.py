@@ -59,10 +59,11 @@ def parameters_of(function: Callable[..., Any]) -> tuple[str, ...] | None:
 
 def learner(
     function: Callable[..., Any], parameters: tuple[str, ...] | None, row: Callable[..., None] | None = None,
-    composite: bool = False,
+    composite: bool = False, in_rows: bool = False,
 ) -> Callable[..., Any]:  # fmt: skip
     """What native code calls where it knows no answer: the function, which may be watched. row: (called,
-    operands, result) writes a row of dispatch, where the function is one op. composite: it calls one."""
+    operands, result) writes a row of dispatch, where the function is one op. composite: it calls one.
+    in_rows: native code looks for rows of its tensors before it looks for learned calls."""
 
     made = getattr(function, "composite", None)
     always = composite or made is not None and made.small
@@ -75,10 +76,10 @@ def learner(
         else:
             values = _in_order(args, options, parameters) if options else args
             key = None if values is None else key_of(called, values)
-            if key is None or not due(key, _composite.calls_before + 1 if whole else 1):
+            if key is None or not due((key, bool(options)), _composite.calls_before + 1 if whole else 1):
                 result = function(*args, **options)
             else:
-                result = learn(key, values, function, args, options)
+                result = learn(key, values, function, args, options, in_rows)
         if row is not None and not options:
             row(called, args, result)
         return result
@@ -104,19 +105,19 @@ def key_of(called: Any, values: Sequence[Any]) -> _Kind | None:
     tensors = _tensors_in(values)
     if len(tensors) > programs.MOST_TENSORS:
         return None
-    if len({id(x) for x in tensors}) < len(tensors) or not all(map(is_current, tensors)):
+    if not all(map(is_current, tensors)):
         return None
     mask = sum(1 << i for i, x in enumerate(tensors) if x._node is not None) if mode.grad else 0
     return called, tuple([x._type for x in tensors]), tuple(codes), mask
 
 
 def _tensors_in(values: Sequence[Any]) -> list[Tensor]:
-    """The tensors among these arguments, and in lists and tuples of theirs."""
+    """The tensors among these arguments, and in lists and tuples of theirs, each once."""
     found: list[Tensor] = []
     for v in values:
         found += [x for x in v if isinstance(x, Tensor)] if v.__class__ in (list, tuple) else ()
         found += [v] if isinstance(v, Tensor) else ()
-    return found
+    return list({id(x): x for x in found}.values())
 
 
 def _is_tensor(value: Any) -> bool:
@@ -133,22 +134,29 @@ def due(key: Any, after: int = 1) -> bool:
     return before >= after
 
 
-def learn(key: _Kind, values: Sequence[Any], function: Any, args: Any, options: Any) -> Any:
-    """The result of the call, which is learned if it can be."""
+def learn(
+    key: _Kind, values: Sequence[Any], function: Any, args: Any, options: Any, in_rows: bool = False
+) -> Any:
+    """The result of the call, which is learned if it can be. in_rows: see `learner`."""
     global _learned
-    _seen[key] = -1
+    seen = key, bool(options)
+    _seen[seen] = -1
     tensors = _tensors_in(values)
     called, types, codes, mask = key
     result, log, early = _dispatch.watched(function, *args, **options)
     if early:
-        _seen[key] = 1
+        _seen[seen] = 1
     if log is None or _dispatch.captures:
         return result
     program = _Program(tensors)
     found = program.follow(log, result)
     if found is not None:
-        native.learn(called, types, codes, mask, program.steps, *found)
-        _learned += 1
+        op = program.only_op(found) if in_rows and not options and len(codes) == len(types) else None
+        if op is None:
+            native.learn(called, program.types(), codes, mask, program.steps, *found)
+            _learned += 1
+        elif not native.has(called, types):
+            _dispatch.entry_of(op, types).add_row(called, types)
     return result
 
 
@@ -184,6 +192,18 @@ class _Program:
         places = self._without_unused(places)
         return (form, places) if self._first + len(self.steps) <= programs.MOST_REGISTERS else None
 
+    def types(self) -> list[Any]:
+        """Of all registers."""
+        return [x._type for x in self._held]
+
+    def only_op(self, answer: _Answer) -> BoundOp | None:
+        """The op that is all of the program, applied to the tensors in order."""
+        if len(self.steps) != 1 or answer != (programs.SINGLE, [self._first]):
+            return None
+        kind, op, places, into = self.steps[0]
+        whole = isinstance(op, BoundOp) and places == tuple(range(self._first)) and kind == len(places)
+        return op if whole and into < 0 else None
+
     def _without_unused(self, answers: list[int]) -> list[int]:
         """Drop the steps that nothing needs; the registers of the answer then."""
         used = set(answers)
@@ -194,6 +214,7 @@ class _Program:
         new = {at: at for at in range(self._first)}
         for at in sorted(used - new.keys()):
             new[at] = len(new)
+        self._held = [x for at, x in enumerate(self._held) if at in new]
         kept = [step for at, step in enumerate(self.steps, self._first) if at in used]
         self.steps = [
             (
@@ -323,13 +344,14 @@ def install_method(
     """Set a method of `Tensor` with learned calls, and with rows that `row` writes."""
     names = parameters_of(function)
     python_of[name] = function
-    called = learner(function, names, row)
+    called = learner(function, names, row, in_rows=kind == "call")
     setattr(Tensor, name, native.method(Tensor, kind, name, called, function.__doc__ or "", names))
 
 
 def install_property(name: str, function: Callable[..., Any], doc: str) -> None:
     """Set a property of `Tensor` with learned calls."""
-    called = native.function("function", name, learner(function, ("self",)), None, doc, Tensor.__module__)
+    learning = learner(function, ("self",), in_rows=True)
+    called = native.function("function", name, learning, None, doc, Tensor.__module__)
     python_of[called] = function
     setattr(Tensor, name, property(called, doc=doc))
 
@@ -340,7 +362,7 @@ def in_front_of(
 ) -> Callable[..., Any]:  # fmt: skip
     """A builtin function with learned calls, and with rows that `row` writes. composite: it calls one."""
     names = parameters_of(function)
-    called = learner(function, names, row, composite)
+    called = learner(function, names, row, composite, in_rows=row is None)
     made = native.function(kind, function.__name__, called, names, _doc(function), function.__module__)
     python_of[made] = function
     return made

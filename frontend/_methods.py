@@ -452,7 +452,7 @@ def _bind_native() -> None:
         kept = vars(Tensor)[name]
         learned.install_property(name, kept.fget, kept.__doc__)
     for name in _BETWEEN.split():
-        fast.install(name, "operator", vars(Tensor)[name], fast.no_rows)
+        fast.install(name, "binary", vars(Tensor)[name], fast.no_rows)
     for name, (opdef, kinds) in _OVER.items():
         method = f"__i{'truediv' if name == 'div' else name}__"
         fast.install(method, "over_binary", vars(Tensor)[method], fast.binary(opdef, kinds))

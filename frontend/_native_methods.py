@@ -48,11 +48,11 @@ def install(name: str, kind: str, function: Callable[..., Any], learn: Callable[
     a row, if the operands' types allow it."""
 
     def called(*operands: Any, **options: Any) -> Any:
-        if not options and not _dispatch.captures and _may_learn(kind, operands):
+        if not options and not _dispatch.captures and _may_learn(kind, operands, learn is not no_rows):
             values = (operands[0], *operands[1]) if _is_index(kind, operands) else operands
             key = key_of(called, values)
-            if key is not None and due(key):
-                return learn_call(key, values, function, operands, options)
+            if key is not None and due((key, False)):
+                return learn_call(key, values, function, operands, options, kind == "binary")
         result = function(*operands, **options)
         if result is not NotImplemented and not options:
             learn(called, operands, result)
@@ -84,14 +84,15 @@ _OTHERS = """
     zeros ones full zeros_like ones_like full_like arange linspace eye tril triu einsum
 """
 #: Kinds of method whose calls without a row are looked for among the learned ones.
-_LEARNED = ("binary", "over_binary", "operator", "item", "ints", "sizes", "over_one")
+_LEARNED = ("binary", "over_binary", "item", "ints", "sizes", "over_one")
 
 
-def _may_learn(kind: str, operands: Sequence[Any]) -> bool:
-    """Whether a call is no matter of rows: those serve numbers, and indices of what needs no node."""
+def _may_learn(kind: str, operands: Sequence[Any], rows: bool) -> bool:
+    """Whether a call is no matter of rows, if the method writes such: those serve numbers, and indices of
+    what needs no node."""
     if kind == "item" and isinstance(operands[0], Tensor) and operands[0]._node is not None and mode.grad:
         return True
-    rows = kind in ("binary", "over_binary", "item")
+    rows &= kind in ("binary", "over_binary", "item")
     return kind in _LEARNED and not (rows and len(operands) == 2 and operands[1].__class__ in (float, int))
 
 
@@ -111,7 +112,7 @@ def install_setting(function: Callable[..., Any]) -> None:
             x, index, value = operands
             values = (x, *index, value) if index.__class__ is tuple else operands
             key = key_of(called, values)
-            if key is not None and due(key):
+            if key is not None and due((key, False)):
                 return learn_call(key, values, function, operands, {})
         return function(*operands)
 

@@ -1,9 +1,10 @@
 """The LLVM IR that encodes calls of functions of tensors, to find their programs by.
 
 The key of a call is the types of its tensors and a row of *codes* of 31 bits for its arguments (`codes` gives
-the same in Python): ints, None, bools and ... have codes of their own, tensors one in common; floats and
-other plain objects have the number that they were given when a call with them was learned, found in the same
-table as everything. More codes than a key has room for are folded: four of them are a name, too.
+the same in Python): ints, None, bools and ... have codes of their own; tensors have one in common, but one
+that came before tells which it is; floats and other plain objects have the number that they were given when a
+call with them was learned, found in the same table as everything. More codes than a key has room for are
+folded: four of them are a name, too.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ MOST_VALUES, MOST_CODES, IN_KEY = 8, 16, 4
 BIAS, FIRST_NAME, _LAST_NAME = 1 << 29, 1 << 30, 0x7FFFFF00
 ABSENT, _NONE, _FALSE, _TRUE, _TENSOR, _ELLIPSIS, _SLICE, _SLICE_BY, _WHOLE = range(0x7FFFFF80, 0x7FFFFF89)
 _SINGLES = {type(None): _NONE, bool: _FALSE, type(...): _ELLIPSIS}
+#: Plus the place of the tensor among those that differ.
+_SAME: Final = 0x7FFFFF90
 #: Plus the number of elements.
 _TUPLE, _LIST = 0x7FFFFFA0, 0x7FFFFFC0
 OBJECTS = ("_Py_FalseStruct", "_Py_TrueStruct", "_Py_EllipsisObject", "PyExc_Exception")
@@ -34,34 +37,46 @@ MISSING: Final = object()
 #: Something that has no code of its own: (FLOAT, bits), (OBJECT, it) or (FOLDED, two words).
 Name = tuple[Any, ...]
 Code = int | Name
+#: The code of a tensor; None for anything else.
+_TensorCode = Callable[[Any], int | None]
 
 
 def codes(values: Iterable[Any], is_tensor: Callable[[Any], bool]) -> list[Code] | None:
     """The codes of arguments; None if there are too many, or one that has no code."""
     found: list[Code] = []
+    tensors: list[Any] = []
+
+    def tensor_code(value: Any) -> int | None:
+        if not is_tensor(value):
+            return None
+        same = next((i for i, x in enumerate(tensors) if x is value), None)
+        if same is None:
+            tensors.append(value)
+        return _TENSOR if same is None else _SAME + same
+
     for value in values:
-        more = _codes_of(value, is_tensor)
+        more = _codes_of(value, tensor_code)
         if more is None or len(found) + len(more) > MOST_CODES:
             return None
         found += more
     return found
 
 
-def _codes_of(value: Any, is_tensor: Callable[[Any], bool]) -> list[Code] | None:
+def _codes_of(value: Any, tensor_code: _TensorCode) -> list[Code] | None:
     kind = value.__class__
     if kind is tuple or kind is list:
-        return _codes_within((_TUPLE if kind is tuple else _LIST) + len(value), value, is_tensor)
+        return _codes_within((_TUPLE if kind is tuple else _LIST) + len(value), value, tensor_code)
     if kind is slice:
         if value.start is None and value.stop is None and value.step is None:
             return [_WHOLE]
         if value.step is None:
-            return _codes_within(_SLICE, (value.start, value.stop), is_tensor)
-        return _codes_within(_SLICE_BY, (value.start, value.stop, value.step), is_tensor)
-    code = ABSENT if value is MISSING else _code_of(value, is_tensor)
+            return _codes_within(_SLICE, (value.start, value.stop), tensor_code)
+        return _codes_within(_SLICE_BY, (value.start, value.stop, value.step), tensor_code)
+    code = ABSENT if value is MISSING else _code_of(value, tensor_code)
     return None if code is None else [code]
 
 
-def _code_of(value: Any, is_tensor: Callable[[Any], bool]) -> Code | None:
+def _code_of(value: Any, tensor_code: _TensorCode) -> Code | None:
     kind = value.__class__
     if kind is int:
         return value + BIAS if 0 <= value + BIAS < FIRST_NAME else None
@@ -69,15 +84,13 @@ def _code_of(value: Any, is_tensor: Callable[[Any], bool]) -> Code | None:
         return _SINGLES[kind] + (value is True)
     if kind is float:
         return FLOAT, struct.unpack("<q", struct.pack("<d", value))[0]
-    if is_tensor(value):
-        return _TENSOR
-    return (OBJECT, value) if kind is str or kind is DType else None
+    if kind is str or kind is DType:
+        return OBJECT, value
+    return tensor_code(value)
 
 
-def _codes_within(
-    head: int, parts: Iterable[Any], is_tensor: Callable[[Any], bool]
-) -> list[Code] | None:  # fmt: skip
-    inner = [_code_of(v, is_tensor) for v in parts]
+def _codes_within(head: int, parts: Iterable[Any], tensor_code: _TensorCode) -> list[Code] | None:
+    inner = [_code_of(v, tensor_code) for v in parts]
     return None if None in inner or len(inner) >= MOST_CODES else [head, *inner]  # type: ignore[list-item]
 
 
@@ -146,8 +159,8 @@ no:
 }}
 """
 
-# Append the code of a tensor or a plain value at %codes[%have], a tensor to %regs; gives how many codes there
-# are then, or -1. %tensors points to the number of tensors so far.
+# Append the code of a tensor or a plain value at %codes[%have], a new tensor to %regs; gives how many codes
+# there are then, or -1. %tensors points to the number of tensors so far.
 _ENCODE_ATOM = f"""
 define internal i64 @encode_atom(ptr %value, ptr %codes, i64 %have, ptr %regs, ptr %tensors) {{
 entry:
@@ -170,6 +183,22 @@ derived:
   br i1 %is.derived, label %tensor, label %no
 tensor:
   %count = load i64, ptr %tensors
+  br label %before
+before:
+  %b = phi i64 [0, %tensor], [%b.next, %differs]
+  %b.more = icmp slt i64 %b, %count
+  br i1 %b.more, label %compare, label %new
+compare:
+{entry("%regs", "%b", "%known")}  %same = icmp eq ptr %known, %value
+  br i1 %same, label %again, label %differs
+differs:
+  %b.next = add i64 %b, 1
+  br label %before
+again:
+  %same.code = add i64 %b, {_SAME}
+  store i64 %same.code, ptr %here
+  ret i64 %next
+new:
   %room = icmp slt i64 %count, {MOST_TENSORS}
   br i1 %room, label %tensor.put, label %no
 tensor.put:

@@ -1,14 +1,15 @@
 """The LLVM IR of eager dispatch: from an op and its operands to a new tensor, in one call.
 
 `find` looks up a row by (what is called, types of the operands), all compared by identity; the row leads to a
-*record* of words (`RECORD`) with everything that follows from these types. A hit allocates the result, calls
-the kernel and, if an operand has an edge and this thread records, makes the tape node. With a tensor to write
-over, `into`, that is the result instead, and nothing may be recorded. Anything else gives the marker MISSED,
-and the caller goes on in Python, where the rules and the errors are (the frontend's `_dispatch` is the
-readable twin).
+*record* of words (`RECORD`) with everything that follows from these types. A hit (`dispatch` calls `go`)
+allocates the result, calls the kernel and, if an operand has an edge and this thread records, makes the tape
+node. With a tensor to write over, `into`, that is the result instead, and nothing may be recorded. Anything
+else gives the marker MISSED, and the caller goes on in Python, where the rules and the errors are (the
+frontend's `_dispatch` is the readable twin).
 
 The result tensor is allocated before operands are read: allocation may run the collector, and with it any
-Python; from then to the kernel nothing else can run. Refcounts change by calls only.
+Python; from then to the kernel nothing else can run. So the types are compared again, and the row's owner is
+held all the time. Refcounts change by calls only.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ def module(slots: Slots, trampolines: Mapping[str, int], replay_slots: tuple[int
         + view(slots)
         + overwriting(slots)
         + tape(slots)
-        + "".join(_dispatch(slots, n) for n in range(1, MOST_OPERANDS + 1))
+        + _keys(slots)
+        + "".join(_dispatch(slots, n) + _go(slots, n) for n in range(1, MOST_OPERANDS + 1))
         + programs(slots)
         + codes_ir()
         + methods(slots, trampolines)
@@ -97,30 +99,97 @@ def _dispatch(slots: Slots, n: int) -> str:
     """`dispatch{n}`: the op or method %called on n operands, as a new tensor or over %into, if that is not
     null. With one operand, two more words of the key are given: what the method's plain arguments are."""
     every = range(n)
-    arguments = ", ".join(["ptr %called", *(f"ptr %x{i}" for i in every)])
+    operands = ", ".join(f"ptr %x{i}" for i in every)
     given = ", i64 %given1, i64 %given2" if n == 1 else ""
-    operands = "".join(
-        _operand(slots, i, f"op{i + 1}" if i + 1 < n else "look", number=n == 2) for i in every
-    )
+    kind = "key_or_number" if n == 2 else "key_of"
+    words = "".join(_peeked(i, kind, f"peek{i + 1}" if i + 1 < n else "look") for i in every)
+    keys = ", ".join(f"i64 {_key(i, n)}" for i in range(3))
     return f"""
-define internal ptr @dispatch{n}({arguments}{given}, ptr %into) {{
+define internal ptr @dispatch{n}(ptr %called, {operands}{given}, ptr %into) {{
+entry:
+  %busy = load i64, ptr @busy
+  %is.busy = icmp ne i64 %busy, 0
+  br i1 %is.busy, label %missed, label %peek0
+{words}look:
+  %called.word = ptrtoint ptr %called to i64
+  %row = call ptr @find(i64 %called.word, {keys})
+  %no.row = icmp eq ptr %row, null
+  br i1 %no.row, label %missed, label %hit
+hit:
+{field("%record", "%row", 8 * ROW.index("record"), "ptr")}\
+  %r = call ptr @go{n}(ptr %record, {operands}, ptr %into)
+  ret ptr %r
+missed:
+  ret ptr {MISSED}
+}}
+"""
+
+
+def _peeked(i: int, kind: str, then: str) -> str:
+    return f"""peek{i}:
+  %key{i} = call ptr @{kind}(ptr %x{i})
+  %word{i} = ptrtoint ptr %key{i} to i64
+  %no.key{i} = icmp eq ptr %key{i}, null
+  br i1 %no.key{i}, label %missed, label %{then}
+"""
+
+
+def _key(i: int, n: int) -> str:
+    return f"%word{i}" if i < n else ("%given1" if i == 1 else "%given2") if n == 1 else "0"
+
+
+def _keys(slots: Slots) -> str:
+    """`key_of`: the type of a tensor, or null; `key_or_number`: or the class of a Python number."""
+    return f"""
+define internal ptr @key_of(ptr %x) {{
+entry:
+{field("%class", "%x", HEAD - 8, "ptr")}  %is.tensor = icmp eq ptr %class, @tensor
+  br i1 %is.tensor, label %tensor, label %other
+other:
+  %derived = call i32 @PyType_IsSubtype(ptr %class, ptr @tensor)
+  %is.derived = icmp ne i32 %derived, 0
+  br i1 %is.derived, label %tensor, label %no
+tensor:
+{field("%type", "%x", slots.tensor["_type"], "ptr")}  ret ptr %type
+no:
+  ret ptr null
+}}
+
+define internal ptr @key_or_number(ptr %x) {{
+entry:
+{field("%class", "%x", HEAD - 8, "ptr")}  %float = icmp eq ptr %class, @PyFloat_Type
+  %int = icmp eq ptr %class, @PyLong_Type
+  %number = or i1 %float, %int
+  br i1 %number, label %plain, label %tensor
+plain:
+  ret ptr %class
+tensor:
+  %key = call ptr @key_of(ptr %x)
+  ret ptr %key
+}}
+"""
+
+
+def _go(slots: Slots, n: int) -> str:
+    """`go{n}`: what %record says of n operands, as a new tensor or over %into; MISSED if it is for others."""
+    every = range(n)
+    operands = ", ".join(f"ptr %x{i}" for i in every)
+    read = "".join(_operand(slots, i, f"op{i + 1}" if i + 1 < n else "hit", number=n == 2) for i in every)
+    return f"""
+define internal ptr @go{n}(ptr %record, {operands}, ptr %into) {{
 entry:
   %buffers = alloca [{MOST_EXTERNALS + 1} x ptr]
   %cells = alloca [{n} x i64]
   %objects = alloca [{n} x ptr]
   %edges = alloca [{n} x ptr]
-{"".join(at("i64", "%cells", i, f"%cell{i}") for i in every)}  %busy = load i64, ptr @busy
-  %is.busy = icmp ne i64 %busy, 0
-  br i1 %is.busy, label %python, label %begin
-python:
-  ret ptr {MISSED}
-{_BEGIN}{operands}{_look(n)}{_ask(n)}{_numbers(n) if n == 2 else "  br label %kind" + chr(10)}\
+{"".join(at("i64", "%cells", i, f"%cell{i}") for i in every)}\
+{_BEGIN}{read}{_hit(n)}{_ask(n)}{_numbers(n) if n == 2 else "  br label %kind" + chr(10)}\
 {_target(slots, n)}{_view(slots) if n == 1 else ""}{_storage(slots)}{_buffers(n)}{_run(n)}\
-{_node(slots, n)}{_END}}}
+{_node(n)}{_END}}}
 """
 
 
-_BEGIN = """begin:
+_BEGIN = f"""{word("owner")}  call void @Py_IncRef(ptr %owner)
   %fresh = icmp eq ptr %into, null
   br i1 %fresh, label %allocate, label %over
 allocate:
@@ -137,7 +206,8 @@ start:
 
 
 def _operand(slots: Slots, i: int, then: str, *, number: bool) -> str:
-    """Of %x{i}: its key, data and edge, what keeps the data alive (%own{i}), and whether it is a number."""
+    """Of %x{i}: its key, data and edge, what keeps the data alive (%own{i}), and whether it is a number. The
+    key must be what the record is for."""
     t = slots.tensor
     other = f"sub{i}"
     kinds = f"""  %float{i} = icmp eq ptr %class{i}, @PyFloat_Type
@@ -178,26 +248,13 @@ view{i}:
 current{i}:
   br label %join{i}
 join{i}:
-{joined}{flags}  br label %{then}
+{joined}{flags}{word(f"for{i}")}  %as.before{i} = icmp eq ptr %key{i}, %for{i}
+  br i1 %as.before{i}, label %{then}, label %missed
 """
 
 
-def _key(i: int, n: int) -> str:
-    return f"%word{i}" if i < n else ("%given1" if i == 1 else "%given2") if n == 1 else "0"
-
-
-def _look(n: int) -> str:
-    """Find the row: %record and %owner."""
-    words = "".join(f"  %word{i} = ptrtoint ptr %key{i} to i64\n" for i in range(n))
-    keys = ", ".join(f"i64 {_key(i, n)}" for i in range(3))
-    return f"""look:
-{words}  %called.word = ptrtoint ptr %called to i64
-  %row = call ptr @find(i64 %called.word, {keys})
-  %no.row = icmp eq ptr %row, null
-  br i1 %no.row, label %missed, label %hit
-hit:
-{field("%record", "%row", 8 * ROW.index("record"), "ptr")}\
-{field("%owner", "%row", 8 * ROW.index("owner"), "ptr")}\
+def _hit(n: int) -> str:
+    return f"""hit:
 {word("flags", kind="i64")}{word("result")}{_mask(n)}"""
 
 
@@ -296,14 +353,11 @@ show:
   %no.shown = icmp eq ptr %shown.storage, null
   br i1 %no.shown, label %drop, label %show.history
 show.history:
-{put("ptr", "%shown.storage", "%out", t["_storage"], "vs")}{calls("Py_IncRef", "%owner", "%edge0")}\
+{put("ptr", "%shown.storage", "%out", t["_storage"], "vs")}  call void @Py_IncRef(ptr %edge0)
   %past = call ptr @view_history(ptr %x0, ptr %history0, ptr %edge0, i64 %shift)
   call void @Py_DecRef(ptr %edge0)
   %no.past = icmp eq ptr %past, null
-  br i1 %no.past, label %unheld, label %shown
-unheld:
-  call void @Py_DecRef(ptr %owner)
-  br label %drop
+  br i1 %no.past, label %drop, label %shown
 shown:
 {put("ptr", "%past", "%out", t["_view"], "vh")}  br label %tape
 """
@@ -362,14 +416,13 @@ near:
   %near.status = call i64 %run(ptr %buffers, ptr %sizes, ptr %scratch.used)
   br label %ran
 far:                                                     ; others may run: hold all that the kernel uses
-{calls("Py_IncRef", "%owner", *owned)}\
+{calls("Py_IncRef", *owned)}\
   %thread = call ptr @PyEval_SaveThread()
   %far.status = call i64 %run(ptr %buffers, ptr %sizes, ptr %scratch.used)
   call void @PyEval_RestoreThread(ptr %thread)
 {calls("Py_DecRef", *owned)}  br label %ran
 ran:
   %status = phi i64 [%near.status, %near], [%far.status, %far]
-  %held = phi i1 [false, %near], [true, %far]
   %no.give = icmp eq ptr %scratch.used, null
   br i1 %no.give, label %checked, label %give.back
 give.back:
@@ -382,17 +435,12 @@ checked.over:
   call void @bump(ptr %made)
   call void @Py_DecRef(ptr %made)
   br label %checked.new
-checked.new:
-  br i1 %good, label %tape, label %refused
-refused:                                                 ; a check failed: Python does it again, and raises
-  br i1 %held, label %refused.held, label %missed
-refused.held:
-  call void @Py_DecRef(ptr %owner)
-  br label %missed
+checked.new:                                             ; a check failed: Python does it again, and raises
+  br i1 %good, label %tape, label %missed
 """
 
 
-def _node(slots: Slots, n: int) -> str:
+def _node(n: int) -> str:
     objects = "".join(
         at("ptr", "%objects", i, f"%object{i}")
         + f"  store ptr %x{i}, ptr %object{i}\n"
@@ -401,29 +449,23 @@ def _node(slots: Slots, n: int) -> str:
         for i in range(n)
     )
     return f"""tape:
-  %tape.held = phi i1 [%held, %checked.new]{", [true, %shown]" if n == 1 else ""}
   %no.taping = icmp eq i64 %taping, 0
-  br i1 %no.taping, label %finish, label %tape.make
+  br i1 %no.taping, label %end, label %tape.make
 tape.make:
 {objects}\
-  %taped = call i1 @tape(ptr %record, ptr %owner, i64 %taping, ptr %out, ptr %objects, ptr %edges)
-  br label %finish
-finish:
-  %fine = phi i1 [true, %tape], [%taped, %tape.make]
-  br i1 %tape.held, label %finish.held, label %end
-finish.held:
-  call void @Py_DecRef(ptr %owner)
+  %taped = call i1 @tape(ptr %record, i64 %taping, ptr %out, ptr %objects, ptr %edges)
   br label %end
 """
 
 
 _END = f"""end:
+  %fine = phi i1 [true, %tape], [%taped, %tape.make]
   br i1 %fine, label %done, label %drop
 done:
+  call void @Py_DecRef(ptr %owner)
   ret ptr %out
 missed:
-  call void @Py_DecRef(ptr %out)
-  ret ptr {MISSED}
+{calls("Py_DecRef", "%out", "%owner")}  ret ptr {MISSED}
 memory:
   %null = call ptr @PyErr_NoMemory()
   br i1 %fresh, label %drop, label %drop.over
@@ -434,5 +476,6 @@ drop:
   call void @Py_DecRef(ptr %out)
   br label %fail
 fail:
+  call void @Py_DecRef(ptr %owner)
   ret ptr null
 """

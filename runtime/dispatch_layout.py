@@ -17,9 +17,11 @@ ROW_BYTES = 64
 MOST_OPERANDS, MOST_EXTERNALS = 3, 8
 #: Words of a record. in0 to in2: the slot of each operand, MOST_EXTERNALS where it is not read. number: how a
 #: Python number is converted (NUMBERS). type0 to type2: the types that operands are read with, if not theirs.
+#: for0 to for2: what the operands must be, and owner: who keeps the record, as in its row.
 RECORD = (
     "run", "sizes", "template", "in0", "in1", "in2", "made_slot", "bytes", "arena_bytes", "flags", "result",
-    "shift", "count", "bare", "number", "type0", "type1", "type2", "programs",
+    "shift", "count", "bare", "number", "type0", "type1", "type2", "for0", "for1",
+    "for2", "owner", "programs",
 )  # fmt: skip
 #: Flags. OVER: the result may be written over a tensor; ALIGNED: even over an operand of its type.
 DROP_GIL, VIEW, TAPED, OVER, ALIGNED = 1, 2, 4, 8, 16

@@ -6,9 +6,8 @@ table `@callables`, by whose identity rows are found and which is called where t
     nullary    x.exp()                  binary, reflected   x + y, and y's side of x + y
     ints       x.transpose(0, 1)        sizes               the same, or one tuple: x.reshape((2, 3))
     item       x[2], x[2:5]             setting             x[2] = y
-    number     x.item()                 operator            x @ y: learned calls only
-    call       any method               function            any function: learned calls only
-    one, pair  a function of that many operands, which has rows as the methods above have
+    number     x.item()                 call, function      any method or function
+    one, pair  a function of that many operands, which has rows as the methods above have, numbers included
     over_one, over_pair, over_binary    x.exp_(), x.add_(y), x += y: rows whose result is written over x
 """
 
@@ -18,6 +17,7 @@ from collections.abc import Mapping
 
 from .dispatch_index_ir import indices
 from .dispatch_layout import MISSED, MOST_OPERANDS, NONE, Slots, at, entry
+from .storage_ir import HEAD, field
 
 
 def methods(slots: Slots, trampolines: Mapping[str, int]) -> str:
@@ -26,6 +26,7 @@ def methods(slots: Slots, trampolines: Mapping[str, int]) -> str:
     tables = ("callables", "parameters")
     parts = [f"@{name} = global [{total} x ptr] zeroinitializer\n" for name in tables]
     parts += [_PYTHON, _APPLY, _MODE, indices(slots), _of_operands("of_one", 1), _of_operands("of_two", 2)]
+    parts += [_of_tensors()]
     parts += [_over(1), _over(2), _over_operands("over_one", 1), _over_operands("over_two", 2)]
     kinds = [(kind, i) for kind, count in trampolines.items() for i in range(count)]
     for number, (kind, i) in enumerate(kinds):
@@ -181,6 +182,49 @@ learned:
 """
 
 
+def _of_tensors() -> str:
+    """`of_tensors`: any call, of up to three tensors by dispatch if there is a row, else as a learned one."""
+    every = range(1, MOST_OPERANDS + 1)
+    cases = ""
+    for n in every:
+        loads = "".join(entry("%rest", i, f"%x{n}.{i + 1}") for i in range(n - 1))
+        others = "".join(f", ptr %x{n}.{i}" for i in range(1, n)) + ", i64 0, i64 0" * (n == 1)
+        cases += f"on{n}:\n{loads}  %r{n} = call ptr @dispatch{n}(ptr %called, ptr %x0{others}, ptr null)\n"
+        cases += "  br label %came\n"
+    return f"""
+define internal ptr @of_tensors(ptr %called, ptr %self, ptr %args, i64 %n, ptr %names, ptr %parameters) {{
+entry:
+  %bound = icmp ne ptr %self, null
+  %lead = zext i1 %bound to i64
+  %count = add i64 %n, %lead
+  %plain = icmp eq ptr %names, null
+  %some = icmp ne i64 %count, 0
+  %both = and i1 %plain, %some
+  br i1 %both, label %first.ask, label %learned
+first.ask:
+  br i1 %bound, label %which, label %first
+first:
+{entry("%args", 0, "%given")}  br label %which
+which:
+  %x0 = phi ptr [%self, %first.ask], [%given, %first]
+  %skip = sub i64 1, %lead
+{at("ptr", "%args", "%skip", "%rest")}  %alone = icmp eq i64 %count, 1
+  br i1 %alone, label %on1, label %last
+last:                                                    ; mostly it tells whether all are tensors
+  %last.place = sub i64 %n, 1
+{entry("%args", "%last.place", "%y")}{field("%class", "%y", HEAD - 8, "ptr")}\
+  %is.int = icmp eq ptr %class, @PyLong_Type
+  %is.none = icmp eq ptr %y, {NONE}
+  %no.tensor = or i1 %is.int, %is.none
+  br i1 %no.tensor, label %learned, label %try
+try:
+  switch i64 %count, label %learned [ {" ".join(f"i64 {n}, label %on{n}" for n in every[1:])} ]
+{cases}came:
+  %r = phi ptr {", ".join(f"[%r{n}, %on{n}]" for n in every)}
+{_OR_LEARNED}}}
+"""
+
+
 def _over(n: int) -> str:
     """`over{n}`: the row of %called on n operands, the result written over the first; or MISSED."""
     others = "".join(f", ptr %x{i}" for i in range(1, n))
@@ -260,15 +304,14 @@ _TRAMPOLINES = {
     "nullary": _simple(_PAIR, "@dispatch1(ptr %called, ptr %x, i64 0, i64 0, ptr null)", "ptr %x"),
     "number": _simple(_PAIR, "@only(ptr %called, ptr %x)", "ptr %x"),
     "binary": _simple(_PAIR, "@dispatch2(ptr %called, ptr %x, ptr %y, ptr null)", _PAIR, _WITH_PAIR),
-    "operator": _simple(_PAIR, _WITH_PAIR, _PAIR),
     "reflected": _simple(_PAIR, "@dispatch2(ptr %called, ptr %y, ptr %x, ptr null)", _PAIR),
     "over_binary": _simple(_PAIR, "@over2(ptr %called, ptr %x, ptr %y)", _PAIR, _WITH_PAIR),
     "ints": _direct(_VECTOR, f"@with_ints(ptr %called, {_VECTOR}, i1 false, ptr %parameters)"),
     "sizes": _direct(_VECTOR, f"@with_ints(ptr %called, {_VECTOR}, i1 true, ptr %parameters)"),
     "item": _direct("ptr %x, ptr %index", "@at_index(ptr %called, ptr %x, ptr %index)"),
     "setting": _direct(_VECTOR, f"@with_setting(ptr %called, {_VECTOR})"),
-    "call": _direct(_VECTOR, f"@with_values(ptr %called, {_VECTOR}, ptr %parameters)"),
-    "function": _direct(_VECTOR, f"@with_values(ptr %called, {_VECTOR}, ptr %parameters)"),
+    "call": _direct(_VECTOR, f"@of_tensors(ptr %called, {_VECTOR}, ptr %parameters)"),
+    "function": _direct(_VECTOR, f"@of_tensors(ptr %called, {_VECTOR}, ptr %parameters)"),
     "pair": _direct(_VECTOR, f"@of_two(ptr %called, {_VECTOR}, ptr %parameters)"),
     "one": _direct(_VECTOR, f"@of_one(ptr %called, {_VECTOR}, ptr %parameters)"),
     "over_one": _direct(_VECTOR, f"@over_one(ptr %called, {_VECTOR}, ptr %parameters)"),
@@ -277,5 +320,5 @@ _TRAMPOLINES = {
 #: Calling convention of each kind, as CPython's flags: METH_NOARGS, METH_O, or METH_FASTCALL with keywords.
 FLAGS = {
     **dict.fromkeys(_TRAMPOLINES, 0x82), "nullary": 0x4, "number": 0x4,
-    **dict.fromkeys(("binary", "operator", "reflected", "over_binary", "item"), 0x8),
+    **dict.fromkeys(("binary", "reflected", "over_binary", "item"), 0x8),
 }  # fmt: skip

@@ -47,7 +47,7 @@ __all__ = [
 
 #: Methods of each kind that there is room for.
 _TRAMPOLINES = {
-    "nullary": 32, "number": 2, "binary": 16, "operator": 12, "reflected": 8, "over_binary": 8, "ints": 8,
+    "nullary": 32, "number": 2, "binary": 28, "reflected": 8, "over_binary": 8, "ints": 8,
     "sizes": 8, "item": 1, "setting": 1, "call": 160, "function": 192, "one": 24, "pair": 16, "over_one": 24,
     "over_pair": 12,
 }  # fmt: skip
@@ -124,6 +124,14 @@ class Record:
             **{f"in{i}": slot for i, slot in enumerate(slots)},
         }  # fmt: skip
 
+    def owned_with(self, objects: tuple[object, ...], keys: tuple[int, ...]) -> object:
+        """What keeps this record and these objects. keys: what operands it is for."""
+        owner = storage_native.foreign(ctypes.addressof(self.words), 8, (objects, self))
+        first = RECORD.index("for0")
+        self.words[first : first + len(keys)] = keys
+        self.words[RECORD.index("owner")] = id(owner)
+        return owner
+
     def add_program(self, mask: int, recorded: object, places: tuple[int, ...]) -> None:
         """What nodes have in common if the operands in `mask` have an edge. places: what they keep, `count`
         being the result."""
@@ -153,6 +161,10 @@ class _Rows:
 
     def __contains__(self, key: _Key) -> bool:
         return key in self._rows
+
+    def __getitem__(self, key: _Key) -> tuple[int, object]:
+        """Where the record of a row is, and its owner."""
+        return self._rows[key]
 
     def add(self, key: _Key, record: int, owner: object) -> None:
         before = self._rows.get(key)
@@ -246,8 +258,8 @@ class NativeDispatch:
 
     def add(self, called: object, keys: Sequence[object | int], record: Record) -> None:
         """A row: what is called, and what its operands are, objects (by identity) or plain words."""
-        owner = storage_native.foreign(ctypes.addressof(record.words), 8, (called, *keys, record))
-        self._rows.add(_row_key(called, keys), ctypes.addressof(record.words), owner)
+        key = _row_key(called, keys)
+        self._rows.add(key, ctypes.addressof(record.words), record.owned_with((called, *keys), key[1:4]))
 
     def has(self, called: object, keys: Sequence[object | int]) -> bool:
         """Whether there is a row."""
@@ -257,15 +269,23 @@ class NativeDispatch:
         self, called: object, types: Sequence[object], codes: Sequence[codes_ir.Code], mask: int,
         steps: Sequence[Step], form: int, answers: Sequence[int],
     ) -> None:  # fmt: skip
-        """A learned call. types: of its tensors; codes: of its arguments; mask: which tensors have an edge;
-        answers: the registers that are the result, in a form of `dispatch_program_ir`. Registers: the
-        tensors, then what each step makes."""
+        """A learned call. types: of registers, which are its tensors and what each step makes; codes: of its
+        arguments; mask: which tensors have an edge; answers: the registers that are the result, in a form of
+        `dispatch_program_ir`. Ops have their rows."""
         made = _words([len(steps), form, len(answers)], len(program_ir.HEADER), answers)
+        kept: list[object] = [called, types]
         for kind, what, places, into in steps:
-            made += [*_words([kind, id(what)], len(program_ir.STEP) - 1, places), into]
+            if 1 <= kind <= MOST_OPERANDS:
+                word, owner = self._rows[_row_key(what, [types[at] for at in places])]
+                kept.append(owner)
+            else:
+                word = id(what)
+                kept.append(what)
+            made += [*_words([kind, word], len(program_ir.STEP) - 1, places), into]
         table = (ctypes.c_int64 * len(made))(*made)
-        owner = storage_native.foreign(ctypes.addressof(table), 8, (called, types, tuple(steps), table))
-        keys = [id(t) for t in types] + [0] * (3 - len(types))
+        owner = storage_native.foreign(ctypes.addressof(table), 8, (kept, table))
+        given = types[: len(types) - len(steps)]
+        keys = [id(t) for t in given] + [0] * (3 - len(given))
         key = (id(called) + program_ir.TAG, *keys, *codes_ir.words(codes, mask, self._name))
         self._rows.add(key, ctypes.addressof(table), owner)
 

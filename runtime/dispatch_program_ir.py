@@ -16,8 +16,8 @@ MOST_TENSORS, MOST_REGISTERS, MOST_ANSWERS = 3, 32, 8
 #: Words of a program before its steps. form: of the answer, the first register, a tuple of all, or None.
 HEADER = ("steps", "form", "answers", *(f"answer{i}" for i in range(MOST_ANSWERS)))
 SINGLE, TUPLE, NOTHING = range(3)
-#: Words of a step: what it is (or how many operands its op has), op or constant or type, registers (of a
-#: view: its operand and an offset in bytes); and the register that is written over, or -1.
+#: Words of a step: what it is (or how many operands its op has); the op's record, or constant or type;
+#: registers (of a view: its operand and an offset in bytes); and the register that is written over, or -1.
 STEP = ("kind", "what", "a", "b", "c", "into")
 CONSTANT, RETYPED, CHECK, SHOWN = 0, 4, 5, 6
 #: Plus the number of operands: any function of tensors that has no effects.
@@ -128,8 +128,7 @@ def _op_step(n: int) -> str:
         for r in STEP[2 : 2 + n]
     )
     operands = ", ".join(["ptr %what", *(f"ptr %v{r}{n}" for r in STEP[2 : 2 + n])])
-    more = ", i64 0, i64 0" if n == 1 else ""
-    return f"op{n}:\n{loads}  %r{n} = call ptr @dispatch{n}({operands}{more}, ptr %over)\n  ret ptr %r{n}\n"
+    return f"op{n}:\n{loads}  %r{n} = call ptr @go{n}({operands}, ptr %over)\n  ret ptr %r{n}\n"
 
 
 def _call_step(n: int) -> str:

@@ -215,7 +215,8 @@ define internal void @bump(ptr %storage) {{
 
 
 def tape(slots: Slots) -> str:
-    """`tape`: give the result %out its node. Gives false with an exception set if there is no memory.
+    """`tape`: give the result %out its node. Gives false with an exception set if there is no memory. The
+    collector may run, and forget all rows: the caller holds the record.
 
     objects, edges: of the operands. mask: which have an edge.
     """
@@ -396,11 +397,9 @@ def _tape(slots: Slots) -> str:
     t, n = slots.tensor, slots.node
     program = 8 * (len(RECORD) - 1)
     return f"""
-define internal i1 @tape(
-    ptr %record, ptr %owner, i64 %mask, ptr %out, ptr %objects, ptr %edges) {{
+define internal i1 @tape(ptr %record, i64 %mask, ptr %out, ptr %objects, ptr %edges) {{
 entry:
   %results = alloca [2 x ptr]
-  call void @Py_IncRef(ptr %owner)                       ; below, the collector may run, and forget all rows
 {word("count", kind="i64")}\
   %program.number = mul i64 %mask, {8 * len(PROGRAM)}
   %program.at = add i64 %program.number, {program}
@@ -436,7 +435,7 @@ node.fill:
 {put("ptr", "%edge.tuple", "%node.made", n["edges"], "f5")}\
 {put("ptr", "%its.saved", "%node.made", n["saved"], "f7")}\
 {put("ptr", "%its.versions", "%node.made", n["versions"], "f8")}\
-{put("ptr", "%node.made", "%out", t["_node"], "f9")}{calls("Py_DecRef", NONE, "%owner")}\
+{put("ptr", "%node.made", "%out", t["_node"], "f9")}{calls("Py_DecRef", NONE)}\
   ret i1 true
 drop.order:
   call void @Py_DecRef(ptr %order)
@@ -447,7 +446,6 @@ drop.edges:
   call void @Py_DecRef(ptr %edge.tuple)
   br label %fail
 fail:
-  call void @Py_DecRef(ptr %owner)
   ret i1 false
 }}
 """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import vitrify
 import vitrify.nn.functional as F
-from vitrify import _dispatch, _learned
+from vitrify import _dispatch, _learned, _native_methods
 
 pytestmark = pytest.mark.skipif(_dispatch.native is None, reason="there is no native dispatch")
 
@@ -242,6 +242,24 @@ def test_one_node_per_call_with_a_tape(function, requires):
         with pytest.raises(RuntimeError, match="modified by an inplace"):
             result.sum().backward()
     assert len(set(seen)) == 1
+
+
+@pytest.mark.parametrize(
+    "function", [vitrify.addcmul, lambda x, y, z: vitrify.stack([x, y, z]), lambda x, y, z: x.sub(y) @ z]
+)
+def test_which_tensors_are_the_same_is_part_of_what_was_learned(function, monkeypatch):
+    x, y, z = vitrify.arange(48.0).reshape(3, 4, 4).unbind(0)
+    alike = [(x, y, z), (x, y, y), (x, x, y), (y, x, y), (z, z, z)]
+    first = [function(*given).tolist() for given in alike]
+    for _ in range(12):
+        assert [function(*given).tolist() for given in alike] == first
+
+    def never(*_: object) -> None:
+        raise AssertionError("Python was asked")
+
+    monkeypatch.setattr(_learned, "key_of", never)
+    monkeypatch.setattr(_native_methods, "key_of", never)
+    assert [function(*given).tolist() for given in alike] == first
 
 
 def test_ways_that_are_too_many_are_left_to_ops(recwarn):
