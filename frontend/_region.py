@@ -115,6 +115,11 @@ class Region:
         for i, x in enumerate(outputs):
             x._node = OutputOf(node, i)
 
+    def prototypes(self, outputs: int) -> tuple[Call, list[OutputOf]]:
+        """A node as `attach` makes it, and the places of its outputs, but for what differs between calls."""
+        node = Call(self, outputs, (), (), ())
+        return node, [OutputOf(node, i) for i in range(outputs)]
+
     def backward(self, pattern: Pattern) -> Backward:
         """The backward part for these cotangents and partial cotangents."""
         with self._lock:

@@ -147,6 +147,8 @@ class _Code:
         elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
             if self._is_run(statement.value):
                 self._run(statement.value, [])
+            elif self._is_name_of(statement.value, "attach"):
+                self._attach(statement.value)
             else:
                 self._value(statement.value)
         elif isinstance(statement, ast.Assign):
@@ -170,7 +172,10 @@ class _Code:
             raise _Unsupported
 
     def _is_run(self, call: ast.Call) -> bool:
-        return isinstance(call.func, ast.Name) and call.func.id == "run"
+        return self._is_name_of(call, "run")
+
+    def _is_name_of(self, call: ast.Call, name: str) -> bool:
+        return isinstance(call.func, ast.Name) and call.func.id == name
 
     def _run(self, call: ast.Call, names: list[str]) -> None:
         given = [self._value(x) for x in call.args]
@@ -183,6 +188,43 @@ class _Code:
         self._emit("run", first, self._constant(plan), storages, len(names), len(given))
         for i, name in enumerate(names):
             self._locals[name] = _Register("owned", first.number + i)  # type: ignore[union-attr]
+
+    def _attach(self, call: ast.Call) -> None:
+        """`Region.attach`: copies of its prototypes, with what differs from call to call."""
+        names, edges, inputs, saved, held = call.args
+        outputs = self._elements(names)
+        node_like, places_like = self._environment["attach"].__self__.prototypes(len(outputs))
+        storages = self._elements(inputs)
+        row = self._row(storages)
+        slots = {
+            "edges": self._of_tuple(edges),  # type: ignore[arg-type]
+            "inputs": self._made("tuple", 0, row, len(storages), owned=True),
+            "_input_versions": self._made("versions", 0, row, len(storages), owned=True),
+            "_values": self._of_tuple(saved),  # type: ignore[arg-type]
+        }
+        if isinstance(held, ast.Tuple):
+            kept = [self._made("kept", x, owned=True) for x in self._elements(held)]
+            row = self._row(kept)
+            slots["saved"] = self._made("tuple", 0, row, len(kept), owned=True)
+            slots["versions"] = self._made("versions", 0, row, len(kept), owned=True)
+        node = self._edge_like(node_like, **slots)
+        for x, place in zip(outputs, places_like, strict=True):
+            self._emit("set_slot", 0, x, self._edge_like(place, source=node), native.slots.tensor["_node"])
+
+    def _elements(self, node: ast.expr) -> list[_Register]:
+        if not isinstance(node, ast.Tuple):
+            raise _Unsupported
+        return [self._value(x) for x in node.elts]
+
+    def _edge_like(self, prototype: object, **slots: _Register) -> _Register:
+        """A new place in the tape, like this one but for its number and these slots."""
+        cls = type(prototype)
+        words = (cls.__basicsize__ - object.__basicsize__) // 8
+        made = self._made("like", self._constant(prototype), 0, words, owned=True)
+        slots["number"] = self._made("number", owned=True)
+        for name, value in slots.items():
+            self._emit("set_slot", 0, made, value, native.slots_of(cls)[name])
+        return made
 
     def _run_python(self, storages: list[_Register], names: list[str]) -> None:
         """A plan whose call is Python: it finds more operands by itself."""

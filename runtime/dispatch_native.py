@@ -11,6 +11,7 @@ import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import mul
+from types import MemberDescriptorType
 from typing import Any
 
 from . import dispatch_backward_ir as backward_ir
@@ -239,6 +240,7 @@ class NativeDispatch:
         self._places = {name: 8 * i for i, name in enumerate(names)}
         self._callables: list[object] = []
         self._names: dict[codes_ir.Name, int] = {}
+        self._slots: dict[type, Mapping[str, int]] = {}
         self._make_key()
         builtins = [storage_native.new_builtin(n, self._code[n], flags) for n, flags in _BUILTINS.items()]
         self.apply: Callable[..., Any]
@@ -251,6 +253,13 @@ class NativeDispatch:
         create = ctypes.CDLL(None).pthread_key_create
         if create(ctypes.c_void_p(self._code["silent"]), None):
             raise ImportError("there is no room for a thread-local value")
+
+    def slots_of(self, cls: type) -> Mapping[str, int]:
+        """The byte offset of each slot of a class."""
+        found = self._slots.get(cls)
+        if found is None:
+            found = self._slots[cls] = _offsets(cls)
+        return found
 
     def pause(self, busy: bool) -> None:
         """Let every call miss, or no more: while ops are recorded."""
@@ -376,7 +385,8 @@ def _words(first: list[int], count: int, rest: Sequence[int]) -> list[int]:
 
 def _offsets(cls: type) -> dict[str, int]:
     """The byte offset of each slot of a class, bases included: found with marks in an object of its."""
-    names = [n for c in cls.__mro__ for n in getattr(c, "__slots__", ()) if not n.startswith("__")]
+    slots = [n for c in cls.__mro__ for n in getattr(c, "__slots__", ()) if not n.startswith("__")]
+    names = [n for n in slots if isinstance(getattr(cls, n), MemberDescriptorType)]  # the others are hidden
     made: Any = object.__new__(cls)
     marks = {name: object() for name in names}
     for name, mark in marks.items():

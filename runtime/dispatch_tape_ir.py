@@ -220,7 +220,7 @@ def tape(slots: Slots) -> str:
 
     objects, edges: of the operands. mask: which have an edge.
     """
-    return _OWNED_TUPLE + _kept(slots) + _version(slots) + _KEEP_ALL + _tape(slots)
+    return _OWNED_TUPLE + _kept(slots) + _version(slots) + _VERSIONS + _KEEP_ALL + _tape(slots)
 
 
 # A tuple of these objects, or null; either way new references to them are made, and used up.
@@ -258,9 +258,24 @@ out:
 
 
 def _kept(slots: Slots) -> str:
-    """`kept`: what a node keeps of operand %p, or of the result. A new reference, or null."""
+    """`kept`: what a node keeps of operand %p, or of the result; `kept_tensor`: of a tensor. A new reference,
+    or null."""
     t = slots.tensor
     return f"""
+define internal ptr @kept_tensor(ptr %x) {{
+entry:
+{field("%history", "%x", t["_view"], "ptr")}  %is.base = icmp eq ptr %history, {NONE}
+  br i1 %is.base, label %itself, label %shown
+itself:
+  call void @Py_IncRef(ptr %x)
+  ret ptr %x
+shown:                                                   ; a view knows its base, which may get a later node
+{field("%storage", "%x", t["_storage"], "ptr")}{field("%type", "%x", t["_type"], "ptr")}\
+{field("%edge", "%x", t["_node"], "ptr")}\
+  %alias = call ptr @alias(ptr %storage, ptr %type, ptr %edge)
+  ret ptr %alias
+}}
+
 define internal ptr @kept(ptr %record, i64 %p, ptr %objects, ptr %out) {{
 entry:
   %of.result = icmp eq i64 %p, {MOST_OPERANDS}
@@ -277,20 +292,15 @@ other:
   %is.int = icmp eq ptr %class, @PyLong_Type
   %is.number = or i1 %is.float, %is.int
   br i1 %is.number, label %itself, label %spread
+itself:
+  call void @Py_IncRef(ptr %x)
+  ret ptr %x
 spread:                                                  ; read as another type, and with no edge
 {field("%elements", "%x", t["_storage"], "ptr")}  call void @Py_IncRef(ptr %elements)
   ret ptr %elements
 tensor:
-{field("%history", "%x", t["_view"], "ptr")}  %is.base = icmp eq ptr %history, {NONE}
-  br i1 %is.base, label %itself, label %shown
-itself:
-  call void @Py_IncRef(ptr %x)
-  ret ptr %x
-shown:                                                   ; a view knows its base, which may get a later node
-{field("%storage", "%x", t["_storage"], "ptr")}{field("%type", "%x", t["_type"], "ptr")}\
-{field("%edge", "%x", t["_node"], "ptr")}\
-  %alias = call ptr @alias(ptr %storage, ptr %type, ptr %edge)
-  ret ptr %alias
+  %its = call ptr @kept_tensor(ptr %x)
+  ret ptr %its
 }}
 """
 
@@ -319,12 +329,58 @@ read:
 """
 
 
+# The versions of these as a new tuple, or null. Versions that are all zero, as they mostly are, of as few as
+# a node of an op keeps, are one of the tuples in @zeros.
+_VERSIONS = f"""
+define internal ptr @versions_of(ptr %items, i64 %count) {{
+entry:
+  %few = icmp sle i64 %count, {MOST_OPERANDS + 1}
+  br i1 %few, label %look, label %make
+look:
+  %i = phi i64 [0, %entry], [%i.next, %look.one]
+  %i.more = icmp slt i64 %i, %count
+  br i1 %i.more, label %look.one, label %zeros
+look.one:
+{entry("%items", "%i", "%first")}  %version = call i64 @version_of(ptr %first)
+  %i.next = add i64 %i, 1
+  %unwritten = icmp eq i64 %version, 0
+  br i1 %unwritten, label %look, label %make
+zeros:
+  %zero.tuple = call ptr @PyTuple_GetItem(ptr @zeros, i64 %count)
+  call void @Py_IncRef(ptr %zero.tuple)
+  ret ptr %zero.tuple
+make:
+  %made = call ptr @PyTuple_New(i64 %count)
+  %failed = icmp eq ptr %made, null
+  br i1 %failed, label %none, label %each
+each:
+  %k = phi i64 [0, %make], [%k.next, %put]
+  %k.more = icmp slt i64 %k, %count
+  br i1 %k.more, label %one, label %done
+one:
+{entry("%items", "%k", "%item")}  %its.version = call i64 @version_of(ptr %item)
+  %number = call ptr @PyLong_FromSsize_t(i64 %its.version)
+  %no.number = icmp eq ptr %number, null
+  br i1 %no.number, label %drop, label %put
+put:
+  %set = call i32 @PyTuple_SetItem(ptr %made, i64 %k, ptr %number)
+  %k.next = add i64 %k, 1
+  br label %each
+done:
+  ret ptr %made
+drop:
+  call void @Py_DecRef(ptr %made)
+  br label %none
+none:
+  ret ptr null
+}}
+"""
+
 # What a node keeps, and their versions, as two new tuples; false with an exception set if there is no memory.
-# Versions that are all zero, as they mostly are, are one of the tuples in @zeros.
 _KEEP_ALL = f"""
 define internal i1 @keep_all(ptr %record, i64 %places, ptr %objects, ptr %out, ptr %results) {{
 entry:
-  %versions = alloca [{MOST_OPERANDS + 1} x i64]
+  %items = alloca [{MOST_OPERANDS + 1} x ptr]
   %number = call i64 @llvm.ctpop.i64(i64 %places)
   %saved = call ptr @PyTuple_New(i64 %number)
   %no.saved = icmp eq ptr %saved, null
@@ -332,7 +388,6 @@ entry:
 loop:
   %p = phi i64 [0, %entry], [%p.next, %done]
   %slot = phi i64 [0, %entry], [%slot.next, %done]
-  %written = phi i64 [0, %entry], [%written.next, %done]
   %p.bit = shl i64 1, %p
   %p.in = and i64 %places, %p.bit
   %p.skip = icmp eq i64 %p.in, 0
@@ -343,47 +398,23 @@ place:
   br i1 %no.item, label %drop, label %put
 put:
   %set = call i32 @PyTuple_SetItem(ptr %saved, i64 %slot, ptr %item)
-  %version = call i64 @version_of(ptr %item)
-{at("i64", "%versions", "%slot", "%version.at")}  store i64 %version, ptr %version.at
+{at("ptr", "%items", "%slot", "%item.at")}  store ptr %item, ptr %item.at
   %slot.up = add i64 %slot, 1
-  %written.more = or i64 %written, %version
   br label %done
 done:
   %slot.next = phi i64 [%slot, %loop], [%slot.up, %put]
-  %written.next = phi i64 [%written, %loop], [%written.more, %put]
   %p.next = add i64 %p, 1
   %p.more = icmp sle i64 %p.next, {MOST_OPERANDS}
   br i1 %p.more, label %loop, label %all
 all:
-  %unwritten = icmp eq i64 %written.next, 0
-  br i1 %unwritten, label %zeros, label %count
-zeros:
-  %zero.tuple = call ptr @PyTuple_GetItem(ptr @zeros, i64 %number)
-  call void @Py_IncRef(ptr %zero.tuple)
-  br label %give
-count:
-  %counted = call ptr @PyTuple_New(i64 %number)
-  %no.counted = icmp eq ptr %counted, null
-  br i1 %no.counted, label %drop, label %one
-one:
-  %k = phi i64 [0, %count], [%k.next, %one.put]
-{entry("%versions", "%k", "%its.version", "i64")}  %object = call ptr @PyLong_FromSsize_t(i64 %its.version)
-  %no.object = icmp eq ptr %object, null
-  br i1 %no.object, label %drop.counted, label %one.put
-one.put:
-  %k.set = call i32 @PyTuple_SetItem(ptr %counted, i64 %k, ptr %object)
-  %k.next = add i64 %k, 1
-  %k.more = icmp slt i64 %k.next, %number
-  br i1 %k.more, label %one, label %give
+  %versions = call ptr @versions_of(ptr %items, i64 %number)
+  %no.versions = icmp eq ptr %versions, null
+  br i1 %no.versions, label %drop, label %give
 give:
-  %its.versions = phi ptr [%zero.tuple, %zeros], [%counted, %one.put]
   store ptr %saved, ptr %results
   %second = getelementptr i8, ptr %results, i64 8
-  store ptr %its.versions, ptr %second
+  store ptr %versions, ptr %second
   ret i1 true
-drop.counted:
-  call void @Py_DecRef(ptr %counted)
-  br label %drop
 drop:
   call void @Py_DecRef(ptr %saved)
   br label %fail

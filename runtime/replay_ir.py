@@ -38,6 +38,10 @@ OPERATIONS = (
     "tensor",  # t = a tensor on the storage a of type b; owned
     "set_slot",  # the word at byte c of object a = b
     "tuple",  # t = a tuple of the c registers from b on; owned
+    "like",  # t = a new object of a's class with the same in its slots, the c words after its head; owned
+    "number",  # t = the next number of a node; owned
+    "kept",  # t = what a node keeps of the tensor a; owned
+    "versions",  # t = a tuple of the versions of the c registers from b on, tensors or storages; owned
 )
 #: What a call takes from a function object, and how CPython gives it (borrowed).
 PARTS = ("__code__", "__defaults__", "__kwdefaults__")
@@ -360,6 +364,48 @@ tuple.one:
 """
 
 
+def _like(slots: Slots) -> str:
+    return (
+        _operand("like", "a")
+        + field("%like.class", "%like.a", HEAD - 8, "ptr")
+        + """  %like.made = call ptr @PyType_GenericAlloc(ptr %like.class, i64 0)
+  store ptr %like.made, ptr %t.reg
+  %like.none = icmp eq ptr %like.made, null
+  br i1 %like.none, label %error, label %like.loop
+like.loop:
+  %like.i = phi i64 [0, %like], [%like.i.next, %like.one]
+  %like.more = icmp slt i64 %like.i, %c
+  br i1 %like.more, label %like.one, label %next
+like.one:
+"""
+        + f"  %like.offset = mul i64 %like.i, 8\n  %like.place = add i64 %like.offset, {HEAD}\n"
+        + word_at("%like.object", "%like.a", "%like.place")
+        + """  call void @Py_IncRef(ptr %like.object)                 ; of null: nothing
+  %like.to = getelementptr i8, ptr %like.made, i64 %like.place
+  store ptr %like.object, ptr %like.to
+  %like.i.next = add i64 %like.i, 1
+  br label %like.loop
+"""
+    )
+
+
+def _number(slots: Slots) -> str:
+    return "  %number.value = call ptr @PyIter_Next(ptr @numbers)\n" + _owned("%number.value", "number")
+
+
+def _kept(slots: Slots) -> str:
+    return (
+        _operand("kept", "a")
+        + "  %kept.value = call ptr @kept_tensor(ptr %kept.a)\n"
+        + _owned("%kept.value", "kept")
+    )
+
+
+def _versions(slots: Slots) -> str:
+    made = "  %versions.value = call ptr @versions_of(ptr %b.reg, i64 %c)\n"
+    return made + _owned("%versions.value", "versions")
+
+
 _BLOCKS = {
     "done": _done, "slot": _slot, "type": _type, "item": _item, "attribute": _attribute,
     "part": _part, "call": _call_object,
@@ -368,6 +414,7 @@ _BLOCKS = {
     "same_list": lambda slots: _same("same_list"), "same_dict": lambda slots: _same("same_dict"),
     "scalar": _scalar, "run": _run,
     "begin": _begin, "tensor": _tensor, "set_slot": _set_slot, "tuple": _tuple,
+    "like": _like, "number": _number, "kept": _kept, "versions": _versions,
 }  # fmt: skip
 
 _SAME = """
