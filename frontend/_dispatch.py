@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -24,13 +25,42 @@ from vitrify.ir.errors import IRTypeError
 from vitrify.ir.opdef import BoundOp, OpDef, bind
 from vitrify.ir.strided import StridedType, strided_type
 from vitrify.ir.types import Literal, TensorType
-from vitrify.passes.autodiff import VJP, Derivative, derivative
+from vitrify.passes.autodiff import VJP, Derivative, derivative, derivative_of_moves
 from vitrify.runtime import eager
 from vitrify.runtime import storage as memory
 from vitrify.tracer.recorder import Recorder, activate, active
 
 from ._tape import Edge, Leaf, Node, Recorded, mode, mode_listeners, numbers
 from ._tensor import Tensor, alias, edge_of, track, version_of, view_node, when_read
+
+
+class Moves:
+    """Ops that each show the elements of one operand in another way, as if they were one op: one view, and
+    one node of the tape. Interned, as ops are. Not for traces, which record the ops."""
+
+    __slots__ = ("ops", "opdef", "__weakref__")
+    ops: tuple[BoundOp, ...]
+    #: Of the last: what the node is named after.
+    opdef: OpDef
+    _known: weakref.WeakValueDictionary[tuple[BoundOp, ...], Moves] = weakref.WeakValueDictionary()
+
+    def __new__(cls, ops: tuple[BoundOp, ...]) -> Moves:
+        with _LOCK:
+            found = cls._known.get(ops)
+            if found is None:
+                found = cls._known[ops] = super().__new__(cls)
+                found.ops, found.opdef = ops, ops[-1].opdef
+            return found
+
+    def shown(self, type: StridedType) -> tuple[StridedType, int] | None:
+        """The type of the view, and how many bytes further it begins; None if one of the ops has to copy."""
+        start = 0
+        for op in self.ops:
+            type, offset, _ = eager.signature(op, (type,))
+            if offset is None:
+                return None
+            start += offset
+        return type, start
 
 
 class Entry:
@@ -42,9 +72,13 @@ class Entry:
 
     __slots__ = ("op", "types", "result", "offset", "run", "taped", "programs", "records")
 
-    def __init__(self, op: BoundOp, types: tuple[StridedType, ...]) -> None:
+    def __init__(self, op: BoundOp | Moves, types: tuple[StridedType, ...]) -> None:
         self.op, self.types = op, types
-        self.result, self.offset, _ = eager.signature(op, types)
+        self.offset: int | None
+        if isinstance(op, Moves):
+            self.result, self.offset = op.shown(types[0])  # type: ignore[misc]
+        else:
+            self.result, self.offset, _ = eager.signature(op, types)
         self.run: Callable[..., Any] | None = None
         self.taped = self.result.dtype.is_floating_point and op.opdef in VJP
         self.programs: dict[tuple[bool, ...], Recorded] = {}
@@ -52,7 +86,11 @@ class Entry:
 
     def program(self, wanted: tuple[bool, ...]) -> Recorded:
         """What nodes have in common where these operands have edges."""
-        made = derivative(self.op, tuple([t.ir for t in self.types]), wanted)
+        types = tuple([t.ir for t in self.types])
+        if isinstance(self.op, Moves):
+            made = derivative_of_moves(self.op.ops, *types)
+        else:
+            made = derivative(self.op, types, wanted)
         kept = sorted(made.saves.operands) + [len(self.types)] * made.saves.result
         recorded = Recorded(self.op, made, tuple(kept), (*self.types, self.result))
         self.programs[wanted] = recorded
@@ -65,6 +103,7 @@ class Entry:
         can't. more: further facts of a `Record`."""
         spec = None
         if self.offset is None:
+            assert isinstance(self.op, BoundOp)
             spec = eager.call_spec(self.op, self.types) if self.types else None
             if spec is None or not dispatch_native.fits(spec):
                 return False
@@ -110,7 +149,7 @@ def _beside_others(program: Derivative, at: int) -> bool:
     return all(op.opdef.elementwise and len(p) == 2 and p[0] != p[1] for op, p in reads)
 
 
-def can_overwrite(op: BoundOp) -> bool:
+def can_overwrite(op: BoundOp | Moves) -> bool:
     """Whether native dispatch may write this op's result over a tensor."""
     return not op.opdef.may_raise
 
@@ -218,6 +257,21 @@ def _watch_write(target: Tensor, value: Tensor) -> None:
         _watch.log = None
 
 
+def moved(moves: Sequence[BoundOp | Moves], x: Tensor) -> Tensor:
+    """The result of these ops, one after the other."""
+    for op in moves:
+        if isinstance(op, Moves) and captures:
+            return moved(op.ops, x)
+        x = apply1(op, x)
+    return x
+
+
+def together(moves: tuple[BoundOp, ...], type: StridedType) -> tuple[BoundOp | Moves, ...]:
+    """The same ops for `moved`, as one where that is possible on a tensor of this type."""
+    as_one = Moves(moves)
+    return (as_one,) if len(moves) > 1 and as_one.shown(type) is not None else moves
+
+
 def apply(op: BoundOp, *operands: Tensor) -> Tensor:
     """The result of an op on tensors. Raises RuntimeError for operands that don't fit."""
     count = len(operands)
@@ -226,7 +280,7 @@ def apply(op: BoundOp, *operands: Tensor) -> Tensor:
     return apply1(op, *operands) if count == 1 else _general(op, operands)
 
 
-def apply1(op: BoundOp, x: Tensor) -> Tensor:
+def apply1(op: BoundOp | Moves, x: Tensor) -> Tensor:
     """`apply` for one operand: the path of a hit, spelled out."""
     entry = _ENTRIES.get((op, x._type))
     if entry is None or captures or (run := entry.run) is None:
@@ -259,11 +313,12 @@ def apply2(op: BoundOp, x: Tensor, y: Tensor) -> Tensor:
     return result
 
 
-def _general(op: BoundOp, operands: tuple[Tensor, ...]) -> Tensor:
+def _general(op: BoundOp | Moves, operands: tuple[Tensor, ...]) -> Tensor:
     """Any number of operands, eager or traced; makes the entry if there is none."""
     entry = _ENTRIES.get((op, *[x._type for x in operands])) or _miss(op, operands)
     if captures and (recorder := recorder_for(op.opdef.name, entry.result, *entry.types)) is not None:
         values = [recorder.operand(x._storage, x._type, x) for x in operands]
+        assert isinstance(entry.op, BoundOp)  # `moved`
         storage = recorder.record(entry.op, values, entry.result, entry.offset)
     else:
         if (run := entry.run) is None:
@@ -331,7 +386,7 @@ def eager_version(x: Tensor) -> int:
     return memory.version(x._storage)
 
 
-def _miss(op: BoundOp, operands: tuple[Tensor, ...]) -> Entry:
+def _miss(op: BoundOp | Moves, operands: tuple[Tensor, ...]) -> Entry:
     for x in operands:
         if not isinstance(x, Tensor):
             raise TypeError(f"{op.opdef.name}: expected Tensor operands, got {type(x).__name__}")
@@ -346,7 +401,7 @@ def _miss(op: BoundOp, operands: tuple[Tensor, ...]) -> Entry:
         return _ENTRIES.setdefault((op, *types), entry)
 
 
-def entry_of(op: BoundOp, types: tuple[StridedType, ...]) -> Entry:
+def entry_of(op: BoundOp | Moves, types: tuple[StridedType, ...]) -> Entry:
     """The entry of an op on operands of these types, which fit."""
     found = _ENTRIES.get((op, *types))
     if found is None:
@@ -356,14 +411,16 @@ def entry_of(op: BoundOp, types: tuple[StridedType, ...]) -> Entry:
 
 
 def _compiled(entry: Entry) -> Callable[..., Any]:
-    if entry.op.opdef is ops.constant:
-        storage = _storage_of(entry.op.attrs["value"])  # type: ignore[arg-type]
-        entry.run = lambda: storage
-    elif entry.offset is not None:
-        offset = entry.offset
+    op, offset = entry.op, entry.offset
+    if offset is not None:
         entry.run = lambda operand: memory.view(operand, offset)
+        return entry.run
+    assert isinstance(op, BoundOp)
+    if op.opdef is ops.constant:
+        storage = _storage_of(op.attrs["value"])  # type: ignore[arg-type]
+        entry.run = lambda: storage
     else:
-        entry.run = eager.kernel(entry.op, entry.types)
+        entry.run = eager.kernel(op, entry.types)
     return entry.run
 
 

@@ -19,7 +19,7 @@ from vitrify.runtime import dispatch_program_ir as programs
 from vitrify.runtime import storage as memory
 
 from . import _composite, _dispatch
-from ._dispatch import Applied, add_assignment, is_shared, native
+from ._dispatch import Applied, Moves, add_assignment, is_shared, native
 from ._tape import mode
 from ._tensor import Tensor, is_current
 
@@ -179,7 +179,7 @@ class _Program:
         for i, (op, operands, made) in enumerate(log):
             if op is None:
                 good = i == len(log) - 1 and self._written(operands, log[i - 1] if i else None)
-            elif isinstance(op, BoundOp):
+            elif isinstance(op, BoundOp | Moves):
                 good = self._applied(op, operands, made)
             else:
                 good = self._called(op, operands, made)
@@ -196,12 +196,14 @@ class _Program:
         """Of all registers."""
         return [x._type for x in self._held]
 
-    def only_op(self, answer: _Answer) -> BoundOp | None:
+    def only_op(self, answer: _Answer) -> BoundOp | Moves | None:
         """The op that is all of the program, applied to the tensors in order."""
         if len(self.steps) != 1 or answer != (programs.SINGLE, [self._first]):
             return None
         kind, op, places, into = self.steps[0]
-        whole = isinstance(op, BoundOp) and places == tuple(range(self._first)) and kind == len(places)
+        whole = (
+            isinstance(op, BoundOp | Moves) and places == tuple(range(self._first)) and kind == len(places)
+        )
         return op if whole and into < 0 else None
 
     def _without_unused(self, answers: list[int]) -> list[int]:

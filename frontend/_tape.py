@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vitrify.ir.strided import StridedType
     from vitrify.passes.autodiff import Derivative
 
+    from ._dispatch import Moves
     from ._tensor import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -101,7 +102,7 @@ class Recorded:
     __slots__ = ("op", "program", "kept", "types", "native")
 
     def __init__(
-        self, op: BoundOp, program: Derivative, kept: tuple[int, ...] = (),
+        self, op: BoundOp | Moves, program: Derivative, kept: tuple[int, ...] = (),
         types: tuple[StridedType, ...] = (), native: object = None,
     ) -> None:  # fmt: skip
         self.op = op

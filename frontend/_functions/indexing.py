@@ -16,7 +16,7 @@ from vitrify.ir import dtypes, ops
 from vitrify.ir.opdef import BoundOp, bind
 from vitrify.ir.strided import StridedType
 
-from .._dispatch import apply, apply1, assign, check_writable, remembered
+from .._dispatch import Moves, apply, assign, check_writable, moved, remembered, together
 from .._promotion import as_operand, broadcast_shapes
 from .._tensor import Tensor
 from .casting import cast
@@ -42,9 +42,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     """x[index]."""
     key = _basic_key(index)
     if key is not None:
-        for step in _basic_steps(x._type, key):
-            x = apply1(step, x)
-        return x
+        return moved(_basic_steps(x._type, key), x)
     plan = _plan(x._type.shape, _items(index))
     shown = _basic(x, plan)
     return _gathered(shown, plan.advanced) if plan.advanced else shown
@@ -65,7 +63,7 @@ def _slice_key(item: slice) -> Any:
 
 
 @remembered
-def _basic_steps(have: StridedType, key: tuple[Any, ...]) -> tuple[BoundOp, ...]:
+def _basic_steps(have: StridedType, key: tuple[Any, ...]) -> tuple[BoundOp | Moves, ...]:
     """The slice and the reshape that an index of ints, slices, None and ... stands for."""
     items = [slice(*i) if isinstance(i, tuple) else i for i in key]
     plan = _plan(have.shape, items)
@@ -79,7 +77,7 @@ def _basic_steps(have: StridedType, key: tuple[Any, ...]) -> tuple[BoundOp, ...]
         shown = tuple(len(range(*bound)) for bound in bounds)
     if not steps or shown != tuple(plan.shape):
         steps.append(bind(ops.reshape, shape=tuple(plan.shape)))
-    return tuple(steps)
+    return together(tuple(steps), have)
 
 
 def setitem(x: Tensor, index: Any, value: Any) -> None:

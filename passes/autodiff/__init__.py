@@ -7,7 +7,7 @@ outcome by a minimum cut.
 """
 
 from . import contraction, elementary, elementwise, movement, reduction, scan, split, structure
-from .derivative import Derivative, Saves, derivative, pull_back, saves
+from .derivative import Derivative, Saves, derivative, derivative_of_moves, pull_back, saves
 from .joint import JointGraph, joint_graph
 from .many import MANY, ManyDerivative, Prepared, many_derivative, prepared
 from .partition import Partition, partition
@@ -15,7 +15,7 @@ from .rules import NO_GRADIENT, VJP, Rule, no_gradient, vjp
 
 __all__ = [
     "MANY", "NO_GRADIENT", "VJP", "Derivative", "JointGraph", "ManyDerivative", "Partition", "Prepared",
-    "Rule", "Saves", "contraction", "derivative", "elementary", "elementwise", "joint_graph",
-    "many_derivative", "movement", "no_gradient", "partition", "prepared", "pull_back", "reduction",
-    "saves", "scan", "split", "structure", "vjp",
+    "Rule", "Saves", "contraction", "derivative", "derivative_of_moves", "elementary", "elementwise",
+    "joint_graph", "many_derivative", "movement", "no_gradient", "partition", "prepared", "pull_back",
+    "reduction", "saves", "scan", "split", "structure", "vjp",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ...ir import locks
 from ...ir.builder import GraphBuilder
-from ...ir.graph import Graph
+from ...ir.graph import Graph, Value
 from ...ir.opdef import BoundOp, bind
 from ...ir.types import TensorType
 from ..cse import eliminate_common_subexpressions
@@ -101,6 +101,22 @@ def derivative(op: BoundOp, types: tuple[TensorType, ...], wanted: tuple[bool, .
     return found
 
 
+def derivative_of_moves(moves: Sequence[BoundOp], type: TensorType) -> Derivative:
+    """The program for ops one after the other on an operand of this type, all of which only move elements."""
+    build = GraphBuilder("vjp_" + "_".join(op.opdef.name for op in moves))
+    types = [type]
+    for op in moves:
+        types += op.result_types(types[-1])
+    ct, y, x = build.input(types[-1], "ct"), build.input(types[-1], "y"), build.input(type, "x0")
+    passed = [x]
+    for op in moves[:-1]:
+        passed.append(build(op.opdef, passed[-1], **op.attrs))
+    results = [*passed[1:], y]
+    for op, before, result in zip(reversed(moves), reversed(passed), reversed(results), strict=True):
+        (ct,) = VJP[op.opdef](build, ct, result, before, **op.attrs)
+    return _program(build, [ct], (type,))
+
+
 def _derive(op: BoundOp, types: tuple[TensorType, ...], wanted: tuple[bool, ...]) -> Derivative:
     rule = VJP.get(op.opdef)
     build = GraphBuilder(f"vjp_{op.opdef.name}")
@@ -109,6 +125,11 @@ def _derive(op: BoundOp, types: tuple[TensorType, ...], wanted: tuple[bool, ...]
     operands = [build.input(t, f"x{i}") for i, t in enumerate(types)]
     made = rule(build, ct, y, *operands, **op.attrs) if rule is not None else (None,) * len(types)
     asked = [m if w and _varies(t) else None for m, w, t in zip(made, wanted, types, strict=True)]
+    return _program(build, asked, types)
+
+
+def _program(build: GraphBuilder, asked: Sequence[Value | None], types: tuple[TensorType, ...]) -> Derivative:
+    """What leads to the cotangents that are asked for; the graph's inputs are ct, y and the operands."""
     graph = _cleaned(build.finish([v for v in asked if v is not None]))
     left = iter(graph.outputs)
     cotangents = [None if v is None else next(left) for v in asked]

@@ -358,3 +358,17 @@ def test_deepcopy_and_pickle() -> None:
         copy.deepcopy(x * 2)
     again = pickle.loads(pickle.dumps(vitrify.arange(3)))
     assert again.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("index", [1, -1, (1, 2), (slice(None), 0), (slice(0, 2), None, 1), (..., 0), None])
+def test_an_index_is_one_node(index: Any) -> None:
+    for _ in range(4):  # learned on the way
+        x = vitrify.arange(12.0).reshape(3, 4).clone().requires_grad_()
+        y = x[index]
+        assert y.grad_fn.next_functions[0][0].variable is x and y._base is x
+    x = vitrify.arange(12.0).reshape(3, 4).requires_grad_()
+    (first,) = vitrify.autograd.grad((x[index] ** 3).sum(), x, create_graph=True)
+    (second,) = vitrify.autograd.grad(first.sum(), x)
+    mask = np.zeros((3, 4), np.float32)
+    mask[index] = 1
+    assert second.tolist() == (6 * x.detach().numpy() * mask).tolist()
