@@ -84,7 +84,13 @@ def _pays_to_pack(c: Contraction) -> bool:
     of the peak."""
     steps = [c.mul(e, s) for e, s in zip(c.extents, c.rhs_strides, strict=True)]
     reach = max((abs(step) for step in steps if isinstance(step, int)), default=0)
-    if not isinstance(c.m, int):
+    if not isinstance(c.m, int) or _is_one_run(c):
         return False
     one_line = c.tile.columns * c.dtype.itemsize <= _LINE
     return reach * c.dtype.itemsize > _SERVED_WELL[one_line] and c.m >= 4 * c.tile.rows
+
+
+def _is_one_run(c: Contraction) -> bool:
+    """Whether the right operand lies as a packed panel does, all of it."""
+    inside = (c.product(c.extents[at + 1 :]) for at in range(len(c.extents)))
+    return c.n == c.tile.columns and c.rhs_strides == tuple(c.mul(steps, c.tile.columns) for steps in inside)

@@ -27,6 +27,11 @@ class Target:
         """A text that differs wherever the generated code could."""
         return f"{self.cpu};{self.features};{self.vector_bytes};{self.fma}"
 
+    @property
+    def tile_columns(self) -> int:
+        """Columns of the register tiles of a large contraction of float32."""
+        return 32 if self.vector_bytes == 64 else 16
+
     def without(self, feature: str) -> Target:
         """The target taken not to have a feature."""
         listed = [f for f in self.features.split(",") if f != f"+{feature}"]

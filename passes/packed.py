@@ -23,9 +23,13 @@ LEAST = 4096
 #: A weight of more bytes does not stay in second-level cache while a row of pixels is computed. Then blocks
 #: of channels are the outermost loop, and a block is read in one run.
 MOST_BYTES = 512 << 10
-#: Channels of a block, the first that divides their number. Small blocks leave room in the cache for the next
-#: one: 3x3 taps of 512 channels take 590 KB for 32 (ResNet-18 in 32.4 ms, for 64 in 34.2).
-BLOCKS = (32, 48)
+#: Channels of a block, the first that divides their number, by the columns of a tile. Small blocks leave room
+#: in the cache for the next one: 3x3 taps of 512 channels take 590 KB for 32 (ResNet-18 in 32.4 ms, for 64 in
+#: 34.2). Narrow tiles want weights of any size in blocks of their width: as a part of wider rows, what they
+#: read again and again has but half of the first-level cache, or less (AVX2, 3x3 taps of 64 channels: 0.90 of
+#: the peak in blocks of 32, 0.95 in blocks of 16).
+BLOCKS = {32: (32, 48), 16: (16,)}
+COLUMNS = 32
 
 
 #: Rows up to which turning a layer's weight in registers in every call is felt.
@@ -50,10 +54,11 @@ class Packed:
         return len(self.main.inputs) - len(self.packing.outputs)
 
 
-def pack_weights(graph: Graph) -> Packed | None:
-    """Take the graph apart; None if it has no weights worth it. The argument is left unchanged."""
+def pack_weights(graph: Graph, columns: int = COLUMNS) -> Packed | None:
+    """Take the graph apart; None if it has no weights worth it. The argument is left unchanged. columns: of
+    a tile, a key of BLOCKS."""
     updated = {x for x, _ in graph.updates}
-    turned = {op: t for op in graph.operations if (t := _turned(op, updated)) is not None}
+    turned = {op: t for op in graph.operations if (t := _turned(op, updated, columns)) is not None}
     mapped = _mapped(graph, updated)
     return _Splitter(graph, turned, mapped).run() if turned or mapped else None
 
@@ -71,7 +76,14 @@ class _Turned:
     windowed: bool
 
 
-def _turned(op: Operation, updated: set[Value]) -> _Turned | None:
+def block_of(channels: Dim, bytes_: int, columns: int) -> int | None:
+    """Into blocks of how many channels weights of so many bytes are cut; None if they are not."""
+    if not isinstance(channels, int) or columns == COLUMNS and bytes_ <= MOST_BYTES:
+        return None
+    return next((b for b in BLOCKS[columns] if channels > b and channels % b == 0), None)
+
+
+def _turned(op: Operation, updated: set[Value], columns: int) -> _Turned | None:
     """How to turn an operation's weight; None if it is no contraction with a weight that is only read, or
     one that is better left."""
     if op.opdef is not ops.contract:
@@ -94,9 +106,7 @@ def _turned(op: Operation, updated: set[Value]) -> _Turned | None:
         return None
     if not windowed:
         return _Turned(image, weight, spec, left[0], None, False) if _is_layer(op, spec) else None
-    channels = weight.type.shape[left[0]]
-    large = size * weight.type.dtype.itemsize > MOST_BYTES and isinstance(channels, int)
-    block = next((b for b in BLOCKS if channels % b == 0), None) if large else None
+    block = block_of(weight.type.shape[left[0]], size * weight.type.dtype.itemsize, columns)
     return _Turned(image, weight, spec, left[0], block, True)
 
 

@@ -175,7 +175,7 @@ def compile_graph(
             from ..passes.fast import loosen
 
             source = replace(asked, graph=loosen(graph, evaluate=evaluate_op, verify=options.verify))
-        apart = None if optimized else pack_weights(source.graph)
+        apart = None if optimized else pack_weights(source.graph, asked.target.tile_columns)
         split = apart if apart is not None and apart.windowed else None
         if split is not None:
             packing = compile_graph(split.packing, optimized=True)
@@ -250,7 +250,7 @@ def _stages(source: Source, clock: _Clock) -> Stages:
         if not source.optimized:
             graph = optimize(graph, evaluate=evaluate_op, observe=observe, verify=options.verify)
     with clock("lower"):
-        plan = _with_kept(lower(graph, step), source.given)
+        plan = _with_kept(lower(graph, step, source.target.tile_columns), source.given)
     if options.verify:
         verify_plan(plan)
     with clock("emit"):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from ...ir.graph import Graph
 from ...ir.plan import Plan
 from ...ir.report import Report, nobody
+from ..packed import COLUMNS
 from .assemble import assemble
 from .build import build_kernel
 from .fuse import fuse
@@ -23,22 +24,23 @@ from .together import together
 from .writer import Checks
 
 
-def lower(graph: Graph, report: Report = nobody) -> Plan:
-    """The plan of a verified graph; the graph is left unchanged. report: told before each kernel.
+def lower(graph: Graph, report: Report = nobody, columns: int = COLUMNS) -> Plan:
+    """The plan of a verified graph; the graph is left unchanged. report: told before each kernel. columns: of
+    a register tile of the target.
 
     Every output has memory of its own, in row-major order. Inputs are updated after all checks have passed.
     """
-    return _lowered(graph, graph.symbols(), Checks(), report)
+    return _lowered(graph, graph.symbols(), Checks(), report, columns)
 
 
-def _lowered(graph: Graph, sizes: tuple[str, ...], checks: Checks, report: Report) -> Plan:
+def _lowered(graph: Graph, sizes: tuple[str, ...], checks: Checks, report: Report, columns: int) -> Plan:
     """sizes: of the whole plan. checks: its check points, which are numbered through."""
 
     def lower_body(body: Graph) -> Plan:
         body = replace(body, numerics=graph.numerics)
-        return replace(_lowered(body, sizes, checks, report), sizes=sizes, checks=())
+        return replace(_lowered(body, sizes, checks, report, columns), sizes=sizes, checks=())
 
-    legal = legalize(graph)
+    legal = legalize(graph, columns)
     groups = fuse(legal.graph, legal.kept, legal.turned)
     stores = choose_stored(legal.graph, groups, legal.kept)
     bundles = together(groups, stores)

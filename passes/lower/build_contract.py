@@ -5,12 +5,13 @@ from __future__ import annotations
 from ...ir.expr import Dim, substitute, symbol, symbols_of
 from ...ir.graph import Value
 from ...ir.kernel import Contract
+from ..packed import MOST_BYTES
 from .attributes import spec_of
 from .build_pointwise import write_members
 from .contraction import layout_of
 from .groups import Group
 from .index import Index
-from .stores import Stores
+from .stores import Stores, estimate
 from .writer import KernelWriter
 
 
@@ -24,9 +25,11 @@ def build_contract(writer: KernelWriter, group: Group, stores: Stores) -> None:
     if layout.swapped:
         lhs, rhs = rhs, lhs
     maps = (spec.rhs, spec.lhs) if layout.swapped else (spec.lhs, spec.rhs)
-    columns = {name for index in maps[1] for name in symbols_of(index)}
-    columns -= {name for index in maps[0] for name in symbols_of(index)}
-    # Blocks of columns outermost: what one of them reads of the vector operand stays in the caches.
+    columns: set[str] = set()
+    if estimate(rhs.type.numel) * rhs.type.dtype.itemsize > MOST_BYTES:
+        # Blocks of columns outermost: what one of them reads of the vector operand stays in the caches. Taps
+        # move it by little.
+        columns = {str(i) for i in maps[1]} - {name for i in maps[0] for name in symbols_of(i)}
     around = tuple(
         sorted((n for n in spec.out if n not in (layout.m, layout.n)), key=lambda n: n not in columns)
     )

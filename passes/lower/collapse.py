@@ -16,6 +16,10 @@ from ...ir.expr import Dim, coefficient, substitute
 from ...ir.kernel import Axis, Contract, Index, Kernel, Load, Loop, Reduce, Sort, Statement, Store
 from ...ir.kernel_substitute import substituted
 
+#: Elements of a run that is no longer than a cache line or two. Measured on 1.6 M elements to blocks of 16
+#: channels: 0.64 ms block by block, 0.26 pixel by pixel.
+SHORT = 32
+
 
 def collapse_loops(kernel: Kernel) -> Kernel:
     """The same kernel with fewer loops."""
@@ -60,12 +64,16 @@ def _nest(loop: Loop) -> Statement:
 
 
 def _as_read(axes: list[Axis], core: Statement) -> list[Axis]:
-    """The loops around a copy whose vectors are gathered in the order of what it reads: the neighbours of its
-    elements are then read from cache lines that are at hand. Others as they are."""
+    """The loops around a copy whose vectors are gathered, or whose runs are short, in the order of what it
+    reads: the neighbours of its elements are then read from cache lines that are at hand, or fetched. Others
+    as they are."""
     match core:
         case Loop(kind="vector", body=(Load() as load, Store() as store)) if store.value is load.result:
             steps = {a.name: coefficient(load.index, a.name) for a in (*axes, core.axis)}
-            if steps[core.axis.name] != 1 and all(isinstance(s, int) and s != 0 for s in steps.values()):
+            extent = core.axis.extent
+            short = isinstance(extent, int) and extent <= SHORT
+            known = all(isinstance(s, int) and s != 0 for s in steps.values())
+            if known and (short or steps[core.axis.name] != 1):
                 return sorted(axes, key=lambda a: -abs(cast("int", steps[a.name])))
     return axes
 

@@ -15,6 +15,7 @@ from typing import cast
 
 from ...ir import ops
 from ...ir.builder import GraphBuilder, scalar
+from ...ir.contraction import ContractSpec
 from ...ir.expr import Dim, coefficient, product, symbol
 from ...ir.graph import Graph, Operation, Value
 from ...ir.kernel import VECTOR
@@ -22,13 +23,14 @@ from ...ir.narrow import PAIRED
 from ...ir.opdef import OpDef
 from ...ir.types import Literal
 from ..inline import inline_calls
+from ..packed import COLUMNS
 from ..scans import Parts, tidy_scans
 from .attributes import dims, ints, spec_of
-from .blocked import cut_in_blocks, cut_strides
+from .blocked import blocks_of_images, cut_in_blocks, cut_label, cut_strides
 from .build_blocks import COMBINE
-from .contraction import cut, fits, layout_of, packed_order
+from .contraction import Layout, cut, fits, layout_of, packed_order
 from .groups import divides, is_free
-from .index import bounds, place_of
+from .index import Index, bounds, place_of
 from .layout import Trailing, channels_of, choose_layouts, memory_order, spread_planes, strides_of
 from .pairs import place_in_pairs
 from .stores import estimate, memory_constants
@@ -41,6 +43,10 @@ FEW_ROWS = 64
 
 #: A matrix of fewer rows or columns is read across as it is.
 WIDE = 64
+
+#: Weights that so many pixels share are copied into blocks of channels though vectors could run along them as
+#: they lie, a page from step to step.
+OFTEN = 64
 
 #: Overwrite parts of their first operand.
 IN_PLACE = (ops.scatter, ops.scatter_add, ops.update_slice, ops.as_strided_update)
@@ -57,17 +63,17 @@ class Legal:
     turned: set[Value]
 
 
-def legalize(graph: Graph) -> Legal:
-    """Rewrite a graph for fusion. The argument is left unchanged."""
-    return _Legalizer(widen(tidy_scans(inline_calls(graph)))).run()
+def legalize(graph: Graph, columns: int = COLUMNS) -> Legal:
+    """Rewrite a graph for fusion. The argument is left unchanged. columns: of a tile."""
+    return _Legalizer(widen(tidy_scans(inline_calls(graph))), columns).run()
 
 
 class _Legalizer:
     """The graph being rewritten, and the one being built. now: values of the first as values of the
     second."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, columns: int) -> None:
+        self.graph, self.columns = graph, columns
         self.build = GraphBuilder(graph.name, graph.numerics)
         self.build.inputs = list(graph.inputs)
         self.now: dict[Value, Value] = {v: v for v in graph.inputs}
@@ -262,15 +268,21 @@ class _Legalizer:
             spec, sizes = finer, dict(finer.extents)
         else:
             reshape = None
-        images = self.images(op)
-        sides = [
-            self.in_range(x, maps, sizes, images.get(old, ()))
-            for x, maps, old in zip(operands, (spec.lhs, spec.rhs), op.operands, strict=True)
-        ]
+        spec = replace(spec, extents=tuple(sorted(sizes.items())))
+        blocks = self.blocks_of(op, spec, operands) if reshape is None else None
+        if blocks is None:
+            images = self.images(op)
+            sides = [
+                self.in_range(x, maps, sizes, images.get(old, ()))
+                for x, maps, old in zip(operands, (spec.lhs, spec.rhs), op.operands, strict=True)
+            ]
+        else:
+            spec, sides = self.in_blocks(spec, operands, blocks)
+            sizes = dict(spec.extents)
         sides = [(self.addressable(x, maps, sizes), maps) for x, maps in sides]
         if operands[0].type.dtype in PAIRED:
             sides = [self.beside(x, maps, sizes, spec.over[-1]) for x, maps in sides]
-        shifted = replace(spec, lhs=sides[0][1], rhs=sides[1][1], extents=tuple(sorted(sizes.items())))
+        shifted = replace(spec, lhs=sides[0][1], rhs=sides[1][1])
         made = reshape or op
         strides = None
         if op.result in self.layouts and made.result in self.layouts:
@@ -281,19 +293,9 @@ class _Legalizer:
             x, maps = sides[at]
             order = packed_order(shifted, maps, layout.n)
             sides[at] = self.read(x, order), tuple(maps[a] for a in order)
-        if layout.packed and layout.n is not None:
+        if layout.n is not None:
             at = 0 if layout.swapped else 1
-            x, maps = sides[at]
-            label = layout.n
-            blocked = cut_in_blocks(shifted, x, maps, label) if channels_of(op) and not layout.lanes else None
-            if blocked is not None:
-                strides = cut_strides(strides, shifted.out, label, dict(blocked.spec.extents)[blocked.inner])
-                x, maps = self.build(ops.reshape, x, shape=blocked.shape), blocked.maps
-                shifted, label = blocked.spec, blocked.inner
-            order = packed_order(shifted, maps, label)
-            if x.type.dtype in PAIRED:
-                order = _last(order, maps.index(symbol(spec.over[-1])))
-            sides[at] = self.read(x, order), tuple(maps[a] for a in order)
+            shifted, sides[at], strides = self.in_vectors(op, shifted, sides[at], layout, strides)
         shifted = replace(shifted, lhs=sides[0][1], rhs=sides[1][1])
         result = self.build(ops.contract, sides[0][0], sides[1][0], spec=shifted)
         result.strides = strides
@@ -304,6 +306,60 @@ class _Legalizer:
             result = self.build(ops.reshape, result, shape=made.result.type.shape)
         self.now[made.result] = result
         return (result,)
+
+    def in_vectors(
+        self, op: Operation, spec: ContractSpec, side: tuple[Value, Index], layout: Layout,
+        strides: tuple[Dim, ...] | None,
+    ) -> tuple[ContractSpec, tuple[Value, Index], tuple[Dim, ...] | None]:  # fmt: skip
+        """The operand that is read in vectors: copied if they run across memory; weights copied in blocks of
+        channels, if there are enough. With the contraction, and the strides of its result."""
+        (x, maps), label, sizes = side, layout.n, dict(spec.extents)
+        assert label is not None
+        images, blocked = channels_of(op), None
+        often = op.result in images and estimate(op.result.type.numel) >= OFTEN * estimate(sizes[label])
+        if images and not layout.lanes and (layout.packed or often):
+            blocked = cut_in_blocks(spec, x, maps, label, self.columns)
+        if blocked is not None:
+            strides = cut_strides(strides, spec.out, label, dict(blocked.spec.extents)[blocked.inner])
+            x, maps = self.build(ops.reshape, x, shape=blocked.shape), blocked.maps
+            spec, label = blocked.spec, blocked.inner
+        if blocked is not None or layout.packed:
+            order = packed_order(spec, maps, label)
+            if x.type.dtype in PAIRED:
+                order = _last(order, maps.index(symbol(spec.over[-1])))
+            x, maps = self.read(x, order), tuple(maps[a] for a in order)
+        return spec, (x, maps), strides
+
+    def blocks_of(
+        self, op: Operation, spec: ContractSpec, operands: tuple[Value, ...]
+    ) -> list[tuple[str, int]] | None:
+        """Into which blocks the channels of both images are cut, if it is a gradient of weights that gains by
+        that."""
+        images = channels_of(op)
+        if not images or op.result in images or operands[0].type.dtype in PAIRED:
+            return None
+        return blocks_of_images(spec, operands, self.columns)
+
+    def in_blocks(
+        self, spec: ContractSpec, operands: tuple[Value, ...], blocks: list[tuple[str, int]]
+    ) -> tuple[ContractSpec, list[tuple[Value, Index]]]:
+        """The contraction with a label of each operand cut into blocks, and copies of the operands in range,
+        in which a block's steps lie one behind the other."""
+        sides: list[tuple[Value, Index]] = []
+        for at, (label, block) in enumerate(blocks):
+            maps = (spec.lhs, spec.rhs)[at]
+            blocked = cut_label(spec, operands[at], maps, label, block)
+            order = packed_order(blocked.spec, blocked.maps, blocked.inner)
+            cut = self.build(ops.reshape, operands[at], shape=blocked.shape)
+            copy = self.build(ops.permute, cut, perm=order)
+            turned = tuple(blocked.maps[a] for a in order)
+            side = self.in_range(copy, turned, dict(blocked.spec.extents), ())
+            if side[0] is copy:
+                self.kept.add(copy)
+            sides.append(side)
+            spec = blocked.spec
+            spec = replace(spec, lhs=side[1]) if at == 0 else replace(spec, rhs=side[1])
+        return spec, sides
 
     def images(self, op: Operation) -> dict[Value, Trailing]:
         """The layouts in which a convolution's images are padded: channels-last if others of them are."""

@@ -390,6 +390,16 @@ def test_a_large_operand_is_packed_with_the_same_bits() -> None:
     assert np.array_equal(rows, packed[: 2 * n])
 
 
+def test_an_operand_that_lies_as_if_packed_is_read_in_place() -> None:
+    """Packing is seen by what it fetches; narrow tiles pack what lies in wider rows."""
+    inside = (
+        matmul(48, 16, 2048, "mk,kn").replace("%b[j + 16*p]", "%b[j + 32*p]").replace("[32768]", "[65536]")
+    )
+    for text, packed in ((matmul(48, 16, 2048, "mk,kn"), False), (inside, True)):
+        assert ("llvm.prefetch" in text_of(parse_kernel(text), LEVELS["x86-64-v3"])) == packed
+    check(48, 16, 2048, "mk,kn")
+
+
 def test_an_index_that_is_not_linear_is_refused() -> None:
     text = """kernel odd(%a: f32[100] in, %b: f32[100] in, %c: f32[100] out) {
   %r = contract %a[(i // 2) + k] * %b[10*k + j] over k < 4 for i < 6, j < 6 : f32 {

@@ -45,10 +45,11 @@ def arrays(graph: Graph) -> list[np.ndarray]:
     return [rng.standard_normal(v.type.shape).astype(np.float32) for v in graph.inputs]
 
 
+@pytest.mark.parametrize("columns", [32, 16])
 @pytest.mark.parametrize("channels", [(24, 20), (64, 256), (96, 160), (40, 512)], ids=str)
-def test_both_graphs_together_mean_the_same(channels: tuple[int, int]) -> None:
+def test_both_graphs_together_mean_the_same(channels: tuple[int, int], columns: int) -> None:
     graph = convolution(*channels)
-    packed = pack_weights(graph)
+    packed = pack_weights(graph, columns)
     assert packed is not None
     verify_graph(packed.main)
     verify_graph(packed.packing)

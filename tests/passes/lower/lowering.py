@@ -16,23 +16,25 @@ from vitrify.ir.plan_interpreter import run_plan
 from vitrify.ir.plan_verifier import verify_plan
 from vitrify.ir.verifier import verify_graph
 from vitrify.passes.lower import lower
+from vitrify.passes.packed import COLUMNS
 
 from tests.support import assert_same_bits, random_array
 
 
 def check_lowered(
     graph: str | Graph, *, calls: int | None = None, sizes: Mapping[str, int] | None = None,
-    inputs: Sequence[np.ndarray] | None = None,
+    inputs: Sequence[np.ndarray] | None = None, columns: int = COLUMNS,
 ) -> Plan:  # fmt: skip
     """Lower a graph, verify the plan, and run both on random inputs: the same bits. calls: how many there
     should be.
 
-    inputs: the logical arrays, where random ones won't do. sizes: values of symbolic sizes.
+    inputs: the logical arrays, where random ones won't do. sizes: values of symbolic sizes. columns: of a
+    tile.
     """
     if isinstance(graph, str):
         graph = parse_graph(textwrap.dedent(graph))
     verify_graph(graph)
-    plan = lower(graph)
+    plan = lower(graph, columns=columns)
     verify_plan(plan)
     rng = np.random.default_rng(0)
     arrays = list(inputs) if inputs is not None else [random_array(v.type, rng, sizes) for v in graph.inputs]

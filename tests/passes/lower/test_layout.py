@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 
+import pytest
 from vitrify.codegen.walk import nested
 from vitrify.ir.expr import Dim, symbols_of
 from vitrify.ir.graph import Graph
@@ -255,3 +256,49 @@ def test_large_weights_are_copied_in_blocks_of_channels() -> None:
         }""")
     )
     assert any("6x32x2x3" in kernel.name for kernel in plan.kernels)
+
+
+@pytest.mark.parametrize(("columns", "name"), [(32, "contract_2x64x8x8"), (16, "contract_2x4x16x8x8")])
+def test_narrow_tiles_take_any_weights_in_blocks(columns: int, name: str) -> None:
+    text = """
+        graph g(%x: f32[2, 3, 8, 8], %w: f32[64, 3, 3, 3]) {
+          %0 = contract %x, %w {spec=CONV(8, 8)} : f32[2, 64, 8, 8]
+          return %0
+        }"""
+    plan = check_lowered(written(text), columns=columns)
+    assert [kernel.name for kernel in plan.kernels if "contract" in kernel.name] == [name]
+
+
+@pytest.mark.parametrize("columns", [32, 16])
+def test_weights_with_the_right_channels_last_are_copied_for_many_pixels_only(columns: int) -> None:
+    """The gradient of images reads weights along the channels of the images."""
+    text = """
+        graph g(%y: f32[2, 8, N, N], %w: f32[8, 3, 3, 160]) {
+          %0 = permute %w {perm=(0, 3, 1, 2)} : f32[8, 160, 3, 3]
+          %1 = contract %y, %0 {spec=IMAGE(N, N)} : f32[2, 160, N, N]
+          return %1
+        }"""
+    for size, copied in ((4, False), (8, columns == 16)):
+        plan = check_lowered(written(text.replace("N", str(size))), columns=columns)
+        assert any(kernel.name == "permute_10x3x3x8x16" for kernel in plan.kernels) == copied
+
+
+@pytest.mark.parametrize(("columns", "blocks"), [(32, "2x16x2x32"), (16, "2x16x4x16")])
+def test_the_gradient_of_weights_sums_over_blocks_of_channels(columns: int, blocks: str) -> None:
+    """Of both images, with padding around one of them, or none. Fewer channels are summed as they lie."""
+    text = """
+        graph g(%y: f32[1, 32, 5, 6], %x: f32[1, 64, 5, 6]) {
+          %0 = contract %y, %x {spec=WEIGHT(3, 3)} : f32[32, 64, 3, 3]
+          %1 = neg %0 : f32[32, 64, 3, 3]
+          return %1
+        }"""
+    spec = "<[n, co, h, w] * [n, ci, h + p, w + q] -> [co, ci, p, q] over n, h, w where p = 3, q = 3>"
+    inside = (
+        text.replace("32, 5, 6", "32, 6, 10").replace("64, 5, 6", "64, 8, 12").replace("WEIGHT(3, 3)", spec)
+    )
+    for made in (text, inside):
+        plan = check_lowered(written(made), columns=columns)
+        (name,) = (kernel.name for kernel in plan.kernels if "contract" in kernel.name)
+        assert name == f"contract_neg_{blocks}x3x3"
+    fewer = check_lowered(written(text.replace("32,", "16,").replace("64,", "8,")), columns=columns)
+    assert any(kernel.name == "contract_neg_16x8x3x3" for kernel in fewer.kernels)
