@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
+from vitrify.ir import locks
 from vitrify.ir.dtypes import float64
 from vitrify.ir.graph import Graph
 from vitrify.ir.opdef import BoundOp
@@ -178,8 +179,9 @@ class FrontendWorld:
 
     def stateful(self, obj: object) -> bool:
         """Whether calls may change the object's state: a module or an optimizer."""
-        from .nn import Module
-        from .optim import Optimizer
+        with locks.imports:
+            from .nn import Module
+            from .optim import Optimizer
 
         return isinstance(obj, (Module, Optimizer))
 

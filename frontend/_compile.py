@@ -490,7 +490,8 @@ def compile(
         raise TypeError(f"compile expects a callable, got {type(model).__name__}")
     if disable:
         return model
-    from .nn import Module
+    with locks.imports:
+        from .nn import Module
 
     if isinstance(model, Module):
         compiled = CompiledFunction(model._call_impl, fullgraph=fullgraph, numerics=numerics)

@@ -172,7 +172,8 @@ def compile_graph(
             return found
         source = asked
         if graph.numerics == "fast" and not optimized:
-            from ..passes.fast import loosen
+            with locks.imports:
+                from ..passes.fast import loosen
 
             source = replace(asked, graph=loosen(graph, evaluate=evaluate_op, verify=options.verify))
         apart = None if optimized else pack_weights(source.graph, asked.target.tile_columns)
@@ -194,8 +195,9 @@ def compile_graph(
 def _found(source: Source) -> CompiledGraph | None:
     """The graph as an earlier process compiled it, if the disk cache has it. With `options.verify` everything
     is made anew."""
-    from .jit import disk, load_kept
-    from .kept import Entry, entry_key
+    with locks.imports:
+        from .jit import disk, load_kept
+        from .kept import Entry, entry_key
 
     if options.verify or disk().directory is None:
         return None
@@ -212,9 +214,10 @@ def _found(source: Source) -> CompiledGraph | None:
 
 
 def _compile(source: Source) -> CompiledGraph:
-    from .jit import code_key, disk, imports_of, load
-    from .kept import Entry, entry_key, outside_of
-    from .work import estimated_ns
+    with locks.imports:
+        from .jit import code_key, disk, imports_of, load
+        from .kept import Entry, entry_key, outside_of
+        from .work import estimated_ns
 
     clock = _Clock()
     stages = _stages(source, clock)
@@ -233,11 +236,12 @@ def _compile(source: Source) -> CompiledGraph:
 
 def _stages(source: Source, clock: _Clock) -> Stages:
     """Run the passes, lower and emit."""
-    from ..codegen.emit import emit_plan
-    from ..ir.plan_verifier import verify_plan
-    from ..ir.verifier import verify_graph
-    from ..passes.lower import lower
-    from ..passes.pipeline import optimize
+    with locks.imports:
+        from ..codegen.emit import emit_plan
+        from ..ir.plan_verifier import verify_plan
+        from ..ir.verifier import verify_graph
+        from ..passes.lower import lower
+        from ..passes.pipeline import optimize
 
     graph = source.graph
     if options.verify:

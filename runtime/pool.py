@@ -12,11 +12,11 @@ import ctypes
 import os
 import platform
 import sys
-import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from ..ir import locks
 from .cpus import allowed_cpus
 from .pool_ir import FUNCTIONS, MOST_THREADS, module
 
@@ -25,7 +25,7 @@ _FOREVER = (1 << 63) - 1
 _AT_EXIT_CYCLES = 300_000_000  # a tenth of a second
 _FUTEX = {"x86_64": 202, "AMD64": 202, "aarch64": 98}
 
-_lock = threading.RLock()
+_lock = locks.rlock()
 _threads: int | None = None
 
 
@@ -76,13 +76,16 @@ def _link(code: dict[str, int]) -> None:
     resize = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(code["resize"])
     resize(threads(), _spin(), _FOREVER)
     atexit.register(lambda: resize(1, 0, _AT_EXIT_CYCLES))
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_in_child)
 
 
 def _in_child() -> None:
-    _function("reset", None)()
-    _lock.release()
+    """Begin without workers, whatever the pool was doing."""
+    if _code.cache_info().currsize:
+        _function("reset", None)()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def _resize(patience: int) -> None:

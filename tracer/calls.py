@@ -20,6 +20,7 @@ from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
+from ..ir import locks
 from .capture import CONTAINERS, Capture, current
 from .convert import convert, is_converted
 from .guards import ATOMS, Expression, Guard, contents, contents_guard
@@ -121,7 +122,8 @@ def _module_of(function: FunctionType) -> str:
 
 
 def _twin(capture: Capture, function: FunctionType) -> FunctionType | None:
-    from .hooks import Hooks
+    with locks.imports:
+        from .hooks import Hooks
 
     _guard_function(capture, function)
     try:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ...ir import ops
+from ...ir import locks, ops
 from ...ir.expr import evaluate, symbols_of
 from ...ir.graph import Graph, Operation, Value
 from ..cse import computation
@@ -84,7 +84,8 @@ class _Cut:
 
     def saved(self) -> set[Value]:
         """The values that the backward part takes from the forward part."""
-        import networkx  # here: 0.1 s that only a program with a compiled backward part needs
+        with locks.imports:
+            import networkx  # here: 0.1 s that only a program with a compiled backward part needs
 
         network: networkx.DiGraph[object] = networkx.DiGraph()
         network.add_nodes_from(("source", "sink"))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import vitrify
@@ -77,3 +80,55 @@ def test_a_child_calls_what_another_thread_was_just_calling() -> None:
         assert _status_of_child(lambda: vitrify.equal(double(x.double()), expected.double())) == 0
     finally:
         let_go()
+
+
+IMPORTING = """
+import importlib.abc, os, signal, sys, threading
+import vitrify
+
+importing, enough = threading.Event(), threading.Event()
+
+
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == {name!r} and threading.current_thread() is not threading.main_thread():
+            importing.set()
+            enough.wait(0.3)  # the other thread forks in the meantime, if it may
+        return None
+
+
+sys.meta_path.insert(0, Slow())
+
+
+def f(x):
+    return (x.exp() * x).sum()
+
+
+def compiled():
+    x = vitrify.ones(3, requires_grad=True)
+    vitrify.compile(f)(x).backward()
+    return x.grad is not None
+
+
+thread = threading.Thread(target=compiled)
+thread.start()
+assert importing.wait(60)
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    os._exit(0 if compiled() else 1)
+enough.set()
+thread.join()
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["vitrify.nn", "vitrify.tracer.hooks", "vitrify.passes.lower", "vitrify.codegen.emit", "networkx"],
+)
+def test_a_fork_while_another_thread_imports(name: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"  # a file, since what is compiled needs its source
+    program.write_text(IMPORTING.format(name=name))
+    environment = {**os.environ, "VITRIFY_CACHE_DIR": str(tmp_path / "cache")}
+    subprocess.run([sys.executable, str(program)], check=True, timeout=180, env=environment)
