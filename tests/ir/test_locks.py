@@ -40,7 +40,7 @@ def _held_by_another_thread(lock: threading.Lock | threading.RLock) -> Callable[
 def _status_of_child(body: Callable[[], bool]) -> int:
     child = os.fork()
     if child == 0:
-        signal.alarm(20)  # ends a child that hangs
+        signal.alarm(60)  # ends a child that hangs
         os._exit(0 if body() else 1)
     return os.waitpid(child, 0)[1]
 
