@@ -237,7 +237,7 @@ class Engine:
             ct = ct if result is None else result
         kept = None if edge.retained is None else edge.retained()
         if kept is not None:
-            kept._grad = alias(ct, ct._node)
+            kept._grad = alias(ct, ct._node) if kept._grad is None else apply(_ADD, kept._grad, ct)
             owned = False
         if edge in self._wanted:
             self.reached[edge] = ct

@@ -215,6 +215,18 @@ def test_retain_grad() -> None:
     assert z.grad is None
 
 
+def test_a_retained_grad_adds_up() -> None:
+    x = vitrify.ones(3, requires_grad=True)
+    y = x * 2
+    y.retain_grad()
+    loss = (y**2).sum()
+    loss.backward(retain_graph=True)
+    first = y.grad
+    loss.backward()
+    assert first is not None and first.tolist() == [4.0] * 3
+    assert y.grad is not None and y.grad.tolist() == [8.0] * 3
+
+
 def test_functions_written_by_the_user() -> None:
     class Scale(vitrify.autograd.Function):
         @staticmethod
