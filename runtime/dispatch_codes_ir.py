@@ -159,15 +159,23 @@ no:
 }}
 """
 
+_ENCODER = "(ptr %value, ptr %codes, i64 %have, ptr %regs, ptr %tensors)"
+
+
+def _room(then: str, codes: int = 1) -> str:
+    """Go on at a label if there is room for so many more codes."""
+    return f"""  %full = icmp sge i64 %have, {MOST_CODES + 1 - codes}
+  br i1 %full, label %no, label %{then}
+{then}:
+"""
+
+
 # Append the code of a tensor or a plain value at %codes[%have], a new tensor to %regs; gives how many codes
 # there are then, or -1. %tensors points to the number of tensors so far.
 _ENCODE_ATOM = f"""
-define internal i64 @encode_atom(ptr %value, ptr %codes, i64 %have, ptr %regs, ptr %tensors) {{
+define internal i64 @encode_atom{_ENCODER} {{
 entry:
-  %full = icmp sge i64 %have, {MOST_CODES}
-  br i1 %full, label %no, label %kind
-kind:
-{at("i64", "%codes", "%have", "%here")}  %next = add i64 %have, 1
+{_room("kind")}{at("i64", "%codes", "%have", "%here")}  %next = add i64 %have, 1
 {field("%class", "%value", HEAD - 8, "ptr")}  %is.tensor = icmp eq ptr %class, @tensor
   br i1 %is.tensor, label %tensor, label %plain
 plain:
@@ -216,12 +224,9 @@ no:
 def _encode_all(name: str, head: int, size: str, get: str) -> str:
     """Append the codes of a sequence of atoms: how many, and each."""
     return f"""
-define internal i64 @{name}(ptr %value, ptr %codes, i64 %have, ptr %regs, ptr %tensors) {{
+define internal i64 @{name}{_ENCODER} {{
 entry:
-  %full = icmp sge i64 %have, {MOST_CODES}
-  br i1 %full, label %no, label %begin
-begin:
-  %size = call i64 @{size}(ptr %value)
+{_room("begin")}  %size = call i64 @{size}(ptr %value)
   %few = icmp slt i64 %size, {MOST_CODES}
   br i1 %few, label %head, label %no
 head:
@@ -280,10 +285,7 @@ all:
   store i64 {_WHOLE}, ptr %here
   ret i64 %start.place
 part:
-  %full = icmp sge i64 %have, {MOST_CODES - 3}
-  br i1 %full, label %no, label %bounds
-bounds:
-  %head = select i1 %by.one, i64 {_SLICE}, i64 {_SLICE_BY}
+{_room("bounds", 4)}  %head = select i1 %by.one, i64 {_SLICE}, i64 {_SLICE_BY}
   store i64 %head, ptr %here
 {_slice_part("start", "second")}second:
 {_slice_part("stop", "third")}third:
@@ -301,12 +303,9 @@ no:
 
 # Append the codes of one argument; null for one that is absent.
 _ENCODE = f"""
-define internal i64 @encode(ptr %value, ptr %codes, i64 %have, ptr %regs, ptr %tensors) {{
+define internal i64 @encode{_ENCODER} {{
 entry:
-  %full = icmp sge i64 %have, {MOST_CODES}
-  br i1 %full, label %no, label %kind
-kind:
-  %absent = icmp eq ptr %value, null
+{_room("kind")}  %absent = icmp eq ptr %value, null
   br i1 %absent, label %skip, label %class.ask
 skip:
 {at("i64", "%codes", "%have", "%here")}  store i64 {ABSENT}, ptr %here

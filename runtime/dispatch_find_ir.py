@@ -8,6 +8,12 @@ from .storage_ir import HEAD, field
 #: What the words of a key are multiplied by before they are added up and scattered.
 FACTORS = {"called": 13, "key0": 1, "key1": 3, "key2": 7, "key3": 5, "key4": 11}
 SCATTER = 0x9E3779B97F4A7C15
+#: Open addressing: what is not at place %i may be at the next of as many as %mask says.
+NEXT_PLACE = """other:
+  %after = add i64 %i, 1
+  %next = and i64 %after, %mask
+  br label %look
+"""
 
 
 def lookups() -> str:
@@ -52,11 +58,7 @@ look:
 differs:
   %free = icmp eq i64 %its.called, 0
   br i1 %free, label %absent, label %other
-other:
-  %after = add i64 %i, 1
-  %next = and i64 %after, %mask
-  br label %look
-found:
+{NEXT_PLACE}found:
   ret ptr %row
 absent:
   ret ptr null

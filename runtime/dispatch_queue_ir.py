@@ -6,7 +6,7 @@ on (the greatest number first), and a hash table from edges to slots. It is a ca
 
 from __future__ import annotations
 
-from .dispatch_find_ir import SCATTER
+from .dispatch_find_ir import NEXT_PLACE, SCATTER
 from .dispatch_layout import NONE, Slots, as_index, at, calls, entry
 from .storage_ir import HEAD, field, put
 
@@ -74,11 +74,7 @@ compare:
 {place("%slot", "%slots", "%index", _SLOT)}  %its = load ptr, ptr %slot
   %same = icmp eq ptr %its, %edge
   br i1 %same, label %out, label %other
-other:
-  %after = add i64 %i, 1
-  %next = and i64 %after, %mask
-  br label %look
-out:
+{NEXT_PLACE}out:
   ret ptr %here
 }}
 """
@@ -287,15 +283,21 @@ memory:
 }}
 """
 
+
+def _own_slot(then: str) -> str:
+    """%slot: of the edge, made if there is none; go on at a label if there was memory for that."""
+    return f"""  %slot = call ptr @queue_slot(ptr %queue, ptr %edge)
+  %none = icmp eq ptr %slot, null
+  br i1 %none, label %no, label %{then}
+{then}:
+"""
+
+
 # Let a cotangent wait at an edge, in place of what did.
 _PUT = f"""
 define internal i1 @queue_put(ptr %queue, ptr %edge, ptr %ct, i64 %owned) {{
 entry:
-  %slot = call ptr @queue_slot(ptr %queue, ptr %edge)
-  %none = icmp eq ptr %slot, null
-  br i1 %none, label %no, label %set
-set:
-  call void @Py_IncRef(ptr %ct)
+{_own_slot("set")}  call void @Py_IncRef(ptr %ct)
 {field("%before", "%slot", 8, "ptr")}{put("ptr", "%ct", "%slot", 8, "ct")}\
 {put("i64", "%owned", "%slot", 16, "own")}\
   %first = icmp eq ptr %before, null
@@ -315,11 +317,7 @@ no:
 _ADD = f"""
 define internal i1 @queue_add(ptr %queue, ptr %edge, ptr %ct, i64 %owned) {{
 entry:
-  %slot = call ptr @queue_slot(ptr %queue, ptr %edge)
-  %none = icmp eq ptr %slot, null
-  br i1 %none, label %no, label %ask
-ask:
-{field("%before", "%slot", 8, "ptr")}  %first = icmp eq ptr %before, null
+{_own_slot("ask")}{field("%before", "%slot", 8, "ptr")}  %first = icmp eq ptr %before, null
   br i1 %first, label %put, label %add
 put:
   %ok = call i1 @queue_put(ptr %queue, ptr %edge, ptr %ct, i64 %owned)

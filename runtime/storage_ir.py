@@ -328,6 +328,15 @@ _READERS = (
     )
 )
 
+
+def _refused(label: str, error: str, message: str, number: int) -> str:
+    """Raise an error at a label."""
+    return f"""{label}:
+  %r{number} = call ptr @refuse(ptr @{error}, ptr @{message})
+  ret ptr null
+"""
+
+
 _MAKERS = f"""
 define internal i1 @bad_int(i64 %value) {{                   ; did PyLong_AsSsize_t fail?
   %minus.one = icmp eq i64 %value, -1
@@ -399,15 +408,9 @@ hold:
   %set = call i32 @PyCapsule_SetContext(ptr %capsule, ptr %base)
   %own = call i32 @PyCapsule_SetDestructor(ptr %capsule, ptr @release_view)
   ret ptr %capsule
-arity:
-  %r0 = call ptr @refuse(ptr @PyExc_TypeError, ptr @view_arity)
-  ret ptr null
-type:
-  %r1 = call ptr @refuse(ptr @PyExc_TypeError, ptr @not_storage)
-  ret ptr null
-range:
-  %r2 = call ptr @refuse(ptr @PyExc_ValueError, ptr @view_range)
-  ret ptr null
+{_refused("arity", "PyExc_TypeError", "view_arity", 0)}\
+{_refused("type", "PyExc_TypeError", "not_storage", 1)}\
+{_refused("range", "PyExc_ValueError", "view_range", 2)}\
 error:
   ret ptr null
 }}
@@ -450,10 +453,7 @@ drop:
 memory:
   %r0 = call ptr @PyErr_NoMemory()
   ret ptr null
-arity:
-  %r1 = call ptr @refuse(ptr @PyExc_TypeError, ptr @foreign_arity)
-  ret ptr null
-error:
+{_refused("arity", "PyExc_TypeError", "foreign_arity", 1)}error:
   ret ptr null
 }}
 """
@@ -481,13 +481,8 @@ give:
   %result = phi ptr [@_Py_NoneStruct, %look], [%there, %own], [%object, %hold]
   call void @Py_IncRef(ptr %result)
   ret ptr %result
-arity:
-  %r0 = call ptr @refuse(ptr @PyExc_TypeError, ptr @attach_arity)
-  ret ptr null
-type:
-  %r1 = call ptr @refuse(ptr @PyExc_TypeError, ptr @not_storage)
-  ret ptr null
-}}
+{_refused("arity", "PyExc_TypeError", "attach_arity", 0)}\
+{_refused("type", "PyExc_TypeError", "not_storage", 1)}}}
 """
 
 _MESSAGES = {
