@@ -36,6 +36,10 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """x limited to min_val..max_val; nan stays nan, and the derivative at both ends is 0."""
+    if input.dtype.kind == "b":
+        raise RuntimeError("Bool inputs not supported for hardtanh")
+    if input.dtype.kind == "u" and min(min_val, max_val) < 0:
+        raise RuntimeError("cannot do hardtanh on an unsigned type with negative limits")
     return _perhaps_in_place(_hardtanh, inplace, input, min_val, max_val)
 
 
@@ -48,6 +52,7 @@ def _hardtanh(x: Tensor, least: float, most: float) -> Tensor:
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x where x > 0, else negative_slope * x."""
+    _check_floats(input, "leaky_relu_cpu")
     return _perhaps_in_place(_leaky_relu, inplace, input, negative_slope)
 
 
@@ -58,6 +63,7 @@ def _leaky_relu(x: Tensor, slope: float) -> Tensor:
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x where x > 0, else alpha * expm1(x)."""
+    _check_floats(input, "elu_cpu")
     return _perhaps_in_place(_elu, inplace, input, alpha)
 
 
@@ -111,12 +117,14 @@ def sigmoid(input: Tensor) -> Tensor:
 @composite("input")
 def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(x))."""
+    _check_floats(input, "log_sigmoid_cpu")
     return -build(ops.softplus, -input)
 
 
 @composite("input")
 def softplus(input: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta * x)) / beta; x itself where beta * x > threshold."""
+    _check_floats(input, "softplus_cpu")
     scaled = input if beta == 1 else input * beta
     smooth = build(ops.softplus, scaled)
     smooth = smooth if beta == 1 else smooth / beta

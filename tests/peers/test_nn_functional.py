@@ -191,3 +191,23 @@ def test_bad_input_raises_what_pytorch_raises(name: str) -> None:
         BAD[name](vitrify, ours)
     if name in SAME_TEXT:
         assert str(got.value) == str(want.value)
+
+
+INTEGER_ACTIVATIONS = (
+    "relu", "relu6", "hardtanh", "leaky_relu", "elu", "gelu", "silu", "logsigmoid", "softplus",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+@pytest.mark.parametrize("name", INTEGER_ACTIVATIONS)
+def test_activations_of_integers(name: str, dtype: str) -> None:
+    """The same integers as PyTorch, or the same class of error."""
+    x = np.array([1, 0, 2, 1]).astype(dtype)
+    try:
+        want = getattr(torch.nn.functional, name)(theirs(x))
+    except (RuntimeError, NotImplementedError) as error:
+        with pytest.raises(type(error)) as got:
+            getattr(vitrify.nn.functional, name)(ours(x))
+        assert got.type is type(error)
+    else:
+        assert_close(getattr(vitrify.nn.functional, name)(ours(x)), want)
