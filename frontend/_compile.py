@@ -77,7 +77,6 @@ class Program:
         self.specializations: list[Specialization] = []
         self.reasons: list[Reason] = []
         self.captures = 0
-        self.segment_runs = 0
         self.compiled: list[CompiledGraph] = []
         self.fast: Callable[[Args, Kwargs], Any] = lambda args, kwargs: MISS
         self.last_segments: list[Any] = []
@@ -299,7 +298,6 @@ class Program:
     # Segments.
 
     def _segments(self, args: Args, kwargs: Kwargs) -> Any:
-        self.segment_runs += 1
         recorder = self._recorder(hoist=True)
         capture = Capture(self._world, recorder, proving=False)
         capture.note_arguments((*args, *kwargs.values()))
