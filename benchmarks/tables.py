@@ -2,11 +2,11 @@
 
     python benchmarks/tables.py > codegen/vmath_tables.py
 
-Each function is cut into 32 intervals. In one of them f(c + t) = c0 + t (c1 + t c2 + ...), where the centre c
-is a float for which f(c) and f'(c) are almost exactly floats (Gal 1986), so that c0 and c1 carry no error (0,
-where an interval begins there, so that subnormals are rounded once; the float nearest to a zero, where c0 is
-0, and what c0 and c1 lack is given apart); the other coefficients are a weighted least-squares fit. Needs
-mpmath.
+Each function is cut into 16 or 32 intervals. In one of them f(c + t) = c0 + t (c1 + t c2 + ...), where the
+centre c is a float for which f(c) and f'(c) are almost exactly floats (Gal 1986), so that c0 and c1 carry no
+error (0, where an interval begins there, so that subnormals are rounded once; the float nearest to a zero,
+where c0 is 0, and what c0 and c1 lack is given apart); the other coefficients are a weighted least-squares
+fit. Needs mpmath.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import mpmath
 import numpy as np
 
 mpmath.mp.dps = 40
-COUNT = 32
+#: Intervals: as many as one register, or two, hold coefficients.
+FEW, MANY = 16, 32
 #: Degree of the polynomial through which a function is evaluated in extended precision.
 FINE = 22
 #: Share of an interval in which its centre is looked for, and how many floats are tried.
@@ -29,9 +30,12 @@ Function = Callable[[mpmath.mpf], mpmath.mpf]
 
 @dataclass(frozen=True)
 class Piecewise:
-    """edges: interval i is edges[i]..edges[i + 1]; slots: its place in the table. linear: what is added
-    to the first interval's polynomial, times x, in place of a centre; None if that is like the others. zero:
-    where the function is 0, which is the centre of its interval, so that values near it have all digits."""
+    """edges: interval i is edges[i]..edges[i + 1]; slots: its place in the table, of `count`. linear: what is
+    added to the first interval's polynomial, times x, in place of a centre; None if that is like the others.
+    zero: where the function is 0, which is the centre of its interval, so that values near it have all
+    digits. centre: where in the other intervals it lies, 0 to 1; right of the middle if it falls like
+    e^(-a^2 / 2), so that the linear term neither halves it to the right nor outgrows it to the left, and its
+    sum is exact."""
 
     name: str
     function: Function
@@ -40,6 +44,12 @@ class Piecewise:
     degree: int
     linear: float | None = None
     zero: float | None = None
+    centre: float = 0.5
+
+    @property
+    def count(self) -> int:
+        """Places in the table, some of which may be unused."""
+        return FEW if len(self.slots) <= FEW else MANY
 
 
 def _normal_tail(a: mpmath.mpf) -> mpmath.mpf:
@@ -64,31 +74,31 @@ def _quarters(low: int, high: float) -> tuple[list[float], list[int]]:
     starts = [2.0**e * (1 + q / 4) for e in range(low, 10) for q in range(4)]
     starts = [s for s in starts if s < high]
     first = int(np.array([starts[0]], np.float32).view(np.int32)[0] >> 21)
-    return [0.0, *starts, high], [(first - 1 + i) % COUNT for i in range(len(starts) + 1)]
-
-
-def _even(high: float) -> tuple[list[float], list[int]]:
-    """Intervals around the multiples of high / 31."""
-    width = high / (COUNT - 1)
-    return [0.0, *(width * (i + 0.5) for i in range(COUNT - 1)), high], list(range(COUNT))
+    return [0.0, *starts, high], [(first - 1 + i) % MANY for i in range(len(starts) + 1)]
 
 
 def _bent(high: float, slope: float) -> tuple[list[float], list[int]]:
-    """Intervals around the multiples of 1 in a (slope + bend a), 31 at `high`: finer where the function
-    falls faster."""
-    bend = (COUNT - 1 - slope * high) / high**2
-    places = [i + 0.5 for i in range(COUNT - 1)]
+    """Intervals around the multiples of 1 in a (slope + bend a), the last one at `high`: finer where the
+    function falls faster."""
+    bend = (MANY - 1 - slope * high) / high**2
+    places = [i + 0.5 for i in range(MANY - 1)]
     roots = [((slope * slope + 4 * bend * p) ** 0.5 - slope) / (2 * bend) for p in places]
-    return [0.0, *roots, high], list(range(COUNT))
+    return [0.0, *roots, high], list(range(MANY))
+
+
+def _squares(high: float, moved: float, step: float) -> tuple[list[float], list[int]]:
+    """The same in (a + moved)^2 / step, for 16 intervals: a place is taken modulo 16."""
+    first, last = (round((a + moved) ** 2 / step) for a in (0.0, high))
+    roots = [(step * (place + 0.5)) ** 0.5 - moved for place in range(first, last)]
+    return [0.0, *roots, high], [place % FEW for place in range(first, last + 1)]
 
 
 TABLES = [
     Piecewise("TANH", mpmath.tanh, *_quarters(-3, 9.1), degree=6, linear=1.0),
     Piecewise("ERF", mpmath.erf, *_quarters(-3, 4.0), degree=6, linear=1.0),
-    Piecewise("SIGMOID", _logistic_tail, *_even(17.4), degree=6),
-    Piecewise("GELU", _normal_tail, *_bent(5.6, 2.5), degree=6),
+    Piecewise("GELU", _normal_tail, *_squares(5.6, 2.75, 4.0), degree=7, centre=0.64),
     Piecewise("GELU_SLOPE", _gelu_slope_tail, *_bent(6.0, 2.3013), degree=6, zero=0.7517915246935645),
-    Piecewise("GELU_TANH", _tanh_tail, *_bent(5.2, 2.5), degree=6),
+    Piecewise("GELU_TANH", _tanh_tail, *_squares(5.1, 0.4, 2.0), degree=7, centre=0.62),
 ]
 
 
@@ -126,9 +136,9 @@ def _taylor(coefficients: np.ndarray, at: np.longdouble) -> np.ndarray:
     return shifted
 
 
-def _centre(middle: float, fine: np.ndarray, width: float) -> np.float32:
-    """The float near the middle at which value and slope are nearest to floats."""
-    first, last = (np.float32(middle + s * PLAY * width) for s in (-0.5, 0.5))
+def _centre(middle: float, fine: np.ndarray, width: float, share: float) -> np.float32:
+    """The float near a share of the interval at which value and slope are nearest to floats."""
+    first, last = (np.float32(middle + (share - 0.5 + s * PLAY) * width) for s in (-0.5, 0.5))
     ends = np.array([first, last]).view(np.int32)
     bits = np.unique(np.linspace(ends[0], ends[1], TRIED).astype(np.int32))
     tried = bits.view(np.float32)
@@ -173,7 +183,7 @@ def interval(table: Piecewise, low: float, high: float) -> list[float]:
         about = _taylor(fine, np.longdouble(centre) - middle)
         c0, c1, known = np.float32(0), np.float32(about[1]), about[1]
     else:
-        centre = np.float32(0) if low == 0 else _centre(middle, fine, high - low)
+        centre = np.float32(0) if low == 0 else _centre(middle, fine, high - low, table.centre)
         about = _taylor(fine, np.longdouble(centre) - middle)
         c0, c1 = np.float32(about[0]), np.float32(about[1])
         known = np.longdouble(c1)
@@ -189,7 +199,7 @@ def has_zero(table: Piecewise, low: float, high: float) -> bool:
 
 def lacking(table: Piecewise) -> tuple[int, float, float]:
     """The slot of the interval with the zero, and what its c0 and c1 lack."""
-    (at,) = [i for i in range(COUNT) if has_zero(table, table.edges[i], table.edges[i + 1])]
+    (at,) = [i for i in range(table.count) if has_zero(table, table.edges[i], table.edges[i + 1])]
     assert table.zero is not None
     with mpmath.workdps(60):
         centre = mpmath.mpf(float(np.float32(table.zero)))
@@ -199,11 +209,11 @@ def lacking(table: Piecewise) -> tuple[int, float, float]:
 
 def main() -> None:
     print('"""Piecewise polynomials, written by benchmarks/tables.py: per function the centres and the')
-    print('coefficients c0, c1, ... of 32 intervals, as floats."""')
+    print('coefficients c0, c1, ... of its intervals, as floats."""')
     print("\n# fmt: off")
     print("# ruff: noqa: E501")
     for table in TABLES:
-        columns = np.zeros((COUNT, table.degree + 2))
+        columns = np.zeros((table.count, table.degree + 2))
         for i, slot in enumerate(table.slots):
             columns[slot] = interval(table, table.edges[i], table.edges[i + 1])
         print(f"\n{table.name} = (")

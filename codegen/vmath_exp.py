@@ -8,6 +8,8 @@ are minimax (Remez), or interpolate at Chebyshev nodes.
 
 from __future__ import annotations
 
+import numpy as np
+
 from .lanes import Lanes
 from .reals import Real, polynomial, rounded, widened
 from .twofold import Twofold, constant, fast_two_sum, single
@@ -36,6 +38,15 @@ _ROOTS_REST = (
     -4.500898853621038e-08, 8.070904833346049e-09, 9.836217174097328e-09, -2.4755326677450284e-08,
     -9.235770370707996e-09, -1.1239277952768134e-08, 9.845328108326612e-09,
 )  # fmt: skip
+#: The roots with their number taken off the bits at which a shift by _TO_EXPONENT adds it; and what they lack
+#: as a part of them.
+_TO_EXPONENT = 19
+_ROOTS_TO_SHIFT = tuple(
+    (np.array(_ROOTS, np.float32).view(np.int32) - (np.arange(16, dtype=np.int32) << _TO_EXPONENT))
+    .view(np.float32)
+    .tolist()
+)
+_ROOTS_LACK = tuple(rest / root for root, rest in zip(_ROOTS, _ROOTS_REST, strict=True))
 # (e^r - 1 - r) / r^2 for |r| <= ln2/32, and (2^r - 1) / r for |r| <= 1/32: errors of 2^-29 of the power.
 _SHORT = (0.5000162511477085, 0.16667059230002124)
 _EXP2_SHORT = (0.6931471805599453, 0.24023428529735133, 0.055505411043956475)
@@ -132,6 +143,18 @@ def _exp_float(x: Real) -> Real:
     n = z - _SIXTEENTHS
     r = _short(n.fma(-_LN2_FLOAT[1], n.fma(-_LN2_FLOAT[0], x)))
     return _root_scaled(z, n, (r * r).fma(polynomial(r, _SHORT), r))
+
+
+def exp_parts(x: Real) -> tuple[Real, Real]:
+    """(s, q): e^x = s (1 + q) to 2^-28, |q| < 1/32, for floats |x| <= 87. s is 1 at least where x >= 0."""
+    lanes, integers = x.lanes, x.lanes.integers
+    z = x.fma(LOG2E, _SIXTEENTHS)
+    n = z - _SIXTEENTHS
+    root, lacking = (Real(lanes, lanes.lookup(c, z.bits())) for c in (_ROOTS_TO_SHIFT, _ROOTS_LACK))
+    r = n.fma(-_LN2_FLOAT[0], x) + n.fma(-_LN2_FLOAT[1], lacking)
+    shifted = integers("shl", z.bits(), integers.const(_TO_EXPONENT))
+    s = x.from_bits(integers("add", root.bits(), shifted))
+    return s, (r * r).fma(polynomial(r, _SHORT), r)
 
 
 def exp_double(x: Real) -> Real:

@@ -1,10 +1,14 @@
-"""The activations in float32, by piecewise polynomials: tanh, erf, sigmoid, silu, gelu, its slope, gelu_tanh.
+"""The activations in float32: tanh, erf, both gelus and the slope of gelu by piecewise polynomials, sigmoid
+and silu by an exponential and a division.
 
-A table look-up per coefficient and one chain of multiply-adds; no exponential, no division. In c0 + c1 t +
-t^2 q(t) the first two coefficients are (almost) exact, and are added without loss where the second term is
-not small, so that one rounding counts. What decays to the left is taken from |x|: f(-a) = v, f(a) = 1 - v.
+A piece takes a table look-up per coefficient and a chain of multiply-adds. In c0 + c1 t + t^2 q(t) the first
+two coefficients are (almost) exact, and are added without loss where the second term is not small, so that
+one rounding counts. What decays to the left is taken from |x|: with v = f(-|x|), gelu(x) = max(x, 0) - |x| v.
 Its far tail, where the relative error of a polynomial would grow, is a branch that is hardly ever taken. The
 tables are made by benchmarks/tables.py.
+
+What counts is the number of multiply-adds, comparisons and permutations, which share a pipe (Zen 4), while
+additions have others: gelu(x) * sigmoid(x) takes 43 cycles for 16 elements, and is made of 41 of them.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from . import vmath_tables as tables
 from .lanes import Lanes
 from .reals import Real, horner
 from .text import Function
-from .vmath_exp import MAGIC
+from .vmath_exp import MAGIC, exp_parts
 
 Columns = Sequence[Sequence[float]]
 
@@ -23,12 +27,15 @@ Columns = Sequence[Sequence[float]]
 _ODD_FIRST, _ODD_BEFORE = 0.125, 0.12
 TANH_END, ERF_END = 9.1, 3.99
 #: Where the tails leave the tables.
-SIGMOID_END, GELU_END, GELU_SLOPE_END, GELU_TANH_END = 17.4, 5.6, 6.0, 5.2
-_INTERVALS = 31
+SIGMOID_END, GELU_END, GELU_SLOPE_END, GELU_TANH_END = 80.0, 5.6, 6.0, 5.1
 #: The callee saves half of the vector registers: the caller's fast path keeps its values in them.
 _CONVENTION = "intel_ocl_bicc"
-#: Places in the tables are a (slope + bend a); the second has the zero of gelu's slope at place 2.
-_SLOPE, _SLOPE_TO_ZERO = 2.5, 2.3013
+#: The place in the table of gelu's slope is a (slope + bend a): 2 for its zero, the last for the end.
+_LAST, _SLOPE = 31, 2.3013
+#: In those of both gelus it is (a + moved)^2 / step, a power of two.
+_SQUARES, _SQUARES_TANH = (2.75, 4.0), (0.4, 2.0)
+#: More than what a rounded activation is off by.
+_BEYOND_EXCESS = 2.0**100
 
 
 def tanh(x: Real) -> Real:
@@ -51,41 +58,65 @@ def _odd(x: Real, columns: Columns, end: float) -> Real:
 
 def sigmoid(x: Real, far: Callable[[Real], Real]) -> Real:
     """far(x) gives the values below -SIGMOID_END."""
-    base, rest = _logistic(x, tables.SIGMOID, _evenly(x, SIGMOID_END))
-    return _with_far(x, base + rest, -SIGMOID_END, "sigmoid", far)
+    v, more = _inverse_of_one_more_than_exp(-x.at_most(SIGMOID_END))
+    return _with_far(x, v.fma(more, v), -SIGMOID_END, "sigmoid", far)
 
 
 def silu(x: Real, far: Callable[[Real], Real]) -> Real:
-    base, rest = _logistic(x, tables.SIGMOID, _evenly(x, SIGMOID_END))
-    return _times_itself(x, base, rest, SIGMOID_END, "silu", far)
+    v, more = _inverse_of_one_more_than_exp(-x.at_most(SIGMOID_END))
+    high = x * v
+    excess = (-high).fma(more, (-x).fma(v, high))
+    return _with_far(x, _less(high, excess), -SIGMOID_END, "silu", far)
+
+
+def _inverse_of_one_more_than_exp(x: Real) -> tuple[Real, Real]:
+    """(v, more): 1 / (1 + e^x) = v (1 + more); v is one division, more all that it lacks."""
+    s, q = exp_parts(x)
+    high = s + 1.0
+    lost = s.at_most(1.0) - (high - s.at_least(1.0))
+    v = 1.0 / s.fma(q, high)
+    return v, (-v).fma(s.fma(q, lost), (-v).fma(high, 1.0))
 
 
 def gelu(x: Real, far: Callable[[Real], Real]) -> Real:
-    base, rest = _logistic(x, tables.GELU, _bent(x, GELU_END))
-    return _times_itself(x, base, rest, GELU_END, "gelu", far)
+    return _with_far(x, _ramp_less_pieces(x, tables.GELU, GELU_END, *_SQUARES), -GELU_END, "gelu", far)
+
+
+def gelu_tanh(x: Real, far: Callable[[Real], Real]) -> Real:
+    near = _ramp_less_pieces(x, tables.GELU_TANH, GELU_TANH_END, *_SQUARES_TANH)
+    return _with_far(x, near, -GELU_TANH_END, "gelu_tanh", far)
+
+
+def _ramp_less_pieces(x: Real, columns: Columns, end: float, moved: float, step: float) -> Real:
+    """max(x, 0) - |x| v(|x|) with v from a table; the linear term of the pieces is added without loss."""
+    size = abs(x).at_most(end)
+    root = size + moved
+    index = root.fma(root, MAGIC["float"] * step).bits()
+    base, t, (slope, *bends) = _piece(size, index, columns)
+    high = t.fma(slope, base)
+    low = (t * horner(t, bends)).fma(t, t.fma(slope, base - high))
+    return _ramp_less(x, size, high, low)
+
+
+def _ramp_less(x: Real, size: Real, high: Real, low: Real) -> Real:
+    """max(x, 0) - size (high + low), rounded once; 0 <= high <= 1/2, low is small. -0 gives -0."""
+    ramp = x.at_least(0.0)
+    near = (-size).fma(high, ramp)
+    return _less(near, size.fma(low, size.fma(high, near - ramp)))
+
+
+def _less(near: Real, excess: Real) -> Real:
+    """near - excess, which keeps -0, and an infinity, for which the excess is no number."""
+    return near - excess.where(excess.compare("olt", _BEYOND_EXCESS), _BEYOND_EXCESS)
 
 
 def gelu_slope(x: Real, far: Callable[[Real], Real]) -> Real:
     """far(x) gives the values below -GELU_SLOPE_END; 1 beyond the other end. It has a zero."""
-    place = _bent(x, GELU_SLOPE_END, _SLOPE_TO_ZERO)
-    base, rest = _logistic(x, tables.GELU_SLOPE, place, tables.GELU_SLOPE_ZERO)
-    return _with_far(x, base + rest, -GELU_SLOPE_END, "gelu_slope", far)
-
-
-def gelu_tanh(x: Real, far: Callable[[Real], Real]) -> Real:
-    base, rest = _logistic(x, tables.GELU_TANH, _bent(x, GELU_TANH_END))
-    return _times_itself(x, base, rest, GELU_TANH_END, "gelu_tanh", far)
-
-
-def _evenly(x: Real, end: float) -> tuple[Real, str]:
-    size = abs(x).at_most(end)
-    return size, size.fma(_INTERVALS / end, MAGIC["float"]).bits()
-
-
-def _bent(x: Real, end: float, slope: float = _SLOPE) -> tuple[Real, str]:
-    size = abs(x).at_most(end)
-    bend = (_INTERVALS - slope * end) / end**2
-    return size, size.fma(size.fma(bend, slope), MAGIC["float"]).bits()
+    size = abs(x).at_most(GELU_SLOPE_END)
+    bend = (_LAST - _SLOPE * GELU_SLOPE_END) / GELU_SLOPE_END**2
+    index = size.fma(size.fma(bend, _SLOPE), MAGIC["float"]).bits()
+    near = _plus_or_minus(x, tables.GELU_SLOPE, (size, index), tables.GELU_SLOPE_ZERO)
+    return _with_far(x, near, -GELU_SLOPE_END, "gelu_slope", far)
 
 
 def _piece(size: Real, index: str, columns: Columns) -> tuple[Real, Real, list[Real]]:
@@ -95,12 +126,11 @@ def _piece(size: Real, index: str, columns: Columns) -> tuple[Real, Real, list[R
     return base, size - centre, slopes
 
 
-def _logistic(
-    x: Real, columns: Columns, place: tuple[Real, str], zero: tuple[int, float, float] | None = None
-) -> tuple[Real, Real]:
-    """(high, rest), whose sum is v(|x|) for negative x, 1 - v(|x|) for the others; the rest has less than a
-    tenth of it. zero: the interval in which v has one, and what c0 and c1 lack there, where all digits of the
-    sum of the two count."""
+def _plus_or_minus(
+    x: Real, columns: Columns, place: tuple[Real, str], zero: tuple[int, float, float]
+) -> Real:
+    """v(|x|) for negative x, 1 - v(|x|) for the others. zero: the interval in which v has one, and what c0
+    and c1 lack there, where all digits of their sum count."""
     size, index = place
     base, t, (slope, *bends) = _piece(size, index, columns)
     integers = x.lanes.integers
@@ -113,22 +143,12 @@ def _logistic(
     base = base.where(negative, above)
     high = along.fma(slope, base)
     low = along.fma(slope, (base - high) + lost)
-    if zero is None:
-        return high, (t * horner(t, bends)).fma(along, low)
     interval, *lacking = zero
     there = integers("add", Real(x.lanes, x.lanes.const(MAGIC["float"])).bits(), integers.const(interval))
     here = integers.compare("eq", index, there)
     value, more = (Real(x.lanes, x.lanes.const(number)).where(here, 0.0) for number in lacking)
     value = value.from_bits(integers("xor", value.bits(), opposite))
-    return high, t.fma(horner(t, bends), more).fma(along, low + value)
-
-
-def _times_itself(
-    x: Real, base: Real, rest: Real, end: float, name: str, far: Callable[[Real], Real]
-) -> Real:
-    """x (base + rest), which is x beyond the end."""
-    product = x.fma(base, x * rest)
-    return _with_far(x, product.where(x.compare("olt", end), x), -end, name, far)
+    return high + t.fma(horner(t, bends), more).fma(along, low + value)
 
 
 def _with_far(x: Real, near: Real, below: float, name: str, far: Callable[[Real], Real]) -> Real:

@@ -57,8 +57,10 @@ def sample() -> np.ndarray:
         104.0,
         3.4e38,
         1.4616321,
+        5.1,
         5.6,
-        17.4,
+        6.0,
+        80.0,
     ]
     edges = np.array([*special, np.inf, np.nan], np.float32)
     spread = np.arange(0, 2**32, STEP, dtype=np.uint64).astype(np.uint32).view(np.float32)
