@@ -298,6 +298,9 @@ def index_put_(x: Tensor, advanced: dict[int, Tensor], value: Any, accumulate: b
     if at:
         values = movedim(values, list(range(at, at + count)), list(range(count)))
     op = bind(ops.scatter_add if accumulate else ops.scatter, axes=axes)
+    if accumulate and x._type.dtype is dtypes.bool_:  # the sum of bools is whether one of them is true
+        counts = apply(op, cast(x, dtypes.int64), cast(values, dtypes.int64), *indices)
+        return assign(x, cast(counts, dtypes.bool_))
     return assign(x, apply(op, x, values, *indices))
 
 

@@ -151,6 +151,25 @@ def test_gathering() -> None:
     check(lambda lib, x, i: lib.gather(x, 0, i), x, index.astype(np.int32))
 
 
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("dtype", ["bool", "int64", "float32"])
+def test_index_put(dtype: str, accumulate: bool) -> None:
+    """Places that coincide add up; bools are true where one of them is."""
+    x = np.array([[1, 0, 0], [0, 1, 0]]).astype(dtype)
+    values = np.array([1, 1, 0, 0]).astype(dtype)
+    rows, columns = np.array([0, 0, 1, 1]), np.array([1, 1, 1, 2])
+
+    def put(lib: Any, x: Any, values: Any, rows: Any, columns: Any) -> Any:
+        return x.index_put((rows, columns), values, accumulate=accumulate)
+
+    arrays = (x, values, rows, columns)
+    want = put(torch, *map(torch.tensor, arrays))
+    for function in (put, vitrify.compile(put)):
+        got = function(vitrify, *map(vitrify.tensor, arrays))
+        assert got.numpy().dtype == x.dtype
+        np.testing.assert_array_equal(got.numpy(), want.numpy())
+
+
 def test_joining() -> None:
     a, b = MATRIX[:2], MATRIX[2:]
     check_grad(lambda lib, a, b: lib.cat([a, b]), a, b)
