@@ -17,16 +17,17 @@ def lanes_kernel(module: Module, dtype: DType, tile: Tile, layout: Layout, valid
     known = valid if isinstance(valid, int) else tile.columns
     name = kernel_name("lanes", dtype, tile, layout) + f"_{known}"
     if not module.defined(name):
-        module.add(_LanesWriter(module, name, dtype, tile, layout, known).function())
+        writer = _LanesWriter(module, name, dtype, tile, layout)
+        writer.valid = known
+        module.add(writer.function())
     return name
 
 
-class _LanesWriter(TileWriter):
-    def __init__(
-        self, module: Module, name: str, dtype: DType, tile: Tile, layout: Layout, valid: int
-    ) -> None:
-        super().__init__(module, name, dtype, tile, layout)
-        self.valid = valid
+class LaneFactors(TileWriter):
+    """How a left operand along the columns is read. Set `valid`, the columns that exist, before `function`
+    is called."""
+
+    valid: int
 
     def factors(self, place: str) -> list[str]:
         """A vector for each 16 columns, zeros for columns that do not exist."""
@@ -43,3 +44,7 @@ class _LanesWriter(TileWriter):
             ("i32", str(self.align)), (f"<{VECTOR} x i1>", lane_mask(count)),
             (self.vector, "zeroinitializer"),
         )  # fmt: skip
+
+
+class _LanesWriter(LaneFactors):
+    pass

@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 from ..ir.kernel import VECTOR
 from ..ir.ops.ordered import CONTRACT_BLOCK
@@ -25,6 +26,7 @@ from .contract_ahead import Ahead, next_rows
 from .contract_epilogue import Epilogue
 from .contract_fetch import fetch_rows
 from .contract_few import streamed_kernel
+from .contract_inside import Inside, Walk, masked_kernel, windowed_kernel
 from .contract_lanes import lanes_kernel
 from .contract_pack import PackedAxis, Panel, pack_panel
 from .contract_sum import Contraction
@@ -62,7 +64,18 @@ class _Part:
 #: Writes one tile, given its first row, its height, and what names the micro-kernel of that height for a
 #: layout.
 _TileBody = Callable[[Value, Value, "_Kernel"], None]
-_Kernel = Callable[[Layout, "Border | None"], str]
+_Kernel = Callable[[Layout, "_Through | None"], str]
+
+
+@dataclass(frozen=True)
+class _Windowed:
+    """Conditions run through the tiles of these rows, in ways that are known."""
+
+    row: Value
+
+
+#: What may run through a tile: a border, conditions that are compared, or conditions in ways known.
+_Through = Border | tuple[Walk, ...] | _Windowed
 
 
 class _PanelEmitter:
@@ -82,6 +95,7 @@ class _PanelEmitter:
         #: The sums go on from others (an i1).
         self.goes_on = "false" if c.contract.start is None else "true"
         self.within = None if c.contract.within is None else Within(c, c.contract.within)
+        self.inside = Inside(c) if c.conditions else None
 
     def _heights(self) -> list[int]:
         """The heights of tiles, falling; together they cover any number of rows."""
@@ -326,11 +340,15 @@ class _PanelEmitter:
         rhs = tuple(c.mul(steps, self.columns) for steps in inside)
         return Layout(c.row, lhs, rhs, lhs_ahead=next_rows(c, self.heights[0]))
 
-    def _kernel(self, height: int, layout: Layout, border: Border | None) -> str:
-        """The micro-kernel of a tile; border: that runs through it, if one does."""
+    def _kernel(self, height: int, layout: Layout, through: _Through | None) -> str:
+        """The micro-kernel of a tile, and of what runs through it."""
         c, module, tile = self.c, self.f.module, Tile(height, self.vectors)
-        if border is not None:
-            return "@" + crossed_kernel(module, c.holds, tile, layout, border)
+        if isinstance(through, Border):
+            return "@" + crossed_kernel(module, c.holds, tile, layout, through)
+        if isinstance(through, _Windowed):
+            return self._by_place(tile, layout, through.row)
+        if through is not None:
+            return "@" + masked_kernel(module, c.holds, tile, layout, through, self._own())
         if c.lhs_column != 0:
             return "@" + lanes_kernel(module, c.holds, tile, layout, self.valid)
         if not c.streamed:
@@ -338,10 +356,57 @@ class _PanelEmitter:
         valid = self.valid if isinstance(self.valid, int) else self.columns
         return "@" + streamed_kernel(module, c.holds, tile, layout, valid)
 
+    def _own(self) -> int | None:
+        """How many columns exist, if each has a left operand of its own."""
+        if self.c.lhs_column == 0:
+            return None
+        return self.valid if isinstance(self.valid, int) else self.columns
+
+    def _by_place(self, tile: Tile, layout: Layout, row: Value) -> str:
+        """The micro-kernel of tiles of a height, by the tile's row and column."""
+        assert self.inside is not None
+        c, valid = self.c, self.valid if isinstance(self.valid, int) else None
+        names: dict[str, list[tuple[int, int]]] = {}
+        rows, columns = self._rows_of(tile.rows), self._columns_of()
+        for place in product(rows, columns):
+            windows = self.inside.windows(tile, *place, valid, self.walked)
+            if windows:
+                name = "@" + windowed_kernel(self.f.module, c.holds, tile, layout, windows, self._own())
+            else:
+                name = self._kernel(tile.rows, layout, None)
+            names.setdefault(name, []).append(place)
+        others = sorted(names, key=lambda name: len(names[name]))
+        result = others.pop()
+        for name in others:
+            for first, at in names[name]:
+                there = "true"
+                for value, have, among in ((row, first, rows), (self.at, at, columns)):
+                    if len(among) > 1:
+                        there = self.f(f"and i1 {there}, {self.f(f'icmp eq i64 {value}, {have}')}")
+                result = self.f(f"select i1 {there}, ptr {name}, ptr {result}")
+        return result
+
+    def _rows_of(self, height: int) -> Sequence[int]:
+        """The first rows of the tiles of a height; any, if their number is not known."""
+        m, tallest = self.c.m, self.heights[0]
+        if not isinstance(m, int):
+            return [0]
+        return range(0, m - m % tallest, tallest) if height == tallest else [m - m % tallest]
+
+    def _columns_of(self) -> Sequence[int]:
+        """The columns at which the panel may begin; any, if their number is not known."""
+        if isinstance(self.at, int):
+            return [self.at]
+        n, width = self.c.n, self.c.tile.columns
+        return range(0, n - n % width, width) if isinstance(n, int) else [0]
+
     def _sum(
         self, kernel: _Kernel, part: _Part, row: Value, height: Value, rhs: str, out: str, more: str
     ) -> None:
         """Sum a part for the tile that begins at `row`; more: the chains in `out` go on."""
+        if self.inside is not None:
+            self._sum_inside(self.inside, kernel, part, row, height, rhs, out, more)
+            return
         if self.within is None:
             self._call(kernel, part, self._layout(part), row, rhs, out, more)
             return
@@ -357,23 +422,73 @@ class _PanelEmitter:
 
             def sums(new: _Part, span: Span) -> Sequence[str]:
                 b = c.offset(rhs, [span.start], [layout.rhs[0]])
-                through = None if span.whole else (border, span.first)
-                self._call(kernel, new, layout, row, b, out, "true", through)
+                through, last = (None, ()) if span.whole else (border, (span.first,))
+                self._call(kernel, new, layout, row, b, out, "true", through, last)
                 return []
 
             new = _Part(tuple(starts), tuple(steps))
             self.ctx.when(self.f(f"icmp sgt i64 {steps[outermost]}, 0"), partial(sums, new, span))
 
+    def _sum_inside(
+        self, inside: Inside, kernel: _Kernel, part: _Part, row: Value, height: Value, rhs: str, out: str,
+        more: str,
+    ) -> None:  # fmt: skip
+        """`_sum` of the steps that take part."""
+        c, layout, walked = self.c, self._layout(part), self.walked
+        new = _Part(*inside.clipped(part.starts, part.counts))
+        moved = [c.sub(new.starts[i], part.starts[i]) for i in walked]
+        rhs = c.offset(rhs, moved, layout.rhs)
+        bounded = [a for a, b in zip(new.counts, part.counts, strict=True) if a != b]
+        some = [self.f(f"icmp sgt i64 {count}, 0") for count in bounded]
+
+        def sums() -> Sequence[str]:
+            if not inside.in_tiles:
+                self._call(kernel, new, layout, row, rhs, out, more)
+            elif inside.are_known(part.starts, part.counts, walked):
+                self._call(kernel, new, layout, row, rhs, out, more, _Windowed(row))
+            else:
+                self._sum_compared(inside, kernel, new, layout, row, height, rhs, out, more)
+            return []
+
+        if not some:
+            sums()
+            return
+        any_ = some[0]
+        for one in some[1:]:
+            any_ = self.f(f"and i1 {any_}, {one}")
+        self.ctx.when(any_, sums)
+        self._clear_unless(self.f(f"or i1 {any_}, {more}"), out, c.mul(height, self.columns))
+
+    def _sum_compared(
+        self, inside: Inside, kernel: _Kernel, part: _Part, layout: Layout, row: Value, height: Value,
+        rhs: str, out: str, more: str,
+    ) -> None:  # fmt: skip
+        """Sum a part step by step where conditions run through the tile."""
+        starts, counts = part.starts, part.counts
+        crossed = inside.crossed(row, self.at, starts, height, self.columns, counts)
+
+        def compared() -> Sequence[str]:
+            last = [v for pair in inside.values(row, self.at, starts) for v in pair]
+            walks = inside.walks(self.walked)
+            self._call(kernel, part, layout, row, rhs, out, more, walks, last)
+            return []
+
+        def plain() -> Sequence[str]:
+            self._call(kernel, part, layout, row, rhs, out, more)
+            return []
+
+        self.ctx.when(crossed, compared)
+        self.ctx.when(self.f(f"xor i1 {crossed}, true"), plain)
+
     def _call(
         self, kernel: _Kernel, part: _Part, layout: Layout, row: Value, rhs: str, out: str, more: str,
-        through: tuple[Border, Value] | None = None,
+        through: _Through | None = None, last: Sequence[Value] = (),
     ) -> None:  # fmt: skip
-        """Let a micro-kernel sum a part. through: the border that runs through the tile, and where it is."""
+        """Let a micro-kernel sum a part. through: what runs through the tile; last: that is passed for it."""
         c = self.c
         lhs = c.offset(c.lhs, [row, self.at, *part.starts], [c.row, c.lhs_column, *c.lhs_strides])
         counts = [part.counts[i] for i in self.walked]
-        name = kernel(layout, None if through is None else through[0])
-        last = () if through is None else (through[1],)
+        name = kernel(layout, through)
         numbers = ", ".join(f"i64 {v}" for v in (*counts, *passed_strides(layout), *last))
         self.f.do(f"call void {name}(ptr {lhs}, ptr {rhs}, ptr {out}, i1 {more}, {numbers})")
 

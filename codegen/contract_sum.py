@@ -27,7 +27,7 @@ class SumAxis:
     """An axis of the sum, or several that are walked as one.
 
     chunk: steps of it in one superblock, None where that depends on run-time sizes. lhs, rhs: the operands'
-    strides. within: that of what says which steps take part.
+    strides. within: that of what says which steps take part; inside: those of the conditions for that.
     """
 
     extent: Dim
@@ -35,6 +35,7 @@ class SumAxis:
     lhs: Dim
     rhs: Dim
     within: Dim = 0
+    inside: tuple[int, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -57,11 +58,17 @@ def sum_axes(contract: Contract, steps: int = 1) -> tuple[SumAxis, ...]:
         if chunk is not None and isinstance(axis.extent, int):
             chunk = min(chunk, axis.extent)
         indices = (contract.lhs_index, contract.rhs_index, contract.within or 0)
-        strides = (stride_along(axis, index, contract) for index in indices)
+        lhs, rhs, within = (stride_along(axis, index, contract) for index in indices)
         inner = inner * axis.extent
         if axis.extent != 1:
-            _join(axes, SumAxis(axis.extent, chunk, *strides))
-    return tuple(axes) or (SumAxis(1, 1, 0, 0),)
+            _join(axes, SumAxis(axis.extent, chunk, lhs, rhs, within, _moves(axis, contract)))
+    return tuple(axes) or (SumAxis(1, 1, 0, 0, 0, (0,) * len(contract.inside)),)
+
+
+def _moves(axis: Axis, contract: Contract) -> tuple[int, ...]:
+    """How far the expression of each condition goes along an axis."""
+    steps = [stride_along(axis, guard.expr, contract) for guard in contract.inside]
+    return tuple(step if isinstance(step, int) else 0 for step in steps)
 
 
 def _join(axes: list[SumAxis], outer: SumAxis) -> None:
@@ -69,7 +76,7 @@ def _join(axes: list[SumAxis], outer: SumAxis) -> None:
     if axes and axes[0].whole and outer.chunk is not None:
         inner = axes[0]
         steps = inner.extent
-        here, inside = ((a.lhs, a.rhs, a.within) for a in (outer, inner))
+        here, inside = ((a.lhs, a.rhs, a.within, *a.inside) for a in (outer, inner))
         if isinstance(steps, int) and all(a == b * steps for a, b in zip(here, inside, strict=True)):
             axes[0] = replace(inner, extent=outer.extent * steps, chunk=outer.chunk * steps)
             return
@@ -82,6 +89,33 @@ def stride_along(axis: Axis, index: Dim, contract: Contract) -> Dim:
     if stride is None:
         raise IRError(f"contract %{contract.result.name}: the index {index} is not linear in {axis.name}")
     return stride
+
+
+@dataclass(frozen=True)
+class Condition:
+    """The steps at which an expression is not among 0 .. size - 1 take no part. first: its value at the first
+    row, column and step. row, column, steps: how far it goes along each."""
+
+    first: Value
+    size: Value
+    row: int
+    column: int
+    steps: tuple[int, ...]
+
+    @property
+    def axes(self) -> list[int]:
+        """The axes of the sum that it depends on."""
+        return [i for i, step in enumerate(self.steps) if step != 0]
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it bounds one axis of the sum, the same in all tiles."""
+        return (self.row, self.column) == (0, 0) and len(self.axes) <= 1
+
+    @property
+    def axis(self) -> int:
+        """The axis that it bounds; if it depends on none, any."""
+        return self.axes[0] if self.axes else 0
 
 
 def in_pairs(contract: Contract) -> Contract:
@@ -123,6 +157,7 @@ class Contraction:
         self.extents = tuple(value(axis.extent) for axis in self.axes)
         self.lhs_strides = tuple(value(axis.lhs) for axis in self.axes)
         self.rhs_strides = tuple(value(axis.rhs) for axis in self.axes)
+        self.conditions = tuple(self._condition(i) for i in range(len(contract.inside)))
         self.chunks = tuple(self._chunk(i) for i in range(len(self.axes)))
         self.has_few_rows = isinstance(self.m, int) and self.m <= _FEW_ROWS
         self.streamed = self._streamed()
@@ -134,6 +169,8 @@ class Contraction:
         """Whether the right operand is read once, as it lies, for all rows (`contract_few`)."""
         m, n, size = self.m, self.n, self.product((self.n, *self.extents))
         if (self.column, self.lhs_column) != (1, 0) or self.contract.within is not None:
+            return False
+        if not all(condition.is_bound for condition in self.conditions):
             return False
         if not (isinstance(m, int) and isinstance(n, int) and isinstance(size, int)):
             return False
@@ -165,6 +202,13 @@ class Contraction:
             inner = inner * axis.extent
         fitting = self.f(f"udiv i64 {CONTRACT_BLOCK}, {self.most(self.ctx.indices.value(inner), 1)}")
         return self.most(fitting, 1)
+
+    def _condition(self, number: int) -> Condition:
+        c, guard, value = self.contract, self.contract.inside[number], self.ctx.indices.value
+        first = substitute(guard.expr - guard.low, dict.fromkeys((a.name for a in (c.m, c.n, *c.over)), 0))
+        row, column = (_moves(axis, c)[number] for axis in (c.m, c.n))
+        steps = tuple(axis.inside[number] for axis in self.axes)
+        return Condition(value(first), value(guard.high - guard.low), row, column, steps)
 
     def _origin(self, buffer: str, index: Dim) -> str:
         """The address of an operand's element where all axes are 0."""

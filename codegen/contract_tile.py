@@ -217,25 +217,27 @@ class TileWriter:
 
     def each(
         self, axis: int, lhs: str, rhs: str, sums: Sequence[str],
-        body: Callable[[str, str, list[str]], list[str]],
+        body: Callable[[str, str, list[str]], list[str]], count: Value | None = None,
     ) -> list[str]:  # fmt: skip
-        """body(lhs, rhs, sums), which gives the next sums, for each step of an axis."""
+        """body(lhs, rhs, sums), which gives the next sums, for each step of an axis, or so many of them."""
 
         def turn(values: list[str]) -> tuple[str, Sequence[str]]:
             left, a, b, *inner = values
             following = body(a, b, inner)
             fewer = self.f(f"add i64 {left}, -1")
-            steps = [fewer, self.step(a, self.strides[f"a{axis}"]), self.step(b, self.strides[f"b{axis}"])]
-            return self.f(f"icmp sgt i64 {fewer}, 0"), [*steps, *following]
+            places = [self.step(a, self.strides[f"a{axis}"]), self.step(b, self.strides[f"b{axis}"])]
+            return self.f(f"icmp sgt i64 {fewer}, 0"), [fewer, *places, *following]
 
-        carried = [("i64", f"%n{axis}"), ("ptr", lhs), ("ptr", rhs), *((self.vector, s) for s in sums)]
+        steps = f"%n{axis}" if count is None else str(count)
+        carried = [("i64", steps), ("ptr", lhs), ("ptr", rhs), *((self.vector, s) for s in sums)]
         return self.f.repeat(carried, turn)[3:]
 
     def _multiply_add(self, lhs: str, rhs: str, sums: list[str]) -> list[str]:
         f, tile = self.f, self.tile
+        used = [[self.takes_part(i, j) for j in range(tile.vectors)] for i in range(tile.rows)]
         columns = [
-            f(f"load {self.vector}, ptr {self.step(rhs, VECTOR * j)}, align {self.align}")
-            for j in range(tile.vectors)
+            f(f"load {self.vector}, ptr {self.step(rhs, VECTOR * j)}, align {self.align}") if any(use) else ""
+            for j, use in enumerate(zip(*used, strict=True))
         ]
         for operand, ahead in ((rhs, self.strides["ahead"]), (lhs, self.lhs_ahead)):
             if ahead != 0:
@@ -243,12 +245,16 @@ class TileWriter:
                 f.call("void", "llvm.prefetch.p0", ("ptr", fetched), ("i32", "0"), ("i32", "2"), ("i32", "1"))
         result = list(sums)
         for i, offset in enumerate(self.rows):
-            x = self.factors(self.step(lhs, offset))
-            for j, column in enumerate(columns):
+            x = self.factors(self.step(lhs, offset)) if any(used[i]) else []
+            for j, column in ((j, column) for j, column in enumerate(columns) if used[i][j]):
                 at = i * tile.vectors + j
                 summed = self.multiply_add(self.lanes, x[j], column, result[at])
                 result[at] = self.taken(i, j, summed, result[at])
         return result
+
+    def takes_part(self, row: int, group: int) -> bool:
+        """Whether any lane of an accumulator may take a product of the step."""
+        return True
 
     def taken(self, row: int, group: int, new: str, old: str) -> str:
         """The next value of an accumulator, given that with the step's product, and the one before."""

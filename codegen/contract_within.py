@@ -125,7 +125,7 @@ class _Crossed(TileWriter):
 
     def each(
         self, axis: int, lhs: str, rhs: str, sums: Sequence[str],
-        body: Callable[[str, str, list[str]], list[str]],
+        body: Callable[[str, str, list[str]], list[str]], count: Value | None = None,
     ) -> list[str]:  # fmt: skip
         """As of any tile, the value of `within` counting along."""
         outside = self._value

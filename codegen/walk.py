@@ -29,6 +29,8 @@ def dims_of(statement: Statement) -> Iterator[Dim]:
             yield from (axis.extent for axis in axes_of(statement))
             yield from () if statement.start is None else (statement.start[1],)
             yield from () if statement.within is None else (statement.within,)
+            for guard in statement.inside:
+                yield from (guard.expr, guard.low, guard.high)
         case Sort():
             yield from statement.dims
 

@@ -4,13 +4,18 @@
     [n, oh + kh - 1, ow + kw - 1, ci] * [kh, kw, ci, co] -> [n, oh, ow, co] over kh, kw, ci where oh = 14, ow
     = 14
 
-The first is a matrix product, the second a 3x3 convolution with padding 1. An index that falls outside its
-operand reads an exact zero. The labels after `over` are summed, in that order (the last runs fastest);
-the order is part of the meaning, see docs/numerics.md.
+The first is a matrix product, the second a 3x3 convolution with padding 1. A step whose index falls outside
+its operand takes no part (of bfloat16, whose steps go in pairs, it reads an exact zero). The labels after
+`over` are summed, in that order (the last runs fastest); the order is part of the meaning, see
+docs/numerics.md.
 
     [t, s] * [s, e] -> [t, e] over s when 0 <= t - s
 
-sums, for each t, the steps s <= t alone: the others take no part. A result without any step is zero.
+sums, for each t, the steps s <= t alone: the others take no part. A result without any step is zero. Once an
+operand has been copied with room around it (lowering), its own index tells no more which steps these are:
+
+    [n, oh + kh, ow + kw, ci] * [kh, kw, ci, co] -> [n, oh, ow, co] over kh, kw, ci inside 0 <= oh + kh - 1 <
+    14, 0 <= ow + kw - 1 < 14 where oh = 14, ow = 14
 """
 
 from __future__ import annotations
@@ -31,6 +36,7 @@ class ContractSpec:
     extents: sizes of the labels that stand alone on no operand axis (`oh` of a convolution), sorted by name.
     within: an affine expression over labels, each counting by 1 or -1; the steps at which it is negative take
     no part. None if all do.
+    inside: (expression over labels, size): the steps at which it is not among 0 .. size - 1 take no part.
     """
 
     lhs: tuple[Dim, ...]
@@ -39,6 +45,7 @@ class ContractSpec:
     over: tuple[str, ...]
     extents: tuple[tuple[str, Dim], ...] = ()
     within: Dim | None = None
+    inside: tuple[tuple[Dim, Dim], ...] = ()
 
     def label_extents(self, lhs_shape: tuple[Dim, ...], rhs_shape: tuple[Dim, ...]) -> dict[str, Dim]:
         """The size of every label, from the operands' shapes and `extents`.
@@ -79,6 +86,8 @@ class ContractSpec:
             text += f" {', '.join(self.over)}"
         if self.within is not None:
             text += f" when 0 <= {self.within}"
+        if self.inside:
+            text += " inside " + ", ".join(f"0 <= {index} < {size}" for index, size in self.inside)
         if self.extents:
             text += " where " + ", ".join(f"{name} = {size}" for name, size in self.extents)
         return text
@@ -106,6 +115,7 @@ def parse_contract_spec(text: str) -> ContractSpec:
     """Read what `str` of a spec gives. Raises ParseError."""
     try:
         body, _, where = text.partition(" where ")
+        body, _, inside = body.partition(" inside 0 <= ")
         body, _, within = body.partition(" when 0 <= ")
         operands, _, rest = body.partition(" -> ")
         out, _, over = rest.partition(" over")
@@ -115,9 +125,15 @@ def parse_contract_spec(text: str) -> ContractSpec:
             _parse_axes(lhs), _parse_axes("[" + rhs), _names(out.strip()[1:-1]), _names(over),
             tuple((name.strip(), parse_expr(size)) for name, size in sizes),
             parse_expr(within) if within else None,
+            tuple(_parse_inside(part) for part in inside.split(", 0 <= ") if part),
         )  # fmt: skip
     except ValueError as error:
         raise ParseError(f"not a contraction: {text!r}") from error
+
+
+def _parse_inside(text: str) -> tuple[Dim, Dim]:
+    index, size = text.split(" < ")
+    return parse_expr(index), parse_expr(size)
 
 
 def _parse_axes(text: str) -> tuple[Dim, ...]:

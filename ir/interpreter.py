@@ -98,6 +98,7 @@ def _static_spec(spec: ContractSpec, sizes: Mapping[str, int]) -> ContractSpec:
         spec.over,
         tuple((name, size_of(d, known)) for name, d in spec.extents),
         None if spec.within is None else substitute(spec.within, known),
+        tuple((substitute(index, known), size_of(size, known)) for index, size in spec.inside),
     )
 
 

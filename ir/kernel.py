@@ -189,6 +189,8 @@ class Contract:
     strided). rhs_index has no m. If lhs_index has n, of stride 1, the lhs is read in vectors too: each column
     is a sum of its own. `body` runs for each (m, n) with `result` known: the epilogue, which stores.
     within: the steps at which this is negative take no part; it goes by 1, -1 or 0 along each axis.
+    inside: where one of these does not hold, the step takes no part; the operands can be read there all the
+    same. Along each axis they go by a number known.
     """
 
     result: Scalar
@@ -202,6 +204,7 @@ class Contract:
     body: tuple[Statement, ...]
     start: tuple[str, Dim] | None = None
     within: Dim | None = None
+    inside: tuple[Guard, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,7 @@ class _Run:
         start = None
         if contract.start is not None:
             start = self.operand(*contract.start, (m, n), contract)
-        within = None
+        within = np.broadcast_to(self.inside(contract.inside), (steps, m, n)) if contract.inside else None
         if contract.within is not None:
             within = np.broadcast_to(self.index(contract.within), (steps, m, n)) >= 0
         result = chain(lhs, rhs, extents, start, within)

@@ -60,7 +60,7 @@ def _renewed(s: Statement, new: _Renew) -> Statement:
             within = None if s.within is None else new(s.within)
             return replace(
                 s, m=m, n=n, over=tuple(over), lhs_index=lhs, rhs_index=rhs, body=body, start=start,
-                within=within,
+                within=within, inside=_guards(s.inside, new),
             )  # fmt: skip
         case Loop():
             return replace(s, axis=_axis(s.axis, new), body=_body(s.body, new))

@@ -104,9 +104,10 @@ def _head(statement: Loop | Reduce | Contract) -> str:
             return f"{results}{kind} {_axes([axis])}{f' carry {carried}' if carried else ''}"
         case Reduce(result, op, order, axes):
             return f"%{result.name} = {op.name} {order}{' ' * bool(axes)}{_axes(axes)} : {result.dtype}"
-        case Contract(result, m, n, over, lhs, lhs_index, rhs, rhs_index, _, start, within):
+        case Contract(result, m, n, over, lhs, lhs_index, rhs, rhs_index, _, start, within, inside):
             summed = f" over {_axes(over)}" if over else ""
             summed += f" when 0 <= {within}" if within is not None else ""
+            summed += _guards(inside, "inside")
             summed += f" from %{start[0]}[{start[1]}]" if start is not None else ""
             product = f"%{lhs}[{lhs_index}] * %{rhs}[{rhs_index}]"
             return f"%{result.name} = contract {product}{summed} for {_axes([m, n])} : {result.dtype}"
@@ -130,8 +131,8 @@ def _axes(axes: Sequence[Axis]) -> str:
     return ", ".join(f"{a.name} < {a.extent}" for a in axes)
 
 
-def _guards(guards: Sequence[Guard]) -> str:
-    return f" when {', '.join(f'{g.low} <= {g.expr} < {g.high}' for g in guards)}" if guards else ""
+def _guards(guards: Sequence[Guard], word: str = "when") -> str:
+    return f" {word} {', '.join(f'{g.low} <= {g.expr} < {g.high}' for g in guards)}" if guards else ""
 
 
 def parse_kernel(text: str) -> Kernel:
@@ -279,8 +280,8 @@ class _Reader:
         self.scanner.expect("]")
         return buffer, index
 
-    def guards(self) -> tuple[Guard, ...]:
-        if not self.scanner.accept("when"):
+    def guards(self, word: str = "when") -> tuple[Guard, ...]:
+        if not self.scanner.accept(word):
             return ()
         guards = [self.guard()]
         while self.scanner.accept(","):
@@ -378,6 +379,7 @@ class _Reader:
         rhs, rhs_index = self.place()
         over = self.axes() if self.scanner.accept("over") else ()
         within = self.within() if self.scanner.accept("when") else None
+        inside = self.guards("inside")
         start = self.place() if self.scanner.accept("from") else None
         self.scanner.expect("for")
         axes = self.axes()
@@ -385,7 +387,9 @@ class _Reader:
             self.scanner.fail(f"a contraction runs for two axes, m and n, got {len(axes)}")
         result = self.result(name, at)
         body, _ = self.block()
-        return Contract(result, axes[0], axes[1], over, lhs, lhs_index, rhs, rhs_index, body, start, within)
+        return Contract(
+            result, axes[0], axes[1], over, lhs, lhs_index, rhs, rhs_index, body, start, within, inside
+        )
 
     def within(self) -> Dim:
         at = self.scanner.at

@@ -315,6 +315,18 @@ class _Verifier:
 
     def within(self, contract: Contract, head: str) -> None:
         """Which steps of a contraction take part."""
+        for guard in contract.inside:
+            dims = (guard.expr, guard.low, guard.high)
+            self.indexed(dims, contract)
+            axes = (contract.m, contract.n, *contract.over)
+            known = all(isinstance(coefficient(guard.expr, a.name), int) for a in axes)
+            _require(known, f"{head}: {guard.expr} goes by steps that are not known")
+            fixed = not any(a.name in symbols_of(d) for a in axes for d in dims[1:])
+            _require(fixed, f"{head}: the bounds of {guard.expr} change along an axis")
+        if contract.inside:
+            _require(contract.within is None, f"{head}: has both `when` and `inside`")
+            paired = self.buffer(contract.lhs, contract).dtype in PAIRED
+            _require(not paired, f"{head}: pairs take part whole")
         if contract.within is None:
             return
         self.indexed([contract.within], contract)

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from typing import Union
 
 import numpy as np
 
 from ..contraction import ContractSpec
 from ..dtypes import DType, float32, int32
-from ..expr import Dim, evaluate, symbols_of
+from ..expr import Dim, Expr, evaluate, symbols_of
 from ..narrow import NARROW, widened
 from . import paired
 from .fma import fma
@@ -227,18 +228,42 @@ def contract(lhs: np.ndarray, rhs: np.ndarray, *, spec: ContractSpec) -> np.ndar
     sizes = {k: evaluate(v, {}) for k, v in spec.label_extents(lhs.shape, rhs.shape).items()}
     labels = (*spec.over, *spec.out)
     sides = (_steps(lhs, spec.lhs, labels, sizes, spec.over), _steps(rhs, spec.rhs, labels, sizes, spec.over))
-    within = None if spec.within is None else _taking_part(spec.within, labels, sizes, len(spec.over))
+    within = _taking_part(_conditions(lhs, rhs, spec), labels, sizes, len(spec.over))
     result = chain(*sides, tuple(sizes[name] for name in spec.over), within=within)
     return np.array(np.broadcast_to(result, [sizes[name] for name in spec.out]))
 
 
-def _taking_part(within: Dim, labels: tuple[str, ...], sizes: Mapping[str, int], summed: int) -> np.ndarray:
+#: That an expression over labels is at least 0 and, if a number is given, less than that.
+_Condition = tuple[Dim, Union[int, None]]
+
+
+def _conditions(lhs: np.ndarray, rhs: np.ndarray, spec: ContractSpec) -> list[_Condition]:
+    """What holds for the steps that take part; what holds for all alike is left out."""
+    found: list[_Condition] = [] if spec.within is None else [(spec.within, None)]
+    found += [(index, evaluate(size, {})) for index, size in spec.inside]
+    if lhs.dtype == np.uint16:  # bfloat16: pairs take part whole, what is outside is zero
+        return found
+    for array, maps in ((lhs, spec.lhs), (rhs, spec.rhs)):
+        alone = [isinstance(index, Expr) and symbols_of(index) == {str(index)} for index in maps]
+        found += [(i, size) for i, size, all_ in zip(maps, array.shape, alone, strict=True) if not all_]
+    return found
+
+
+def _taking_part(
+    conditions: list[_Condition], labels: tuple[str, ...], sizes: Mapping[str, int], summed: int
+) -> np.ndarray | None:
     """Whether each step takes part: one leading axis over all steps of the sum, then an axis per label of the
     result."""
     grid = dict(zip(labels, np.ix_(*(np.arange(sizes[n]) for n in labels)), strict=True))
-    takes_part = np.asarray(evaluate(within, grid)) >= 0  # type: ignore[arg-type]
+    takes_part = np.asarray(True)
+    for index, size in conditions:
+        at = np.asarray(evaluate(index, grid))  # type: ignore[arg-type]
+        takes_part = takes_part & (at >= 0) & (True if size is None else at < size)
+    if takes_part.all():
+        return None
     shape = tuple(sizes[n] for n in labels)
-    whole = np.broadcast_to(takes_part, (*shape[:summed], *takes_part.shape[summed:]) if labels else shape)
+    takes_part = takes_part.reshape(takes_part.shape or (1,) * len(labels))
+    whole = np.broadcast_to(takes_part, (*shape[:summed], *takes_part.shape[summed:]))
     return whole.reshape(math.prod(shape[:summed]), *whole.shape[summed:])
 
 

@@ -9,7 +9,7 @@ of channels these lie one behind the other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from ...ir.contraction import ContractSpec
@@ -85,7 +85,8 @@ def cut_label(spec: ContractSpec, x: Value, maps: Index, label: str, block: int)
     out = tuple(name for old in spec.out for name in (parts if old == label else (old,)))
     extents = tuple(sorted((parts | sizes).items()))
     shape = (*x.type.shape[:axis], *parts.values(), *x.type.shape[axis + 1 :])
-    return Blocked(ContractSpec(sides[0], sides[1], out, spec.over, extents), axis, shape, cut, inner)
+    made = replace(spec, lhs=sides[0], rhs=sides[1], out=out, extents=extents)
+    return Blocked(made, axis, shape, cut, inner)
 
 
 def cut_strides(strides: Shape | None, out: tuple[str, ...], label: str, block: Dim) -> Shape | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...ir.expr import Dim, substitute, symbol, symbols_of
 from ...ir.graph import Value
-from ...ir.kernel import Contract
+from ...ir.kernel import Contract, Guard
 from ..packed import MOST_BYTES
 from .attributes import spec_of
 from .build_pointwise import write_members
@@ -50,10 +50,11 @@ def build_contract(writer: KernelWriter, group: Group, stores: Stores) -> None:
             write_members(writer, group, stores, index)
         buffers = (writer.operand(left[0]), writer.operand(right[0]))
         within = None if spec.within is None else substitute(spec.within, at)
+        inside = tuple(Guard(substitute(place, at), 0, size) for place, size in spec.inside)
         writer.add(
             Contract(
                 result, m, n, over, buffers[0], left[1], buffers[1], right[1], tuple(statements),
-                within=within,
+                within=within, inside=inside,
             )
         )  # fmt: skip
 

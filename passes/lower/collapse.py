@@ -154,6 +154,8 @@ def _dims(statements: Sequence[Statement]) -> Iterator[Dim]:
                 yield from (s.lhs_index, s.rhs_index)
                 yield from () if s.start is None else (s.start[1],)
                 yield from () if s.within is None else (s.within,)
+                for guard in s.inside:
+                    yield from (guard.expr, guard.low, guard.high)
             case Sort():
                 yield from s.dims
         if isinstance(s, Loop | Reduce | Contract):

@@ -9,7 +9,7 @@ own, in row-major order. Values get the strides of their layout (`layout`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -269,6 +269,8 @@ class _Legalizer:
         else:
             reshape = None
         spec = replace(spec, extents=tuple(sorted(sizes.items())))
+        if operands[0].type.dtype not in PAIRED:
+            spec = replace(spec, inside=reaching_out(spec, operands, sizes))
         blocks = self.blocks_of(op, spec, operands) if reshape is None else None
         if blocks is None:
             images = self.images(op)
@@ -376,13 +378,8 @@ class _Legalizer:
     ) -> tuple[Value, tuple[Dim, ...]]:
         """The operand with zeros around it where the index maps reach outside, laid out with these axes last,
         and the maps into that."""
-        lo: list[Dim] = []
-        hi: list[Dim] = []
-        for index, d in zip(maps, x.type.shape, strict=True):
-            span = bounds(index, sizes)
-            assert span is not None
-            lo.append(_positive(0 - span[0]))
-            hi.append(_positive(span[1] - (d - 1)))
+        margins = [margin(index, d, sizes) for index, d in zip(maps, x.type.shape, strict=True)]
+        lo, hi = ([m[end] for m in margins] for end in (0, 1))
         if not any(d != 0 for d in (*lo, *hi)):
             return x, maps
         shifted = tuple(index + a for index, a in zip(maps, lo, strict=True))
@@ -434,6 +431,21 @@ class _Legalizer:
         """The operand, or a copy of it if its elements do not lie in memory at an affine place."""
         found = place_of(x, maps, sizes, self.in_memory)
         return x if found is not None and not divides(found[1]) else self.read(x)
+
+
+def margin(index: Dim, extent: Dim, sizes: dict[str, Dim]) -> tuple[Dim, Dim]:
+    """How far an index map reaches out of an axis, at its start and at its end."""
+    span = bounds(index, sizes)
+    assert span is not None
+    return _positive(0 - span[0]), _positive(span[1] - (extent - 1))
+
+
+def reaching_out(
+    spec: ContractSpec, operands: Sequence[Value], sizes: dict[str, Dim]
+) -> tuple[tuple[Dim, Dim], ...]:
+    """What holds for the steps of a contraction that take part, where not all do: `ContractSpec.inside`."""
+    read = zip((*spec.lhs, *spec.rhs), (d for x in operands for d in x.type.shape), strict=True)
+    return tuple(dict.fromkeys((index, d) for index, d in read if margin(index, d, sizes) != (0, 0)))
 
 
 def in_blocks(op: Operation) -> bool:

@@ -128,7 +128,7 @@ class Renewal:
         return replace(
             s, result=result, m=m, n=n, over=tuple(over), lhs=lhs[0], lhs_index=lhs[1], rhs=rhs[0],
             rhs_index=rhs[1], body=self.body(s.body), start=start,
-            within=None if s.within is None else self.dim(s.within),
+            within=None if s.within is None else self.dim(s.within), inside=self._guards(s.inside),
         )  # fmt: skip
 
     def _at(self, buffer: str, index: Dim) -> tuple[str, Dim]:
