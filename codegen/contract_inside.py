@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 from math import prod
@@ -44,10 +44,12 @@ class Walk:
 @dataclass(frozen=True)
 class Window:
     """Which lanes take part. axis: of those walked, -1 if they are the same at each step. lanes: for each
-    step of the axis a mask for each vector of the tile, row by row."""
+    step of the axis a mask for each vector of the tile, row by row. runs_on: steps of the axis that are alike
+    can be walked as one with those of the next."""
 
     axis: int
     lanes: tuple[tuple[int, ...], ...]
+    runs_on: bool = False
 
     @cached_property
     def runs(self) -> int:
@@ -127,16 +129,37 @@ class Inside:
             if any(i not in walked or (starts[i], counts[i]) != (0, c.axes[i].extent) for i in axes):
                 return False
         return all(
-            prod(window.runs for window in self.windows(tile, row, at, None, walked)) <= _MOST_BODIES
+            prod(self._window(other, tile, row, at, None, walked).runs for other in self._others)
+            <= _MOST_BODIES
             for tile, row, at in _corners(c)
         )
 
     def windows(
-        self, tile: Tile, row: int, column: int, valid: int | None, walked: Sequence[int]
+        self, tile: Tile, row: int, column: int, valid: int | None, walked: Sequence[int], layout: Layout
     ) -> Windows:  # fmt: skip
         """What takes part in the tile that begins at a row and column, of which so many columns count."""
-        found = [self._window(c, tile, row, column, valid, walked) for c in self._others]
-        return tuple(w for w in found if any(lanes != _ALL for step in w.lanes for lanes in step))
+        found = []
+        for condition in self._others:
+            window = self._window(condition, tile, row, column, valid, walked)
+            window = replace(window, runs_on=self._runs_on(window.axis, walked, layout))
+            if window.runs_on or any(lanes != _ALL for step in window.lanes for lanes in step):
+                found.append(window)
+        return tuple(found)
+
+    def _runs_on(self, axis: int, walked: Sequence[int], layout: Layout) -> bool:
+        """Whether steps of an axis of those walked can be walked as one with those of the next."""
+        if not 0 <= axis < len(walked) - 1:
+            return False
+        following = self._c.axes[walked[axis + 1]]
+        steps = following.chunk
+        if (
+            steps is None
+            or not following.whole
+            or any(walked[axis + 1] in condition.axes for condition in self._c.conditions)
+        ):
+            return False
+        sides = (layout.lhs, layout.rhs)
+        return all(side[axis] == self._c.mul(side[axis + 1], steps) for side in sides)
 
     def _window(
         self, condition: Condition, tile: Tile, row: int, column: int, valid: int | None,
@@ -260,6 +283,8 @@ class _Windowed(TileWriter):
     def __init__(self, module: Module, name: str, dtype: DType, tile: Tile, layout: Layout) -> None:
         super().__init__(module, name, dtype, tile, layout)
         self._lanes: tuple[int, ...] = (_ALL,) * (tile.rows * tile.vectors)
+        #: How many steps of the axis before are walked as one with each.
+        self._together: dict[int, int] = {}
 
     def start(self) -> list[str]:
         for window in self.windows:
@@ -272,17 +297,21 @@ class _Windowed(TileWriter):
         body: Callable[[str, str, list[str]], list[str]], count: Value | None = None,
     ) -> list[str]:  # fmt: skip
         """Of an axis with windows one loop for each run of like steps."""
-        along = [window.lanes for window in self.windows if window.axis == axis]
+        along = [window for window in self.windows if window.axis == axis]
         if not along:
+            if axis in self._together:
+                count = self.f(f"mul i64 %n{axis}, {self._together[axis]}")
             return super().each(axis, lhs, rhs, sums, body, count)
         outside, first, result = self._lanes, 0, list(sums)
-        for masks, steps in groupby(zip(*along, strict=True)):
+        for masks, steps in groupby(zip(*(window.lanes for window in along), strict=True)):
             length = len(list(steps))
             for lanes in masks:
                 self._narrow(lanes)
             if any(self._lanes):
                 a, b = (self._moved(at, f"{side}{axis}", first) for at, side in ((lhs, "a"), (rhs, "b")))
-                one = length == 1
+                if along[0].runs_on:
+                    self._together[axis + 1] = length
+                one = length == 1 or along[0].runs_on
                 result = body(a, b, result) if one else super().each(axis, a, b, result, body, length)
             self._lanes, first = outside, first + length
         return result

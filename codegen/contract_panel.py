@@ -369,7 +369,7 @@ class _PanelEmitter:
         names: dict[str, list[tuple[int, int]]] = {}
         rows, columns = self._rows_of(tile.rows), self._columns_of()
         for place in product(rows, columns):
-            windows = self.inside.windows(tile, *place, valid, self.walked)
+            windows = self.inside.windows(tile, *place, valid, self.walked, layout)
             if windows:
                 name = "@" + windowed_kernel(self.f.module, c.holds, tile, layout, windows, self._own())
             else:
