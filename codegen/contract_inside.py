@@ -25,6 +25,7 @@ from .contract_lanes import LaneFactors
 from .contract_sum import Condition, Contraction
 from .contract_tile import Layout, Tile, TileWriter, kernel_name
 from .indices import Value, splat
+from .target import Target
 from .text import Module
 
 #: Loops that a micro-kernel is written out to at most.
@@ -240,8 +241,9 @@ def _corners(c: Contraction) -> Iterator[tuple[Tile, int, int]]:
 
 
 def windowed_kernel(
-    module: Module, dtype: DType, tile: Tile, layout: Layout, windows: Windows, own: int | None = None
-) -> str:
+    module: Module, dtype: DType, tile: Tile, layout: Layout, windows: Windows, target: Target,
+    own: int | None = None,
+) -> str:  # fmt: skip
     """The name of the micro-kernel, with the parameters of `micro_kernel`, in which windows take part. Of
     their axes it takes all steps. own: columns that exist, if each has a left operand of its own."""
     digest = hashlib.sha256(repr(windows).encode()).hexdigest()[:16]
@@ -250,6 +252,7 @@ def windowed_kernel(
         made = _Windowed if own is None else _WindowedLanes
         writer = made(module, name, dtype, tile, layout)
         writer.windows, writer.valid = windows, own or 0
+        writer.mask_registers = target.vector_bytes == 64
         module.add(writer.function())
     return name
 
@@ -275,9 +278,10 @@ def _own_key(own: int | None) -> str:
 
 
 class _Windowed(TileWriter):
-    """Set `windows` before `function` is called."""
+    """Set these before `function` is called."""
 
     windows: Windows
+    mask_registers: bool
     valid: int
 
     def __init__(self, module: Module, name: str, dtype: DType, tile: Tile, layout: Layout) -> None:
@@ -285,6 +289,7 @@ class _Windowed(TileWriter):
         self._lanes: tuple[int, ...] = (_ALL,) * (tile.rows * tile.vectors)
         #: How many steps of the axis before are walked as one with each.
         self._together: dict[int, int] = {}
+        self._masks: set[int] = set()
 
     def start(self) -> list[str]:
         for window in self.windows:
@@ -331,8 +336,17 @@ class _Windowed(TileWriter):
         lanes = self._lanes[row * self.tile.vectors + group]
         if lanes == _ALL:
             return new
-        mask = ", ".join(f"i1 {str(bool(lanes >> lane & 1)).lower()}" for lane in range(VECTOR))
-        return self.f(f"select <{VECTOR} x i1> <{mask}>, {self.vector} {new}, {self.vector} {old}")
+        return self.f(f"select <{VECTOR} x i1> {self._mask(lanes)}, {self.vector} {new}, {self.vector} {old}")
+
+    def _mask(self, lanes: int) -> str:
+        """A mask. Kept in a register it becomes one of the multiply-add, a constant an instruction more."""
+        if not self.mask_registers:
+            holds = ", ".join(f"i1 {str(bool(lanes >> lane & 1)).lower()}" for lane in range(VECTOR))
+            return f"<{holds}>"
+        if lanes not in self._masks:
+            self._masks.add(lanes)
+            self.f.at_entry(f"%lanes{lanes} = bitcast i{VECTOR} {lanes} to <{VECTOR} x i1>")
+        return f"%lanes{lanes}"
 
 
 class _WindowedLanes(LaneFactors, _Windowed):

@@ -371,7 +371,10 @@ class _PanelEmitter:
         for place in product(rows, columns):
             windows = self.inside.windows(tile, *place, valid, self.walked, layout)
             if windows:
-                name = "@" + windowed_kernel(self.f.module, c.holds, tile, layout, windows, self._own())
+                made = windowed_kernel(
+                    self.f.module, c.holds, tile, layout, windows, self.ctx.target, self._own()
+                )
+                name = "@" + made
             else:
                 name = self._kernel(tile.rows, layout, None)
             names.setdefault(name, []).append(place)
