@@ -21,7 +21,7 @@ _STEPS = 8  # steps that a streamed panel takes at a time
 
 def streamed_kernel(module: Module, dtype: DType, tile: Tile, layout: Layout, valid: int) -> str:
     """The kernel for a right operand with contiguous columns. valid: columns that exist; the sums of others
-    are 0."""
+    are left as they are, or 0."""
     name = kernel_name("streamed", dtype, tile, layout) + f"_{valid}"
     if not module.defined(name):
         module.add(_Streamed(module, name, dtype, tile, layout, valid).function())
@@ -84,16 +84,24 @@ class _Streamed(TileWriter):
             self._columns(scalars, starts, whole, lane_mask(self.valid % VECTOR))
 
     def _columns(self, scalars: list[list[str]], starts: list[str], at: Value, mask: str | None) -> None:
-        f = self.f
         out = [self.step(self.step("%out", i * self.tile.columns), at) for i in range(self.tile.rows)]
-        sums = [f(f"load {self.vector}, ptr {place}, align {self.align}") for place in out]
+        sums = [self._read(place, mask) for place in out]
         for row_of, start in zip(scalars, starts, strict=True):
             column = self._read(self.step(start, at), mask)
             sums = [
                 self.multiply_add(self.lanes, x, column, total) for x, total in zip(row_of, sums, strict=True)
             ]
         for place, total in zip(out, sums, strict=True):
-            f.do(f"store {self.vector} {total}, ptr {place}, align {self.align}")
+            self._write(total, place, mask)
+
+    def _write(self, value: str, place: str, mask: str | None) -> None:
+        if mask is None:
+            self.f.do(f"store {self.vector} {value}, ptr {place}, align {self.align}")
+            return
+        self.f.call(
+            "void", f"llvm.masked.store.{type_suffix(self.element, VECTOR)}.p0", (self.vector, value),
+            ("ptr", place), ("i32", str(self.align)), (f"<{VECTOR} x i1>", mask),
+        )  # fmt: skip
 
     def _read(self, place: str, mask: str | None) -> str:
         if mask is None:

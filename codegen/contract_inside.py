@@ -58,6 +58,18 @@ class Window:
         return sum(1 for _ in groupby(self.lanes))
 
 
+@dataclass(frozen=True)
+class Box:
+    """Rows and columns of a tile."""
+
+    rows: range
+    columns: range
+
+    def __and__(self, other: Box) -> Box:
+        pairs = ((self.rows, other.rows), (self.columns, other.columns))
+        return Box(*(range(max(a.start, b.start), min(a.stop, b.stop)) for a, b in pairs))
+
+
 #: What takes part in a tile: the lanes that take part by each of the windows.
 Windows = tuple[Window, ...]
 
@@ -195,6 +207,27 @@ class Inside:
             for step in range(steps)
         )
         return Window(axis, lanes)
+
+    # Boxes.
+
+    def boxes(self, rows: int, columns: int, axis: int) -> list[Box] | None:
+        """For each step of an axis of the sum the rows and columns that take part; None if all do, always."""
+        along = [condition for condition in self._others if axis in condition.axes]
+        if not along:
+            return None
+        extent = self._c.axes[axis].extent
+        assert isinstance(extent, int)
+        found = []
+        for step in range(extent):
+            sides = [range(rows), range(columns)]
+            for condition in along:
+                assert isinstance(condition.first, int) and isinstance(condition.size, int)
+                side, by = (0, condition.row) if condition.row else (1, condition.column)
+                value, size = condition.first + condition.steps[axis] * step, condition.size
+                inside = [at for at in sides[side] if 0 <= value + by * at < size]
+                sides[side] = range(inside[0], inside[-1] + 1) if inside else range(0)
+            found.append(Box(*sides))
+        return found
 
     # Masks.
 

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import groupby, product
 
 from ..ir.kernel import VECTOR
 from ..ir.ops.ordered import CONTRACT_BLOCK
@@ -26,7 +26,7 @@ from .contract_ahead import Ahead, next_rows
 from .contract_epilogue import Epilogue
 from .contract_fetch import fetch_rows
 from .contract_few import streamed_kernel
-from .contract_inside import Inside, Walk, masked_kernel, windowed_kernel
+from .contract_inside import Box, Inside, Walk, masked_kernel, windowed_kernel
 from .contract_lanes import lanes_kernel
 from .contract_pack import PackedAxis, Panel, pack_panel
 from .contract_sum import Contraction
@@ -447,6 +447,9 @@ class _PanelEmitter:
         def sums() -> Sequence[str]:
             if not inside.in_tiles:
                 self._call(kernel, new, layout, row, rhs, out, more)
+            elif c.streamed:
+                self._clear_unless(more, out, c.mul(height, self.columns))
+                self._sum_boxes(inside, new, layout, rhs, out)
             elif inside.are_known(part.starts, part.counts, walked):
                 self._call(kernel, new, layout, row, rhs, out, more, _Windowed(row))
             else:
@@ -461,6 +464,46 @@ class _PanelEmitter:
             any_ = self.f(f"and i1 {any_}, {one}")
         self.ctx.when(any_, sums)
         self._clear_unless(self.f(f"or i1 {any_}, {more}"), out, c.mul(height, self.columns))
+
+    def _sum_boxes(self, inside: Inside, part: _Part, layout: Layout, rhs: str, out: str) -> None:
+        """Sum a part for few rows: the sums lie in memory, so what takes part in steps alike is a tile of its
+        own."""
+        c, walked = self.c, self.walked
+        assert isinstance(c.m, int)
+        valid = self.valid if isinstance(self.valid, int) else self.columns
+        boxes = [inside.boxes(c.m, valid, axis) for axis in walked]
+        last = max(i for i, box in enumerate(boxes) if box is not None)
+
+        def along(depth: int, at: list[Value], counts: list[Value], box: Box) -> None:
+            here = boxes[depth]
+            if here is None:
+                c.each(
+                    0, part.counts[walked[depth]], 1, lambda i: along(depth + 1, [*at, i], [*counts, 1], box)
+                )
+                return
+            first = 0
+            for taking_part, steps in groupby(here):
+                length, now = len(list(steps)), box & taking_part
+                if depth == last:
+                    sums([*at, first], [*counts, length], now)
+                else:
+                    for step in range(first, first + length):
+                        along(depth + 1, [*at, step], [*counts, 1], now)
+                first += length
+
+        def sums(at: list[Value], counts: list[Value], box: Box) -> None:
+            if not box.rows or not box.columns:
+                return
+            tile, starts, left = Tile(len(box.rows), self.vectors), list(part.starts), list(part.counts)
+            for axis, start, count in zip(walked, at, counts, strict=False):
+                starts[axis], left[axis] = c.add(starts[axis], start), count
+            name = "@" + streamed_kernel(self.f.module, c.holds, tile, layout, len(box.columns))
+            b = c.offset(rhs, [box.columns.start, *at], [c.column, *layout.rhs[: len(at)]])
+            to = c.offset(out, [box.rows.start, box.columns.start], [self.columns, 1])
+            new = _Part(tuple(starts), tuple(left))
+            self._call(lambda *_: name, new, layout, box.rows.start, b, to, "true")
+
+        along(0, [], [], Box(range(c.m), range(valid)))
 
     def _sum_compared(
         self, inside: Inside, kernel: _Kernel, part: _Part, layout: Layout, row: Value, height: Value,

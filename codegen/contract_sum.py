@@ -170,11 +170,22 @@ class Contraction:
         m, n, size = self.m, self.n, self.product((self.n, *self.extents))
         if (self.column, self.lhs_column) != (1, 0) or self.contract.within is not None:
             return False
-        if not all(condition.is_bound for condition in self.conditions):
-            return False
         if not (isinstance(m, int) and isinstance(n, int) and isinstance(size, int)):
             return False
+        if not all(condition.is_bound or self._is_box(condition) for condition in self.conditions):
+            return False
         return m <= _STREAMED_ROWS and n >= VECTOR and size * self.dtype.itemsize >= _STREAMED_BYTES
+
+    def _is_box(self, condition: Condition) -> bool:
+        """Whether at each step a condition leaves some neighbouring rows, or columns of the only panel, which
+        are known."""
+        assert isinstance(self.m, int) and isinstance(self.n, int)
+        known = isinstance(condition.first, int) and isinstance(condition.size, int)
+        alone = condition.row == 0 or condition.column == 0
+        bounded = any(set(condition.axes) & set(other.axes) for other in self.conditions if other.is_bound)
+        whole = len(condition.axes) == 1 and self.axes[condition.axis].whole and not bounded
+        one_panel = condition.column == 0 or self.n <= _STREAMED_SUMS // self.m
+        return known and alone and whole and one_panel
 
     def _tile(self) -> Tile:
         if not self.streamed:
