@@ -34,7 +34,7 @@ _CONSTANTS: dict[str, Attr] = {"true": True, "false": False, "inf": math.inf, "n
 _KEYWORDS = {**_CONSTANTS, **{d.short: d for d in dtypes.ALL}}
 _KEYWORD = re.compile(rf"-?(?:{'|'.join(_KEYWORDS)})(?![\w.])")
 _FLOAT = re.compile(r"-?(?:\d+\.\d*(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+)")
-_BRACKETED = re.compile(r"<((?:->|[^<>\"\n])*)>")
+_BRACKETED = re.compile(r"<((?:->|<=| < |[^<>\"\n])*)>")
 
 
 def print_attr(value: Attr) -> str:

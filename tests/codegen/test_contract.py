@@ -481,3 +481,87 @@ def test_a_large_block_is_followed_by_the_next() -> None:
     rng = np.random.default_rng(0)
     x, w = (rng.standard_normal(n).astype(np.float32) for n in (2 * 6 * 2048, 2 * 2048 * 48))
     check_kernel(text, {"x": x, "w": w, "y": np.zeros(2 * 2 * 6 * 48, np.float32)})
+
+
+def convolution(
+    images: int, height: int, width: int, inputs: int, outputs: int, taps: tuple[int, int], step: int = 1,
+    spread: int = 1, margin: int = 1, last: bool = True, sizes: str = "",
+) -> tuple[str, dict[str, np.ndarray]]:  # fmt: skip
+    """A padded convolution: the kernel over images that were copied with room around them (not zeros, which
+    nobody is to read), and its buffers. last: channels lie last; else the pixels of a row are the columns."""
+    tall, wide = height + 2 * margin, width + 2 * margin
+    oh, ow = ((n - spread * (k - 1) - 1) // step + 1 for n, k in zip((tall, wide), taps, strict=True))
+    kh, kw = taps
+    y, x = f"{step}*oh + {spread}*kh", f"{step}*ow + {spread}*kw"
+    if last:
+        image = f"n*{tall * wide * inputs} + ({y})*{wide * inputs} + ({x})*{inputs} + ci"
+        weight, axes = f"((kh*{kw} + kw)*{inputs} + ci)*{outputs} + co", f"ow < {ow}, co < {outputs}"
+        operands, place = ("x", image, "w", weight), f"((n*{oh} + oh)*{ow} + ow)*{outputs} + co"
+    else:
+        image = f"((n*{inputs} + ci)*{tall} + {y})*{wide} + {x}"
+        weight, axes = f"((co*{inputs} + ci)*{kh} + kh)*{kw} + kw", f"co < {outputs}, ow < {ow}"
+        operands, place = ("w", weight, "x", image), f"((n*{outputs} + co)*{oh} + oh)*{ow} + ow"
+    counts = (images * tall * wide * inputs, kh * kw * inputs * outputs, images * oh * ow * outputs)
+    a, at, b, to = operands
+    text = f"""kernel padded(%x: f32[{counts[0]}] in, %w: f32[{counts[1]}] in, %y: f32[{counts[2]}] out{sizes}) {{
+  parallel n < {images} {{
+    parallel oh < {oh} {{
+      %r = contract %{a}[{parse_expr(at)}] * %{b}[{parse_expr(to)}] over kh < {kh}, kw < {kw}, ci < {inputs} inside 0 <= {parse_expr(f"{y} - {margin}")} < {height}, 0 <= {parse_expr(f"{x} - {margin}")} < {width} for {axes} : f32 {{
+        store %y[{parse_expr(place)}], %r
+      }}
+    }}
+  }}
+}}
+"""  # noqa: E501
+    image_data, weights = data(*counts[:2])
+    weights[::7], weights[3::11] = np.inf, np.nan
+    image_data[::13] = -0.0
+    return text, {"x": image_data, "w": weights, "y": np.zeros(counts[2], np.float32)}
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (2, 7, 7, 5, 20, (3, 3)), (1, 4, 28, 3, 40, (3, 3)), (1, 3, 30, 2, 33, (5, 5), 1, 1, 2),
+        (1, 9, 9, 4, 16, (3, 3), 2), (1, 12, 15, 3, 16, (7, 7), 2, 1, 3), (1, 9, 14, 4, 16, (3, 3), 1, 2, 2),
+        (1, 2, 40, 1, 70, (1, 19), 1, 1, 9), (1, 1, 1, 3, 4, (3, 3)), (1, 2, 3, 4, 5, (1, 1)),
+        (1, 3, 4, 500, 16, (3, 3)), (1, 2, 4, 1500, 18, (3, 3)), (1, 2, 3, 2100, 5, (3, 3)),
+        (1, 4, 4, 96, 64, (3, 3)), (1, 2, 2, 64, 40, (3, 3)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_padding_takes_no_part(shape: tuple, last: bool) -> None:
+    check_kernel(*convolution(*shape, last=last))
+
+
+def test_no_multiply_add_is_spent_on_the_padding_of_a_row() -> None:
+    """Of 7 rows and 3 taps the first and the last have one row less: 19 of 21 multiply-adds."""
+    text, _ = convolution(2, 7, 7, 5, 16, (3, 3))
+    module = text_of(parse_kernel(text), LEVELS["x86-64-v4"])
+    body = next(f for f in module.split("define ") if "@windows_" in f.partition("(")[0])
+    assert body.count("call <16 x float> @llvm.fma") == 6 + 7 + 6
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_padding_known_at_run_time_only_takes_no_part(last: bool) -> None:
+    text, buffers = convolution(1, 6, 9, 3, 20, (3, 3), last=last, sizes="; s")
+    text = text.replace("< 9 for", "< s for")
+    check_kernel(text, buffers, {"s": 9})
+
+
+def test_padding_of_what_is_summed_bounds_the_sum() -> None:
+    """The gradient of the weights: the pixels that a tap reads are those of an image."""
+    text = """kernel weights(%x: f32[810] in, %c: f32[560] in, %y: f32[720] out) {
+  parallel kh < 3 {
+    parallel kw < 3 {
+      %r = contract %x[90*oh + 90*kh + 10*ow + 10*kw + ci] * %c[80*oh + 16*ow + co] over oh < 7, ow < 5 inside 0 <= oh + kh - 1 < 7, 0 <= 1 - kw - ow + 4 < 5 for ci < 5, co < 16 : f32 {
+        store %y[240*kh + 80*kw + 16*ci + co], %r
+      }
+    }
+  }
+}
+"""  # noqa: E501
+    x, c = data(810, 560)
+    c[::9] = np.nan
+    check_kernel(text, {"x": x, "c": c, "y": np.zeros(720, np.float32)})

@@ -1,12 +1,15 @@
 """Contractions against their definition, element by element."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from vitrify.ir import ops
-from vitrify.ir.contraction import contract_spec
+from vitrify.ir.contraction import contract_spec, parse_contract_spec
 from vitrify.ir.dtypes import bfloat16
 from vitrify.ir.errors import IRTypeError
 from vitrify.ir.expr import evaluate as evaluate_dim
+from vitrify.ir.expr import parse_expr
 from vitrify.ir.interpreter import evaluate
 from vitrify.ir.opdef import bind
 from vitrify.ir.ops import ordered
@@ -31,15 +34,21 @@ def naive_contract(lhs, rhs, spec):
             env.update(zip(spec.over, k, strict=True))
             if spec.within is not None and evaluate_dim(spec.within, env) < 0:
                 continue
+            if not all(0 <= evaluate_dim(index, env) < size for index, size in spec.inside):
+                continue
+            if not (_is_inside(lhs, spec.lhs, env) and _is_inside(rhs, spec.rhs, env)):
+                continue
             total = fma(_at(lhs, spec.lhs, env), _at(rhs, spec.rhs, env), total)
         out[at] = total[0]
     return out
 
 
 def _at(array, maps, env):
-    place = tuple(evaluate_dim(m, env) for m in maps)
-    inside = all(0 <= p < n for p, n in zip(place, array.shape, strict=True))
-    return np.array([array[place] if inside else 0], array.dtype)
+    return np.array([array[tuple(evaluate_dim(m, env) for m in maps)]], array.dtype)
+
+
+def _is_inside(array, maps, env):
+    return all(0 <= evaluate_dim(m, env) < n for m, n in zip(maps, array.shape, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -122,3 +131,39 @@ def test_long_contractions_add_their_superblocks_in_order():
             total = fma(np.asarray(a), np.asarray(b), total)
         parts.append(total)
     assert_same_bits(got, (parts[0] + parts[1]) + parts[2])
+
+
+def padded(o, k):
+    """The spec of a convolution of five pixels with a padding of one, and that of what it becomes."""
+    spec = contract_spec("n, o + k - 1", "k", "n o", "k", {"o": o})
+    moved = contract_spec("n, o + k", "k", "n o", "k", {"o": o})
+    return spec, replace(moved, inside=((parse_expr("o + k - 1"), 5),))
+
+
+def test_steps_outside_of_an_operand_take_no_part():
+    """An infinite weight makes no NaN where it meets padding, and a sum stays -0."""
+    x, w = np.full((1, 5), -1e-30, np.float32), np.array([np.inf, 1e-30, np.nan], np.float32)
+    spec, moved = padded(5, 3)
+    assert np.isnan(run(ops.contract, x, w, spec=spec)[0, :4]).all()
+    assert run(ops.contract, x, w, spec=spec)[0, 4] == -np.inf
+    assert_same_bits(
+        run(ops.contract, x, np.array([np.inf, 1e-30], np.float32), spec=padded(1, 2)[0]),
+        np.array([[-0.0]], np.float32),
+    )
+    room = np.pad(x, ((0, 0), (1, 1)), constant_values=7)
+    assert_same_bits(run(ops.contract, room, w, spec=moved), run(ops.contract, x, w, spec=spec))
+
+
+def test_conditions_are_printed_and_read():
+    spec = padded(5, 3)[1]
+    text = str(spec)
+    assert text == "[n, k + o] * [k] -> [n, o] over k inside 0 <= k + o - 1 < 5 where o = 5"
+    assert parse_contract_spec(text) == spec
+    two = replace(spec, inside=(*spec.inside, (parse_expr("k - n"), parse_expr("s"))))
+    assert parse_contract_spec(str(two)) == two
+
+
+def test_pairs_of_bfloat16_read_zeros_outside():
+    x, w = (np.array(v, np.float32).view(np.uint32) >> 16 for v in ([[1, 2, 3, 4, 5]], [np.inf, 1, 1]))
+    result = run(ops.contract, x.astype(np.uint16), w.astype(np.uint16), spec=padded(5, 3)[0])
+    assert np.isnan(result[0, 0])

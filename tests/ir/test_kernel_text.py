@@ -31,6 +31,9 @@ kernel "odd name"(%x: f32[s0*s1] in, %i: i64[4] in, %t: f32[3] temp, %y: f32[s0*
       store %y[m*s1 + n], %r when 0 <= m < 3
     }
     local %room: f32[40]
+    %pad = contract %x[m] * %x[n] over k < 3 inside 0 <= k + m - 1 < 4, 2 <= n < s1 for m < 4, n < 10 : f32 {
+      store %y[m + 4*n], %pad
+    }
     %dot = contract %x[m] * %x[n] over k < 3 when 0 <= m - n + 1 from %room[m + 4*n] for m < 4, n < 10 : f32 {
       store %y[m*s1 + n], %dot
     }
@@ -92,9 +95,9 @@ def test_kernels_round_trip(text):
 
 def test_a_kernel_walks_its_statements_outer_first():
     statements = list(parse_kernel(ALL).statements())
-    assert len(statements) == 20
+    assert len(statements) == 22
     assert [type(s) for s in statements if isinstance(s, Loop | Reduce | Contract)] == [
-        Loop, Loop, Contract, Contract, Loop, Reduce, Reduce,
+        Loop, Loop, Contract, Contract, Contract, Loop, Reduce, Reduce,
     ]  # fmt: skip
 
 

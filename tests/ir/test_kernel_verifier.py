@@ -81,6 +81,15 @@ ONE = "%one = const f32(1.0) : f32\n"
         ("%0 = contract %x[p + q] * %x[q] when 0 <= p for p < 3, q < 3 : f32 {\n}", "all steps"),
         ("%0 = contract %x[p] * %x[q] when 0 <= 2*p for p < 3, q < 3 : f32 {\n}", "other than 1 and -1"),
         ("%0 = contract %x[p] * %x[q] when 0 <= r for p < 3, q < 3 : f32 {\n}", "r is no size, axis"),
+        (
+            "%0 = contract %x[p] * %x[q] inside 0 <= p*q < 3 for p < 3, q < 3 : f32 {\n}",
+            "that are not known",
+        ),
+        ("%0 = contract %x[p] * %x[q] inside p <= q < 3 for p < 3, q < 3 : f32 {\n}", "change along an axis"),
+        (
+            "%0 = contract %x[p] * %x[q] when 0 <= p inside 0 <= q < 3 for p < 3, q < 3 : f32 {\n}",
+            "both `when` and `inside`",
+        ),
         ("%0 = contract %x[p] * %x[q + p] for p < 3, q < 3 : f32 {\n}", "rhs depends on m"),
         (
             "%0 = contract %x[p] * %x[q] over k < 3 for p < 3, q < 3 : f32 {\nstore %y[k], %0\n}",

@@ -39,7 +39,7 @@ def test_padding_of_a_contraction_becomes_a_pad() -> None:
         graph g(%x: f32[2, 5], %w: f32[3]) {
           %0 = constant {value=f32(0.0)} : f32[]
           %1 = pad %x, %0 {hi=(0, 2), interior=(0, 0), lo=(0, 1)} : f32[2, 8]
-          %2 = contract %1, %w {spec=<[n, k + o] * [k] -> [n, o] over k where k = 3, n = 2, o = 6>} : f32[2, 6]
+          %2 = contract %1, %w {spec=<[n, k + o] * [k] -> [n, o] over k inside 0 <= k + o - 1 < 5 where k = 3, n = 2, o = 6>} : f32[2, 6]
           return %2
         }""",  # noqa: E501
         kept=1,
