@@ -24,6 +24,8 @@ ALL = lane_mask(VECTOR)
 
 #: Blocks of memory lie at multiples of this: a cache line.
 _LINE = 64
+#: How many lanes a mask has that takes the first of them alone.
+_FIRST_LANES = {lane_mask(count): count for count in range(1, VECTOR)}
 _REVERSED = "<" + ", ".join(f"i32 {VECTOR - 1 - lane}" for lane in range(VECTOR)) + ">"
 
 
@@ -289,6 +291,11 @@ def _write_run(ctx: Context, access: _Access, part: int, value: str) -> None:
     if access.masks is not None and access.masks[part] == lane_mask(1):
         _write_first(ctx, access, pointer, value)
         return
+    if access.masks is not None and access.stride == 1 and not ctx.target.has_lane_masks:
+        count = _FIRST_LANES.get(access.masks[part])
+        if count is not None:
+            _write_pieces(ctx, access, pointer, value, count)
+            return
     if access.stride == -1:
         value = _mirrored(ctx, element, value)
     if access.masks is None:
@@ -302,6 +309,20 @@ def _write_run(ctx: Context, access: _Access, part: int, value: str) -> None:
         "void", f"llvm.masked.store.{type_suffix(element, VECTOR)}.p0", (kind, value), ("ptr", pointer),
         ("i32", str(align)), (f"<{VECTOR} x i1>", mask),
     )  # fmt: skip
+
+
+def _write_pieces(ctx: Context, access: _Access, pointer: str, value: str, count: int) -> None:
+    """Store the first so many lanes by stores of 8, 4, 2 and 1 of them: without mask registers a masked store
+    may take as long as ten others (Zen)."""
+    f, element, at = ctx.f, access.memory.element, 0
+    kind = type_text(element, VECTOR)
+    for width in (VECTOR // 2, VECTOR // 4, VECTOR // 8, 1):
+        if count & width:
+            place = pointer if at == 0 else f(f"getelementptr {element}, ptr {pointer}, i64 {at}")
+            lanes = ", ".join(f"i32 {at + lane}" for lane in range(width))
+            piece = f(f"shufflevector {kind} {value}, {kind} poison, <{width} x i32> <{lanes}>")
+            f.do(f"store <{width} x {element}> {piece}, ptr {place}, align {access.memory.align}")
+            at += width
 
 
 def _write_first(ctx: Context, access: _Access, pointer: str, value: str) -> None:

@@ -28,6 +28,11 @@ class Target:
         return f"{self.cpu};{self.features};{self.vector_bytes};{self.fma}"
 
     @property
+    def has_lane_masks(self) -> bool:
+        """Whether loads and stores of some lanes are as fast as any."""
+        return self.vector_bytes == 64
+
+    @property
     def tile_columns(self) -> int:
         """Columns of the register tiles of a large contraction of float32."""
         return 32 if self.vector_bytes == 64 else 16

@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+from vitrify.codegen.target import LEVELS
 from vitrify.ir import ops
 from vitrify.ir.dtypes import DType, bool_, float32, float64, int32, int64, uint8
 from vitrify.ir.kernel_text import parse_kernel
@@ -217,6 +218,20 @@ def test_copies_that_transpose_runs_of_two_loops(dtype: DType, runs: int, taps: 
         }}"""  # noqa: E501
     size = 2 * runs * taps * columns
     check_kernel(text, {"x": values(dtype, size), "y": np.zeros(size, dtype.numpy)})
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_tail_is_stored_in_pieces_without_mask_registers(dtype: DType) -> None:
+    for n in range(17, 32):
+        text = f"""
+            kernel copy(%x: {dtype}[{n}] in, %y: {dtype}[{n}] out) {{
+              vector i < {n} {{
+                %0 = load %x[i] : {dtype}
+                store %y[i], %0
+              }}
+            }}"""
+        check_kernel(text, {"x": values(dtype, n), "y": values(dtype, n)})
+        assert "masked.store" not in text_of(parse_kernel(text), LEVELS["x86-64-v3"])
 
 
 def test_in_place_kernels_promise_nothing_about_aliasing() -> None:
