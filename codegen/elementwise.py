@@ -75,6 +75,24 @@ def _extremum(name: str) -> Rule:
     return rule
 
 
+def _relu(x: Lanes, a: str) -> str:
+    zero = x.const(0)
+    below = x.compare("ole", a, zero) if x.is_float else x.compare("ule" if x.unsigned else "sle", a, zero)
+    return x.select(below, zero, a)
+
+
+def _clamp(order: str) -> Rule:
+    """order: how an operand that is beyond the limit compares with it."""
+
+    def rule(x: Lanes, a: str, limit: str) -> str:
+        if not x.is_float:
+            return x.select(x.compare(("u" if x.unsigned else "s") + order, a, limit), limit, a)
+        beyond = x.both("or", x.compare("o" + order, a, limit), x.compare("uno", limit, limit))
+        return x.select(beyond, limit, a)
+
+    return rule
+
+
 def _float_extremum(x: Lanes, a: str, b: str, largest: bool) -> str:
     """Compared both ways: the two differ for NaN, where the bits of both make a NaN again, and for zeros,
     where the larger has the sign bit only if both have it. Half the latency of llvm.maximum.
@@ -246,6 +264,9 @@ EMIT: dict[OpDef, Rule] = {
     ops.pow_: _power,
     ops.maximum: _extremum("maximum"),
     ops.minimum: _extremum("minimum"),
+    ops.relu: _relu,
+    ops.clamp_min: _clamp("lt"),
+    ops.clamp_max: _clamp("gt"),
     ops.neg: _neg,
     ops.abs_: _abs,
     ops.sign: _sign,

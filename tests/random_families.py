@@ -19,6 +19,7 @@ from tests.support import random_values
 
 FLOAT_UNARY = (
     ops.neg,
+    ops.relu,
     ops.abs_,
     ops.sign,
     ops.floor,
@@ -49,17 +50,21 @@ FLOAT_BINARY = (
     ops.div,
     ops.maximum,
     ops.minimum,
+    ops.clamp_min,
+    ops.clamp_max,
     ops.pow_,
     ops.floor_div,
     ops.rem,
 )
-INTEGER_UNARY = (ops.neg, ops.abs_, ops.sign, ops.bit_not)
+INTEGER_UNARY = (ops.neg, ops.relu, ops.abs_, ops.sign, ops.bit_not)
 INTEGER_BINARY = (
     ops.add,
     ops.sub,
     ops.mul,
     ops.maximum,
     ops.minimum,
+    ops.clamp_min,
+    ops.clamp_max,
     ops.bit_and,
     ops.bit_or,
     ops.bit_xor,

@@ -13,13 +13,14 @@ from vitrify.ir.opdef import bind
 
 from .._composite import composite
 from .._dispatch import apply, assign
+from .._function import Function
 from .._promotion import Number, as_operand
 from .._tensor import Tensor, wrap_dim
 from .casting import cast, contiguous
-from .compare import gt, isnan, where
+from .compare import eq, gt, isnan, where
 from .creation import filled, from_numpy, iota
 from .movement import broadcast_to, flatten, movedim, reshape, slice_dim, squeeze
-from .pointwise import TYPE_NAMES, not_implemented, sub
+from .pointwise import TYPE_NAMES, div, not_implemented, sub
 from .reductions import _Pairs, sum
 
 
@@ -287,10 +288,31 @@ def median(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     if input.dtype is dtypes.bool_:
         raise not_implemented("median_cpu", dtypes.bool_)
     if dim is None:
-        return _middle(flatten(input), 0, False)[0] if input.numel() else _of_nothing(input)
+        return _median(input) if input.numel() else _of_nothing(input)
     dim = wrap_dim(dim, input.ndim)
     _not_empty(input, dim, "median")
     return _Pairs["median"](*_middle(input, dim, keepdim))
+
+
+@composite("input result")
+def _median(input: Tensor) -> Tensor:
+    return _Median.apply(input) if input.is_floating_point() else _middle(flatten(input), 0, False)[0]
+
+
+class _Median(Function):
+    """Of all elements: those equal to the result share its cotangent evenly, as in PyTorch."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        value = _middle(flatten(x), 0, False)[0]
+        ctx.save_for_backward(x, value)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, ct: Tensor) -> Tensor:
+        x, value = ctx.saved_tensors
+        alike = where(isnan(value), isnan(x), eq(x, value))
+        return where(alike, div(ct, sum(alike)), 0.0)
 
 
 def _not_empty(x: Tensor, dim: int, name: str) -> None:

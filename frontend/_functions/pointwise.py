@@ -15,7 +15,7 @@ from vitrify.ir.dtypes import DType
 from vitrify.ir.opdef import BoundOp, OpDef, bind
 
 from .._composite import composite
-from .._dispatch import apply, apply2
+from .._dispatch import apply, apply1, apply2
 from .._narrow import rounded_once, widened
 from .._promotion import (
     Number,
@@ -409,17 +409,8 @@ def clamp(input: Tensor, min: Tensor | Number | None = None, max: Tensor | Numbe
     if not isinstance(min, Tensor) and not isinstance(max, Tensor):
         dtype = result_type(input, *(v for v in (min, max) if v is not None))
         input = as_operand(input, dtype, input._type.shape)
-    result = input if min is None else _limited(input, min, ops.lt)
-    return result if max is None else _limited(result, max, ops.gt)
-
-
-def _limited(x: Tensor, limit: Any, beyond: OpDef) -> Tensor:
-    """limit where x is beyond it, or where it is nan. At the limit the gradient is x's, as in PyTorch."""
-    x, bound = pair(x, limit)
-    outside = apply2(bind(beyond), x, bound)
-    if isinstance(limit, Tensor) or limit != limit:
-        outside = apply2(_OR, outside, apply2(bind(ops.ne), bound, bound))
-    return apply(bind(ops.select), outside, bound, x)
+    result = input if min is None else apply2(bind(ops.clamp_min), *pair(input, min))
+    return result if max is None else apply2(bind(ops.clamp_max), *pair(result, max))
 
 
 def clamp_min(input: Tensor, min: Tensor | Number) -> Tensor:
@@ -440,8 +431,7 @@ def relu(input: Tensor) -> Tensor:
     check_tensor(input, "relu")
     if input._type.dtype is dtypes.bool_:
         raise RuntimeError("Boolean inputs not supported for relu")
-    zero = as_operand(0, input.dtype, input._type.shape)
-    return apply(bind(ops.select), apply(bind(ops.le), input, zero), zero, input)
+    return apply1(bind(ops.relu), input)
 
 
 @composite("weight input/weight end/weight")

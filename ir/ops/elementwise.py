@@ -35,6 +35,7 @@ def _of_kinds(kinds: str, what: str) -> Callable[..., TensorType]:
 
 floating = _of_kinds("fc", "floating point")
 numbers = _of_kinds("fciu", "numeric (not bool)")
+real = _of_kinds("fiu", "real numbers")
 integral = _of_kinds("iub", "integer or bool")
 
 
@@ -90,6 +91,10 @@ fma_ = define("fma", 3, _of_kinds("f", "floating point"), fma, elementwise=True,
 pow_ = _binary("pow", numeric.power, exact=False)
 maximum = _binary("maximum", numeric.maximum, same_type, commutative=True)
 minimum = _binary("minimum", numeric.minimum, same_type, commutative=True)
+#: `maximum` and `minimum` with derivatives of their own, and the operand's zero and nan.
+relu = _unary("relu", numeric.relu, real, exact=True)
+clamp_min = _binary("clamp_min", numeric.clamp_min, real)
+clamp_max = _binary("clamp_max", numeric.clamp_max, real)
 neg = _unary("neg", np.negative, numbers, exact=True)
 abs_ = _unary("abs", np.abs, numbers, exact=True)
 sign = _unary("sign", np.sign, numbers, exact=True)

@@ -107,6 +107,21 @@ def maximum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.asarray(np.where((x == 0) & (y == 0), x + y, larger))
 
 
+def relu(x: np.ndarray) -> np.ndarray:
+    """x, or 0 where it is not above that; nan stays nan."""
+    return np.where(x <= 0, np.zeros_like(x), x)
+
+
+def clamp_min(x: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """x, or low where x is less or low is nan."""
+    return np.where((x < low) | (low != low), low, x)
+
+
+def clamp_max(x: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """x, or high where x is more or high is nan."""
+    return np.where((x > high) | (high != high), high, x)
+
+
 def minimum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The smaller; NaN if either is; -0 is smaller than +0."""
     if np.asarray(x).dtype.kind != "f":

@@ -81,6 +81,31 @@ def minimum(build: Builder[V], ct: V, y: V, a: V, b: V) -> Pair[V]:
     return _extremum(build, ct, a, b, ops.gt)
 
 
+@vjp(ops.relu)
+def relu(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
+    """ct where the result is not 0, nan included; written with y, so that x need not stay live."""
+    zero = like(build, 0, ct)
+    return (build(ops.select, build(ops.le, y, like(build, 0, y)), zero, ct),)
+
+
+def _clamped(build: Builder[V], ct: V, x: V, limit: V, inside: OpDef, beyond: OpDef) -> Pair[V]:
+    zero = like(build, 0, ct)
+    dx = build(ops.select, build(inside, x, limit), ct, zero)
+    return dx, build(ops.select, build(beyond, x, limit), ct, zero)
+
+
+@vjp(ops.clamp_min)
+def clamp_min(build: Builder[V], ct: V, y: V, x: V, low: V) -> Pair[V]:
+    """x gets ct from the limit on, and what is below it passes ct to the limit; of nan nobody gets it."""
+    return _clamped(build, ct, x, low, ops.ge, ops.lt)
+
+
+@vjp(ops.clamp_max)
+def clamp_max(build: Builder[V], ct: V, y: V, x: V, high: V) -> Pair[V]:
+    """x gets ct up to the limit, and what is above it passes ct to the limit; of nan nobody gets it."""
+    return _clamped(build, ct, x, high, ops.le, ops.gt)
+
+
 @vjp(ops.neg)
 def neg(build: Builder[V], ct: V, y: V, x: V) -> tuple[V]:
     """d(-x) = -dx."""

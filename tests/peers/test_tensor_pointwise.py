@@ -100,6 +100,9 @@ def test_clamp_where_lerp() -> None:
     holes = np.array([[np.nan, 1.0, -2.0], [3.0, np.nan, np.nan]])
     check(lambda lib, x, y: (x.clamp(0, 1), x.clamp(y, y + 1), x.clamp(max=y)), holes, np.roll(holes, 1))
     check_grad(lambda lib, x: x.clamp(-1, 2), limits)
+    check_grad(lambda lib, x: x.clamp(2, -1), limits)
+    for bounds in ((0, 1), (None, 0.5), (-0.5, None)):
+        check_grad(lambda lib, x, b=bounds: x.clamp(*b), holes)
     check_grad(lambda lib, x, y: x.clamp(y, y + 1), limits, limits[:, ::-1].copy())
     check_grad(lambda lib, x: lib.relu(x), np.array([0.0, -0.0, 1.0, -1.0]))
     check(lambda lib, x: x.clamp(-1.5, 2), arrays_of("int64")["matrix"])

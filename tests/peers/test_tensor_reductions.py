@@ -143,6 +143,8 @@ def test_sorting() -> None:
         check(lambda lib, x: x.kthvalue(2, dim), x)
         check(lambda lib, x: x.median(dim), x)
         check(lambda lib, x: x.median(dim, True)[0], x)
+    for values in ([1, 3, 3, 5, 0, 3, -3], [0.0, -0.0, 1, -1, 0.0], [1, np.nan, np.nan, 2], [[2, 1], [2, 2]]):
+        check_grad(lambda lib, x: x.median(), np.array(values, np.float32))
     for name in ("int64", "int8", "uint8", "bool"):
         x = arrays_of(name)["matrix"]
         check(lambda lib, x: lib.argsort(x, descending=True, stable=True), x)
