@@ -31,6 +31,14 @@ def _scaled(x: Any) -> Any:
     return x * 2.5
 
 
+def _relu(x: Any) -> Any:
+    return x.relu()
+
+
+def _softmax(x: Any) -> Any:
+    return x.softmax(-1)
+
+
 def _eager(
     name: str, function: Callable[..., Any], shape: tuple[int, ...], count: int, grad: bool = False
 ) -> Workload:
@@ -55,5 +63,9 @@ EAGER_CALLS = (
     _eager("x[3], 16 x 16", operator.itemgetter(3), (16, 16), 1),
     _eager("x[2:5], 16 x 16", operator.itemgetter(slice(2, 5)), (16, 16), 1),
     _eager("reshape, 16 x 16", operator.methodcaller("reshape", 256), (16, 16), 1),
+    _eager("x @ y, 4 x 4, recorded", operator.matmul, (4, 4), 2, grad=True),
+    _eager("relu, 16 elements, recorded", _relu, (16,), 1, grad=True),
+    _eager("x[3], 16 x 16, recorded", operator.itemgetter(3), (16, 16), 1, grad=True),
+    _eager("softmax, 4 x 4, recorded", _softmax, (4, 4), 1, grad=True),
 )
 CALLS = (CALL_OVERHEAD, *EAGER_CALLS)

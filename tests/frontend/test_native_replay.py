@@ -207,6 +207,46 @@ def test_lack_of_memory_leaves_nothing_half_done() -> None:
     assert f(x, y)[0].tolist() == [2.0] * 7
 
 
+def _composite_with_tape() -> tuple[Callable[[], Tensor], tuple[Tensor, ...]]:
+    x, wide = vitrify.randn(3, 4).requires_grad_(), vitrify.randn(2, 4).requires_grad_()
+    weight = wide[1]  # a view, of which the node keeps an alias
+    call = lambda: vitrify.nn.functional.layer_norm(x, (4,), weight)  # noqa: E731
+    for _ in range(16):
+        call().sum().backward(retain_graph=True)
+    return call, (x, wide, weight)
+
+
+def test_nodes_of_composites_keep_no_more_than_they_need() -> None:
+    call, leaves = _composite_with_tape()
+    result = call()
+    region, prototype = result._node.source.region, result._node.source
+    watched = (*leaves, *[x._node for x in leaves], leaves[0]._type, region, prototype, None, Tensor)
+    gc.collect()
+    before = [sys.getrefcount(v) for v in watched]
+    for _ in repeat(None, 5_000):
+        call()
+    gc.collect()
+    drift = [sys.getrefcount(v) - n for v, n in zip(watched, before, strict=True)]
+    assert max(map(abs, drift)) < 30, drift
+
+
+def test_lack_of_memory_leaves_no_half_made_node() -> None:
+    testcapi = pytest.importorskip("_testcapi")
+    call, leaves = _composite_with_tape()
+    want = vitrify.autograd.grad(call().exp().sum(), leaves[:2], retain_graph=True)
+    for start in range(40):
+        testcapi.set_nomemory(start, start + 1)
+        try:
+            call()
+        except MemoryError:
+            pass
+        finally:
+            testcapi.remove_mem_hooks()
+    gc.collect()
+    got = vitrify.autograd.grad(call().exp().sum(), leaves[:2], retain_graph=True)
+    assert [g.tolist() for g in got] == [g.tolist() for g in want]
+
+
 def test_plans_that_are_called_by_way_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
     from vitrify.runtime.compiler import CompiledGraph
 
