@@ -128,27 +128,22 @@ class _Keys:
         f.do(f"store {self.pair} {pair}, ptr {self.at(f, pairs, at)}, align 8")
 
 
+#: The parameters of a line to be sorted, and of the room for it.
+_LINE = [("ptr", "source"), ("i64", "length"), ("ptr", "target"), ("i64", "count")]
+_SCRATCH = [("ptr", "scratch"), ("i64", "most")]
+
+
 def _places(module: Module, keys: _Keys) -> str:
     """The function (source, length, target, count, scratch, most) that sorts a line."""
     name = keys.name("line")
     if module.defined(name):
         return name
     ranked, collect = _ranked(module, keys), _collecting(module, keys)
-    line = [("ptr", "source"), ("i64", "length"), ("ptr", "target"), ("i64", "count")]
-    f = Function(module, name, [*line, ("ptr", "scratch"), ("i64", "most")], result="void")
-    given = "ptr %source, i64 %length, ptr %target, i64 %count"
-
-    def rank() -> Sequence[str]:
-        f.do(f"call void @{ranked}({given})")
-        return []
-
-    def gather() -> Sequence[str]:
-        f.do(f"call void @{collect}({given}, ptr %scratch, i64 %most)")
-        return []
-
+    f = Function(module, name, [*_LINE, *_SCRATCH], result="void")
     some, short = f("icmp sgt i64 %count, 0"), f(f"icmp sle i64 %length, {SHORT}")
-    f.when(f(f"and i1 {some}, {short}"), rank)
-    f.when(f(f"and i1 {some}, {f(f'xor i1 {short}, true')}"), gather)
+    long = f(f"xor i1 {short}, true")
+    f.when(f(f"and i1 {some}, {short}"), lambda: _call(f, ranked, _LINE))
+    f.when(f(f"and i1 {some}, {long}"), lambda: _call(f, collect, [*_LINE, *_SCRATCH]))
     f.do("ret void")
     module.add(f)
     return name
@@ -160,57 +155,54 @@ def _places(module: Module, keys: _Keys) -> str:
 def _ranked(module: Module, keys: _Keys) -> str:
     """The function (ptr source, i64 length, ptr target, i64 count) for short lines."""
     name = keys.name("short")
-    line = [("ptr", "source"), ("i64", "length"), ("ptr", "target"), ("i64", "count")]
-    f = Function(module, name, line, result="void")
+    f = Function(module, name, _LINE, result="void")
     known, ranks, order = (f.alloca("i64", SHORT) for _ in range(3))
-    x, word = Lanes(f, keys.element, VECTOR), Lanes(f, "i64", VECTOR)
-
-    def read(at: str, _: list[str]) -> Sequence[str]:
-        lanes = word("add", splat(f, "i64", at), _IOTA)
-        mask = word.compare("slt", lanes, splat(f, "i64", "%length"))
-        place = f(f"getelementptr {keys.element}, ptr %source, i64 {at}")
-        size, nothing = ("i32", str(keys.dtype.itemsize)), (x.type, "zeroinitializer")
-        given = (("ptr", place), size, (x.mask, mask), nothing)
-        value = f.call(x.type, f"llvm.masked.load.{x.suffix}.p0", *given)
-        key = keys.of(x, value)
-        f.do(f"store {word.type} {_comparable(f, keys, key, lanes)}, ptr {_word(f, known, at)}")
-        return []
-
-    def rank(at: str, _: list[str]) -> Sequence[str]:
-        mine = f(f"load {word.type}, ptr {_word(f, known, at)}")
-        lanes = word("add", splat(f, "i64", at), _IOTA)
-
-        def count(other: str, found: list[str]) -> Sequence[str]:
-            key = splat(f, "i64", f(f"load i64, ptr {_word(f, known, other)}"))
-            below = word.compare("ult", key, mine)
-            if keys.key == "i64":
-                before = word.compare("slt", splat(f, "i64", other), lanes)
-                below = word.both("or", below, word.both("and", word.compare("eq", key, mine), before))
-            return [word.select(below, word("add", found[0], word.const(1)), found[0])]
-
-        (found,) = f.loop(0, "%length", 1, [(word.type, "zeroinitializer")], count)
-        f.do(f"store {word.type} {found}, ptr {_word(f, ranks, at)}")
-        return []
-
-    f.loop(0, "%length", VECTOR, [], read)
-    f.loop(0, "%length", VECTOR, [], rank)
+    f.loop(0, "%length", VECTOR, [], lambda at, _: _know(f, keys, known, at))
+    f.loop(0, "%length", VECTOR, [], lambda at, _: _rank(f, keys, known, ranks, at))
     whole = f("icmp eq i64 %count, %length")
     to = f(f"select i1 {whole}, ptr %target, ptr {order}")
 
     def put(at: str, _: list[str]) -> Sequence[str]:
-        number = f(f"load i64, ptr {_word(f, ranks, at)}")
-        f.do(f"store i64 {at}, ptr {_word(f, to, number)}")
-        return []
+        return _write(f, "i64", at, to, _word_at(f, ranks, at))
 
     def give(at: str, _: list[str]) -> Sequence[str]:
-        f.do(f"store i64 {f(f'load i64, ptr {_word(f, order, at)}')}, ptr {_word(f, '%target', at)}")
-        return []
+        return _write(f, "i64", _word_at(f, order, at), "%target", at)
 
     f.loop(0, "%length", 1, [], put)
     f.loop(0, f(f"select i1 {whole}, i64 0, i64 %count"), 1, [], give)
     f.do("ret void")
     module.add(f)
     return name
+
+
+def _know(f: Function, keys: _Keys, known: str, at: str) -> Sequence[str]:
+    """Keep what 16 elements are compared by."""
+    x, word = Lanes(f, keys.element, VECTOR), Lanes(f, "i64", VECTOR)
+    lanes = word("add", splat(f, "i64", at), _IOTA)
+    mask = word.compare("slt", lanes, splat(f, "i64", "%length"))
+    place = f(f"getelementptr {keys.element}, ptr %source, i64 {at}")
+    size, nothing = ("i32", str(keys.dtype.itemsize)), (x.type, "zeroinitializer")
+    given = (("ptr", place), size, (x.mask, mask), nothing)
+    key = keys.of(x, f.call(x.type, f"llvm.masked.load.{x.suffix}.p0", *given))
+    return _write(f, word.type, _comparable(f, keys, key, lanes), known, at)
+
+
+def _rank(f: Function, keys: _Keys, known: str, ranks: str, at: str) -> Sequence[str]:
+    """How many elements come before each of 16."""
+    word = Lanes(f, "i64", VECTOR)
+    mine = _word_at(f, known, at, word.type)
+    lanes = word("add", splat(f, "i64", at), _IOTA)
+
+    def count(other: str, found: list[str]) -> Sequence[str]:
+        key = splat(f, "i64", _word_at(f, known, other))
+        below = word.compare("ult", key, mine)
+        if keys.key == "i64":
+            before = word.compare("slt", splat(f, "i64", other), lanes)
+            below = word.both("or", below, word.both("and", word.compare("eq", key, mine), before))
+        return [word.select(below, word("add", found[0], word.const(1)), found[0])]
+
+    (found,) = f.loop(0, "%length", 1, [(word.type, "zeroinitializer")], count)
+    return _write(f, word.type, found, ranks, at)
 
 
 def _comparable(f: Function, keys: _Keys, key: str, places: str) -> str:
@@ -224,22 +216,20 @@ def _comparable(f: Function, keys: _Keys, key: str, places: str) -> str:
 def _collecting(module: Module, keys: _Keys) -> str:
     """The function (source, length, target, count, scratch, most) for longer lines."""
     name, thinned, offered = keys.name("long"), _thinned(module, keys), _offered(module, keys)
-    line = [("ptr", "source"), ("i64", "length"), ("ptr", "target"), ("i64", "count")]
-    f = Function(module, name, [*line, ("ptr", "scratch"), ("i64", "most")], result="void")
+    f = Function(module, name, [*_LINE, *_SCRATCH], result="void")
     state = f.alloca("i64", _WORDS)
     first = f.call("i64", "llvm.smin.i64", ("i64", "%length"), ("i64", "%most"))
     _fill(f, keys, first)
     other = keys.at(f, "%scratch", "%most")
     words = {_PAIRS: ("ptr", "%scratch"), _OTHER: ("ptr", other), _NUMBER: ("i64", first)}
     for word, (kind, value) in {**words, _MOST: ("i64", "%most"), _COUNT: ("i64", "%count")}.items():
-        f.do(f"store {kind} {value}, ptr {_word(f, state, word)}")
+        _write(f, kind, value, state, word)
 
     def offer(at: str, _: list[str]) -> Sequence[str]:
-        f.do(f"call void @{offered}(ptr {state}, ptr %source, i64 {at})")
-        return []
+        return _call(f, offered, [("ptr", state), ("ptr", "%source"), ("i64", at)])
 
     def go_on() -> Sequence[str]:
-        f.do(f"call void @{thinned}(ptr {state})")
+        _call(f, thinned, [("ptr", state)])
         left = f(f"sub i64 %length, {first}")
         whole = f(f"add i64 {first}, {f(f'and i64 {left}, {-VECTOR}')}")
         f.loop(first, whole, VECTOR, [], lambda at, _: _look(f, keys, state, at, offer))
@@ -247,12 +237,11 @@ def _collecting(module: Module, keys: _Keys) -> str:
         return []
 
     f.when(f(f"icmp slt i64 {first}, %length"), go_on)
-    f.do(f"call void @{thinned}(ptr {state})")
-    pairs = f(f"load ptr, ptr {_word(f, state, _PAIRS)}")
+    _call(f, thinned, [("ptr", state)])
+    pairs = _word_at(f, state, _PAIRS, "ptr")
 
     def give(at: str, _: list[str]) -> Sequence[str]:
-        f.do(f"store i64 {keys.place_at(f, pairs, at)}, ptr {_word(f, '%target', at)}")
-        return []
+        return _write(f, "i64", keys.place_at(f, pairs, at), "%target", at)
 
     f.loop(0, "%count", 1, [], give)
     f.do("ret void")
@@ -260,8 +249,27 @@ def _collecting(module: Module, keys: _Keys) -> str:
     return name
 
 
-def _word(f: Function, state: str, number: int | str) -> str:
-    return f(f"getelementptr i64, ptr {state}, i64 {number}")
+def _word(f: Function, words: str, number: int | str) -> str:
+    """The address of a word."""
+    return f(f"getelementptr i64, ptr {words}, i64 {number}")
+
+
+def _word_at(f: Function, words: str, number: int | str, kind: str = "i64") -> str:
+    """What is there."""
+    return f(f"load {kind}, ptr {_word(f, words, number)}")
+
+
+def _write(f: Function, kind: str, value: str, words: str, number: int | str) -> Sequence[str]:
+    """Put a value there; as the body of a loop it carries nothing."""
+    f.do(f"store {kind} {value}, ptr {_word(f, words, number)}")
+    return []
+
+
+def _call(f: Function, name: str, arguments: Sequence[tuple[str, str]]) -> Sequence[str]:
+    """Call one of these functions, with parameters of `f` or values."""
+    given = (f"{kind} {value if value[0] == '%' else '%' + value}" for kind, value in arguments)
+    f.do(f"call void @{name}({', '.join(given)})")
+    return []
 
 
 def _fill(f: Function, keys: _Keys, count: str) -> None:
@@ -295,7 +303,7 @@ def _look(f: Function, keys: _Keys, state: str, at: str, offer: Offer) -> list[s
         f"load {x.type}, ptr {f(f'getelementptr {keys.element}, ptr %source, i64 {at}')}, "
         f"align {keys.dtype.itemsize}"
     )
-    last = f(f"load i64, ptr {_word(f, state, _LAST)}")
+    last = _word_at(f, state, _LAST)
     there = f(f"getelementptr {keys.element}, ptr %source, i64 {last}")
     bound = splat(f, keys.element, f(f"load {keys.element}, ptr {there}, align {keys.dtype.itemsize}"))
     sign = "u" if x.is_float or not keys.is_signed else "s"
@@ -323,20 +331,16 @@ def _offered(module: Module, keys: _Keys) -> str:
     key = keys.read(f, "%source", "%at")
 
     def take() -> Sequence[str]:
-        number = f(f"load i64, ptr {_word(f, '%state', _NUMBER)}")
-        pairs = f(f"load ptr, ptr {_word(f, '%state', _PAIRS)}")
+        number = _word_at(f, "%state", _NUMBER)
+        pairs = _word_at(f, "%state", _PAIRS, "ptr")
         keys.store(f, keys.paired(f, key, "%at"), pairs, number)
         more = f(f"add i64 {number}, 1")
-        f.do(f"store i64 {more}, ptr {_word(f, '%state', _NUMBER)}")
-        most = f(f"load i64, ptr {_word(f, '%state', _MOST)}")
-        f.when(f(f"icmp eq i64 {more}, {most}"), thin)
+        _write(f, "i64", more, "%state", _NUMBER)
+        full = f(f"icmp eq i64 {more}, {_word_at(f, '%state', _MOST)}")
+        f.when(full, lambda: _call(f, thinned, [("ptr", "state")]))
         return []
 
-    def thin() -> Sequence[str]:
-        f.do(f"call void @{thinned}(ptr %state)")
-        return []
-
-    bound = f(f"load {keys.key}, ptr {_word(f, '%state', _BELOW)}")
+    bound = _word_at(f, "%state", _BELOW, keys.key)
     f.when(f(f"icmp ult {keys.key} {key}, {bound}"), take)
     f.do("ret void")
     module.add(f)
@@ -350,17 +354,16 @@ def _thinned(module: Module, keys: _Keys) -> str:
         return name
     ordered = _sorted_pairs(module, keys)
     f = Function(module, name, [("ptr", "state")], result="void")
-    pairs, other = (f(f"load ptr, ptr {_word(f, '%state', w)}") for w in (_PAIRS, _OTHER))
-    number, count = (f(f"load i64, ptr {_word(f, '%state', w)}") for w in (_NUMBER, _COUNT))
+    pairs, other = (_word_at(f, "%state", w, "ptr") for w in (_PAIRS, _OTHER))
+    number, count = (_word_at(f, "%state", w) for w in (_NUMBER, _COUNT))
     found = f(f"call ptr @{ordered}(ptr {pairs}, ptr {other}, i64 {number})")
     stayed = f(f"icmp eq ptr {found}, {pairs}")
-    f.do(f"store ptr {found}, ptr {_word(f, '%state', _PAIRS)}")
-    f.do(f"store ptr {f(f'select i1 {stayed}, ptr {other}, ptr {pairs}')}, ptr {_word(f, '%state', _OTHER)}")
-    f.do(f"store i64 {count}, ptr {_word(f, '%state', _NUMBER)}")
+    free = f(f"select i1 {stayed}, ptr {other}, ptr {pairs}")
     last = f(f"sub i64 {count}, 1")
-    bound = keys.key_at(f, found, last)
-    f.do(f"store {keys.key} {bound}, ptr {_word(f, '%state', _BELOW)}")
-    f.do(f"store i64 {keys.place_at(f, found, last)}, ptr {_word(f, '%state', _LAST)}")
+    bound, place = keys.key_at(f, found, last), keys.place_at(f, found, last)
+    words = {_PAIRS: ("ptr", found), _OTHER: ("ptr", free), _NUMBER: ("i64", count)}
+    for word, (kind, value) in {**words, _BELOW: (keys.key, bound), _LAST: ("i64", place)}.items():
+        _write(f, kind, value, "%state", word)
     f.do("ret void")
     module.add(f)
     return name
@@ -377,15 +380,11 @@ def _sorted_pairs(module: Module, keys: _Keys) -> str:
         return name
     f = Function(module, name, [("ptr", "pairs"), ("ptr", "other"), ("i64", "count")], result="ptr")
 
-    def few() -> Sequence[str]:
-        f.do(f"call void @{insertion}(ptr %pairs, i64 %count)")
-        return []
-
     def many() -> Sequence[str]:
         return [f(f"call ptr @{by_bytes}(ptr %pairs, ptr %other, i64 %count)")]
 
     is_few = f(f"icmp sle i64 %count, {FEW}")
-    f.when(is_few, few)
+    f.when(is_few, lambda: _call(f, insertion, [("ptr", "pairs"), ("i64", "count")]))
     (found,) = f.when(f(f"xor i1 {is_few}, true"), many, [("ptr", "%pairs")])
     f.do(f"ret ptr {found}")
     module.add(f)
