@@ -108,18 +108,18 @@ def _float_extremum(x: Lanes, a: str, b: str, largest: bool) -> str:
 
 
 def _div(x: Lanes, a: str, b: str) -> str:
-    return x("fdiv", a, b)
+    return x.quotient("fdiv", a, b)
 
 
 def _floor_div(x: Lanes, a: str, b: str) -> str:
-    return x.intrinsic("floor", x("fdiv", a, b)) if x.is_float else integers.floor_div(x, a, b)
+    return x.intrinsic("floor", x.quotient("fdiv", a, b)) if x.is_float else integers.floor_div(x, a, b)
 
 
 def _rem(x: Lanes, a: str, b: str) -> str:
     """frem is C's fmod, which is exact, so that it has the same bits wherever it comes from."""
     if not x.is_float:
         return integers.remainder(x, a, b)
-    rest = Real(x, x("frem", a, b))
+    rest = Real(x, x.quotient("frem", a, b))
     divisor = Real(x, b)
     signs_differ = x.both("xor", rest.compare("olt", 0.0), divisor.compare("olt", 0.0))
     wrong = x.both("and", signs_differ, rest.compare("une", 0.0))

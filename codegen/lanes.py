@@ -113,6 +113,18 @@ class Lanes:
         """A number in every lane."""
         return constant_text(scalar_text(value, self.element), self.element, self.width)
 
+    def quotient(self, op: str, a: str, b: str) -> str:
+        """`fdiv` or `frem`. LLVM 22 takes the vector instructions to give zero where both operands are known
+        to be zero, and drops a select that puts zeros there, though 0/0 is NaN. Where no operand is a
+        constant, the constrained form stands for the instruction: nothing is assumed of it."""
+        if self.width == 1 or any(o.startswith("splat") and o != self.const(0) for o in (a, b)):
+            return self(op, a, b)
+        rounding, exceptions = '!"round.tonearest"', '!"fpexcept.ignore"'
+        return self.f.call(
+            self.type, f"llvm.experimental.constrained.{op}.{self.suffix}",
+            (self.type, a), (self.type, b), ("metadata", rounding), ("metadata", exceptions),
+        )  # fmt: skip
+
     def intrinsic(self, name: str, *operands: str) -> str:
         """llvm.<name> with every operand and the result of this type."""
         return self.f.call(self.type, f"llvm.{name}.{self.suffix}", *((self.type, o) for o in operands))

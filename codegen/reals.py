@@ -50,10 +50,10 @@ class Real:
     __rmul__ = __mul__
 
     def __truediv__(self, other: Operand) -> Real:
-        return self._op("fdiv", self.text, self._lift(other))
+        return Real(self.lanes, self.lanes.quotient("fdiv", self.text, self._lift(other)))
 
     def __rtruediv__(self, other: float) -> Real:
-        return self._op("fdiv", self._lift(other), self.text)
+        return Real(self.lanes, self.lanes.quotient("fdiv", self._lift(other), self.text))
 
     def __neg__(self) -> Real:
         return Real(self.lanes, self.lanes("fneg", self.text))

@@ -13,7 +13,7 @@ from vitrify.ir.opdef import Attr, OpDef
 from vitrify.ir.ops.numeric import cast
 from vitrify.ir.types import TensorType
 
-from tests.codegen.harness import apply_native, pointwise, runnable_targets
+from tests.codegen.harness import apply_native, check_kernel, pointwise, runnable_targets
 from tests.support import assert_same_bits, assert_within_ulp
 
 SIZES = (0, 1, 15, 16, 17, 33, 1000)
@@ -127,3 +127,23 @@ def test_integer_division_never_traps(opdef: OpDef, dtype: DType) -> None:
     found = apply_native(pointwise(opdef, [dtype, dtype], dtype), x, y)
     wanted = {ops.floor_div: [least, 1], ops.rem: [0, 2]}[opdef]
     assert found[3:5].tolist() == wanted
+
+
+@pytest.mark.parametrize("dtype", [float32, float64], ids=str)
+@pytest.mark.parametrize("op", ["div", "floor_div", "rem"])
+def test_a_quotient_of_zeros_is_not_taken_for_zero(op: str, dtype: DType) -> None:
+    """Lanes beyond the columns are 0/0 = NaN here, and must not get into the sum."""
+    text = f"""
+        kernel rows(%x: {dtype}[18] in, %y: {dtype}[9] out) {{
+          serial i < 9 {{
+            %2 = reduce_sum lanes k < 2 : {dtype} {{
+              %0 = load %x[i + 9*k] : {dtype}
+              %1 = {op} %0, %0 : {dtype}
+              yield %1
+            }}
+            store %y[i], %2
+          }}
+        }}"""
+    x = np.arange(1, 19).astype(dtype.numpy)
+    found = check_kernel(text, {"x": x, "y": np.zeros(9, dtype.numpy)})
+    assert (found["y"] == (0 if op == "rem" else 2)).all()

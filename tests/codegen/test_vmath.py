@@ -132,11 +132,11 @@ def test_pow_has_the_special_cases_of_c(dtype: DType) -> None:
 @pytest.mark.parametrize("name", FLOAT32)
 def test_no_elementary_function_of_llvm_is_called(name: str) -> None:
     text = text_of(pointwise(ops.ALL[name], [float32], float32))
-    intrinsics = ("exp", "log", "sin", "cos", "tan", "pow", "fmuladd")
+    intrinsics = re.compile(r"llvm\.(exp(?!erimental)|log|a?sin|a?cos|a?tan|pow|fmuladd)")
     flags = ("fast", "nnan", "ninf", "nsz", "arcp", "contract", "afn", "reassoc")
     words = set(re.findall(r"[\w.]+", text))
     assert not words & set(flags)
-    assert not any(word.startswith(f"llvm.{name}") for word in words for name in intrinsics)
+    assert not any(map(intrinsics.match, words))
 
 
 @pytest.mark.parametrize("dtype", [float32, float64])
