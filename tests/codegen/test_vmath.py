@@ -35,7 +35,7 @@ FLOAT32: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     for op in ELEMENTARY
     if op.arity == 1 and op is not ops.polygamma
 }
-OF_TWO = {"pow", "atan2"}
+OF_TWO = ("pow", "atan2")
 STEP = 50_021  # a prime: 86,000 floats of all exponents and both signs
 REFERENCES = Path(__file__).with_name("references.txt")
 

@@ -216,7 +216,7 @@ def test_fullgraph_undoes_nothing_and_does_nothing() -> None:
     (lambda x: x.tolist(), "tolist"),
     (lambda x: float(x[0]), "item"),
     (lambda x: open(__file__), "open"),
-], ids=str)  # fmt: skip
+], ids=["numpy", "print", "bool", "tolist", "float", "open"])  # fmt: skip
 def test_fullgraph_messages(body: Any, match: str) -> None:
     line = body.__code__.co_firstlineno
     with pytest.raises(torch.CaptureError, match=rf"{__file__}:{line}: .*{match}"):
