@@ -53,13 +53,16 @@ def _basic_key(index: Any) -> Any:
     if index.__class__ is int:
         return (index,)
     items = index if index.__class__ is tuple else (index,)
-    key = tuple([_slice_key(i) if i.__class__ is slice else i for i in items])
-    return key if all(i is None or i is Ellipsis or i.__class__ in (int, tuple) for i in key) else None
-
-
-def _slice_key(item: slice) -> Any:
-    bounds = (item.start, item.stop, item.step)
-    return bounds if all(v is None or v.__class__ is int for v in bounds) else item
+    key = []
+    for item in items:
+        if item.__class__ is slice:
+            item = (item.start, item.stop, item.step)
+            if not all(v is None or v.__class__ is int for v in item):
+                return None
+        elif not (item is None or item is Ellipsis or item.__class__ is int):
+            return None  # a tuple, too: it is a tensor of indices
+        key.append(item)
+    return tuple(key)
 
 
 @remembered
@@ -143,7 +146,7 @@ def _plan(shape: tuple[int, ...], items: list[Any]) -> _Plan:
     plan = _Plan([], [], [], [], {})
     for item in items:
         if item is Ellipsis:
-            for _ in range(len(shape) - taken):
+            for _ in range(min(len(shape) - taken, len(shape) - len(plan.starts))):
                 _keep(plan, shape)
         else:
             _add(plan, shape, item)
@@ -205,8 +208,7 @@ def _add(plan: _Plan, shape: Sequence[int], item: Any) -> None:
         plan.shape.append(1)
     elif isinstance(item, bool):
         plan.shape.append(1)
-        if not item:
-            plan.advanced[len(plan.shape) - 1] = tensor([], dtype=dtypes.int64)
+        plan.advanced[len(plan.shape) - 1] = tensor([0] * item, dtype=dtypes.int64)
     elif isinstance(item, int):
         n = shape[axis]
         if not -n <= item < n:
@@ -292,6 +294,8 @@ def index_put_(x: Tensor, advanced: dict[int, Tensor], value: Any, accumulate: b
     """Overwrite (or add to) the elements at the given indices by dimension; gives x."""
     check_writable(x)
     axes, indices, shape = _indices(advanced)
+    if x._type.numel == 0 and indices[0]._type.numel and any(x._type.shape[a] == 0 for a in axes):
+        raise IndexError("index is out of bounds for dimension with size 0")  # no element is left to check
     rest = tuple(n for a, n in enumerate(x._type.shape) if a not in axes)
     at, count = _place(axes), len(shape)
     values = _value_like(value, x, (*rest[:at], *shape, *rest[at:]))

@@ -58,6 +58,8 @@ INDICES: list[Any] = [
     (0, [1, 2]), ([1, 2], 0), (slice(1, 2), [0, 1], 2), (Ellipsis, [0, 4]), (slice(5, 2),),
     (slice(-2, None), slice(0, 100)), (1, 2, 3), True, False, (slice(None), True), (-1, slice(None), -1), [],
     (None, [0, 1], None), np.array([1, 0]), ([-1, 0],), (np.int64(1), slice(None)),
+    ((0, 1),), ((1, 0), 2), (0, (1, 2)), ((0, 1), (2, 1)), ((0, 0, 1, 1, 0),), (True, 0), (True, 0, True),
+    (True, [1, 0]), (Ellipsis, Ellipsis), (Ellipsis, 0, Ellipsis),
 ]  # fmt: skip
 
 
@@ -99,6 +101,26 @@ def test_setitem(index: Any) -> None:
 @pytest.mark.parametrize("index", BAD_INDICES, ids=str)
 def test_bad_indices(index: Any) -> None:
     check(lambda lib, x: x[index], CUBE)
+
+
+def test_bools_copy() -> None:
+    def changed(lib: Any, x: Any) -> Any:
+        y = x * 1
+        y[True].add_(1)
+        y[0, True].add_(1)
+        return y
+
+    check_grad(changed, CUBE)
+
+
+def test_indices_of_an_empty_dimension() -> None:
+    def store(lib: Any, x: Any) -> Any:
+        x[[0, 1]] = 7
+        return x
+
+    check(store, CUBE[:0])
+    check(lambda lib, x: x.index_put((lib.tensor([0]),), lib.ones(3)), CUBE[0, :0])
+    check(lambda lib, x: x[[]], CUBE[:0])
 
 
 def test_masks() -> None:
