@@ -595,9 +595,14 @@ def check_writable(target: Tensor) -> None:
         )
     if not mode.grad:
         return
-    if isinstance(edge_of(target), Leaf):
+    edge = edge_of(target)
+    if isinstance(edge, Leaf):
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
-    if target._view is not None and isinstance(target._view[0]._node, Leaf):
+    if target._view is None:
+        return
+    before = target._view[0]._node
+    # A base without history shows as something with history only through a view that was made a leaf.
+    if isinstance(before, Leaf) or before is None and edge is not None:
         raise RuntimeError(
             "a view of a leaf Variable that requires grad is being used in an in-place operation."
         )

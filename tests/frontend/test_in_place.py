@@ -85,6 +85,18 @@ def test_leaves_that_require_grad_are_not_written_to() -> None:
     assert x.tolist() == [2.0, 3.0] and x.is_leaf and x.requires_grad
 
 
+def test_views_of_a_view_that_was_made_a_leaf_are_not_written_to() -> None:
+    base = vitrify.arange(6.0)
+    x = base.view(2, 3).requires_grad_()
+    for write in (lambda: x[0].mul_(2), lambda: x.__setitem__(0, 5.0), lambda: x.t()[:, :1].add_(x[0])):
+        with pytest.raises(RuntimeError, match="a view of a leaf Variable"):
+            write()
+    assert x.is_leaf and x.tolist() == [[0, 1, 2], [3, 4, 5]]
+    base.mul_(2)  # has no history
+    (x * x).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [[0, 4, 8], [12, 16, 20]]
+
+
 def test_a_saved_tensor_that_was_written_to_is_noticed() -> None:
     x = leaf(1.0, 2.0)
     y = x * 1
