@@ -231,6 +231,7 @@ class Engine:
 
     def _seen(self, edge: Edge, ct: Tensor, owned: bool) -> tuple[Tensor, bool]:
         """A complete cotangent, after hooks and what is asked for have seen it."""
+        ct = _writable(ct)
         for hook in list((edge.hooks or {}).values()):
             owned = False
             result = hook(ct)
@@ -284,7 +285,7 @@ class Engine:
         if source not in self._by_output:
             self._by_output[source] = [None] * source.outputs
             self._queue.put(source, None)
-        self._by_output[source][edge.index] = ct
+        self._by_output[source][edge.index] = _writable(ct)
 
     def _through_multi(self, node: MultiNode) -> None:
         cotangents = self._by_output.pop(node)
@@ -359,6 +360,11 @@ class NativeQueue:
     def next(self, keep: bool) -> tuple[Any, Any, bool] | None:
         found: tuple[Any, Any, bool] | None = self._run(self._queue, keep)
         return found
+
+
+def _writable(ct: Tensor) -> Tensor:
+    """A cotangent for the user, who may write to it: a derivative may be a constant, that of floor, say."""
+    return build(ops.cast, ct, dtype=ct.dtype) if is_shared(ct) else ct
 
 
 def _root(x: Tensor) -> Tensor:

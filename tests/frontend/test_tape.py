@@ -384,3 +384,34 @@ def test_an_index_is_one_node(index: Any) -> None:
     mask = np.zeros((3, 4), np.float32)
     mask[index] = 1
     assert second.tolist() == (6 * x.detach().numpy() * mask).tolist()
+
+
+def test_gradients_that_are_constants_may_be_written_to() -> None:
+    """They were the memory of the one constant 0: everything that read it was wrong from then on."""
+
+    class Shifted(vitrify.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: vitrify.Tensor) -> vitrify.Tensor:
+            return x * 1
+
+        @staticmethod
+        def backward(ctx: Any, ct: vitrify.Tensor) -> vitrify.Tensor:
+            return ct.add_(3)
+
+    for round_ in range(3):
+        x = leaf(2.5)
+        y = x * 1
+        y.retain_grad()
+        (gradient,) = vitrify.autograd.grad(vitrify.floor(x).sum(), x)
+        gradient.add_(5)
+        vitrify.floor(y).sum().backward()
+        assert y.grad is not None and x.grad is not None
+        for grad in (y.grad, x.grad):
+            assert grad.tolist() == [0.0], round_
+            grad.add_(7)
+        (z := x * 1).register_hook(lambda ct: ct.add_(2))
+        vitrify.sign(z).sum().backward()
+        vitrify.trunc(Shifted.apply(x)).sum().backward()
+        assert x.grad.tolist() == [12.0]
+        assert vitrify.autograd.grad(vitrify.floor(x).sum(), x)[0].tolist() == [0.0]
+        assert vitrify.zeros(2).tolist() == [0.0, 0.0] and vitrify.zeros(()).item() == 0.0
