@@ -20,7 +20,7 @@ from vitrify.runtime import storage as memory
 
 from . import _composite, _dispatch
 from ._dispatch import Applied, Moves, add_assignment, is_shared, native
-from ._tape import mode
+from ._tape import Leaf, mode
 from ._tensor import Tensor, is_current
 
 if native is not None:
@@ -305,8 +305,11 @@ class _Program:
         return None if at is None else (programs.SINGLE, [at])
 
     def _answer_register(self, x: Any) -> int | None:
-        """Of something that the caller gets: of a constant, to which he might write, a copy."""
+        """Of something that the caller gets: of a constant, to which he might write, a copy. None for what
+        was made a leaf that requires grad: no op does that."""
         at = self._register(x) if isinstance(x, Tensor) else None
+        if at is not None and at >= self._first and isinstance(x._node, Leaf):
+            return None
         if at is None or at < self._first or self.steps[at - self._first][0] != programs.CONSTANT:
             return at
         if is_shared(x):

@@ -271,3 +271,23 @@ def test_ways_that_are_too_many_are_left_to_ops(recwarn):
             got = F.mse_loss(x, y).item()
             assert first.setdefault(which, got) == got
     assert not recwarn.list
+
+
+MAKERS = {
+    "full": lambda x: vitrify.full((2,), 2.5, requires_grad=True),
+    "eye": lambda x: vitrify.eye(2, requires_grad=True),
+    "arange": lambda x: vitrify.arange(3.0, requires_grad=True),
+    "linspace": lambda x: vitrify.linspace(0, 1, 3, requires_grad=True),
+    "zeros_like": lambda x: vitrify.zeros_like(x, requires_grad=True),
+    "ones_like": lambda x: vitrify.ones_like(x, requires_grad=True),
+    "full_like": lambda x: vitrify.full_like(x, 2.0, requires_grad=True),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_new_leaves_require_grad_at_every_call(name: str) -> None:
+    made = [MAKERS[name](vitrify.ones(2)) for _ in range(12)]
+    for x in made:
+        assert x.requires_grad and x.is_leaf
+        (x * 2).sum().backward()
+        assert x.grad is not None and x.grad.flatten().tolist() == [2.0] * x.numel()
