@@ -227,7 +227,7 @@ class Engine:
     def deliver(self, edge: Edge, ct: Tensor, owned: bool = False) -> None:
         """Add a contribution to an edge's cotangent."""
         if self._needed is None or edge in self._needed:
-            self._queue.add(edge, ct, owned)
+            self._queue.add(edge, ct, owned and not is_shared(ct))
 
     def _seen(self, edge: Edge, ct: Tensor, owned: bool) -> tuple[Tensor, bool]:
         """A complete cotangent, after hooks and what is asked for have seen it."""
@@ -457,7 +457,7 @@ def _accumulate(leaf: Leaf, ct: Tensor, owned: bool) -> None:
         recorder.observe(tensor, "_grad")
     before = tensor._grad
     if before is None:
-        keep = owned and ct._type.is_contiguous and not is_grad_enabled() and not is_shared(ct)
+        keep = owned and ct._type.is_contiguous and not is_grad_enabled()
         tensor._grad = alias(ct) if keep else build(ops.cast, ct, dtype=ct.dtype)
     elif is_grad_enabled():
         tensor._grad = apply(_ADD, before, ct)

@@ -415,3 +415,14 @@ def test_gradients_that_are_constants_may_be_written_to() -> None:
         assert x.grad.tolist() == [12.0]
         assert vitrify.autograd.grad(vitrify.floor(x).sum(), x)[0].tolist() == [0.0]
         assert vitrify.zeros(2).tolist() == [0.0, 0.0] and vitrify.zeros(()).item() == 0.0
+
+
+@pytest.mark.parametrize("shape", [(), (1, 1), (1, 1, 1)])
+def test_a_leafs_gradient_is_its_own_memory(shape: tuple[int, ...]) -> None:
+    for write in (vitrify.floor, lambda x: x.expand(0, *shape).clone(), lambda x: x.view(1).sign()):
+        x = vitrify.full(shape, 2.5, requires_grad=True)
+        for _ in range(3):
+            write(x).sum().backward()
+            (x * 2).sum().backward()  # adds in place
+        assert x.grad is not None and x.grad.sum().item() == 6.0
+        assert vitrify.zeros(()).item() == 0.0
