@@ -207,6 +207,16 @@ traced_number: Callable[[Any], Tensor | None] | None = None
 _NUMBERS: dict[tuple[Any, ...], Tensor] = {}
 
 
+def check_fits(value: Any, dtype: DType) -> None:
+    """Raises RuntimeError for a Python number that an integer dtype can't hold. Negative ones wrap around in
+    unsigned types, as in PyTorch."""
+    if not dtype.is_integer or value.__class__ not in (int, float):
+        return
+    info = np.iinfo(dtype.numpy)
+    if not (info.min or -info.max) <= value <= info.max:  # nan is nowhere
+        raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
+
+
 def as_operand(value: Any, dtype: DType, shape: tuple[int, ...] = ()) -> Tensor:
     """A tensor or a Python number as a tensor of this dtype and shape, to be read only."""
     if isinstance(value, Tensor):

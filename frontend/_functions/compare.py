@@ -11,7 +11,7 @@ from vitrify.ir.opdef import OpDef, bind
 
 from .._composite import composite
 from .._dispatch import apply
-from .._promotion import Number, as_operand, broadcast_shapes, number_dtype, result_type
+from .._promotion import Number, as_operand, broadcast_shapes, check_fits, number_dtype, result_type
 from .._tensor import Tensor
 from .pointwise import TYPE_NAMES, abs, floating, pair
 
@@ -147,6 +147,7 @@ def masked_fill(input: Tensor, mask: Tensor, value: Tensor | Number) -> Tensor:
         )
     if isinstance(value, float) and input.dtype.kind not in "fc":
         raise RuntimeError(f"value cannot be converted to type {input.dtype.name} without overflow")
+    check_fits(value, input.dtype)
     shape = broadcast_shapes(input._type.shape, mask._type.shape)
     filled = as_operand(value, input.dtype, shape)
     return apply(

@@ -17,7 +17,7 @@ from vitrify.ir.opdef import BoundOp, bind
 from vitrify.ir.strided import StridedType
 
 from .._dispatch import Moves, apply, assign, check_writable, moved, remembered, together
-from .._promotion import as_operand, broadcast_shapes
+from .._promotion import as_operand, broadcast_shapes, check_fits
 from .._tensor import Tensor
 from .casting import cast
 from .creation import from_numpy, tensor
@@ -113,6 +113,7 @@ def _fill_masked(x: Tensor, mask: Tensor, value: Any) -> None:
     """Without looking at the mask, so that it can be traced."""
     _check_mask(mask, x._type.shape, 0)
     check_writable(x)
+    check_fits(value, x.dtype)
     filled = as_operand(value, x.dtype, x._type.shape)
     assign(x, apply(bind(ops.select), mask, filled, x))
 
@@ -122,6 +123,7 @@ def _value_like(value: Any, target: Tensor, shape: tuple[int, ...]) -> Tensor:
     if not isinstance(value, Tensor):
         number = isinstance(value, (bool, int, float, complex)) or hasattr(value, "_traced_scalar")
         if number:
+            check_fits(value, target.dtype)
             return as_operand(value, target.dtype, shape)
         value = tensor(value, dtype=target.dtype)
     while value.ndim > len(shape) and value._type.shape[0] == 1:

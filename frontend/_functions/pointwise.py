@@ -20,6 +20,7 @@ from .._narrow import rounded_once, widened
 from .._promotion import (
     Number,
     as_operand,
+    check_fits,
     get_default_dtype,
     narrow_beside,
     number_beside,
@@ -408,6 +409,8 @@ def clamp(input: Tensor, min: Tensor | Number | None = None, max: Tensor | Numbe
         raise RuntimeError("torch.clamp: At least one of 'min' or 'max' must not be None")
     if not isinstance(min, Tensor) and not isinstance(max, Tensor):
         dtype = result_type(input, *(v for v in (min, max) if v is not None))
+        check_fits(min, dtype)
+        check_fits(max, dtype)
         input = as_operand(input, dtype, input._type.shape)
     result = input if min is None else apply2(bind(ops.clamp_min), *pair(input, min))
     return result if max is None else apply2(bind(ops.clamp_max), *pair(result, max))

@@ -91,6 +91,25 @@ def test_pow_of_numbers(exponent: float) -> None:
     check(lambda lib, x: 2.0**x, arrays_of("float32")["matrix"])
 
 
+@pytest.mark.parametrize("number", [300, -1, -129, -300, 2**40, 1e10, float("nan"), float("-inf"), 3.0])
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "int64", "bool", "float32"])
+def test_numbers_that_a_dtype_does_not_hold(dtype: str, number: float) -> None:
+    def stored(lib: Any, x: Any, index: Any) -> Any:
+        x[x != 0 if index is None else index] = number
+        return x
+
+    array = np.array([1, 0, 3], dtype)
+    for index in (0, slice(1), [1, 2], None):
+        check(lambda lib, x, i=index: stored(lib, x, i), array)
+    check(lambda lib, x: x.fill_(number), array)
+    if dtype != "bool":
+        check(lambda lib, x: lib.clamp(x, min=number), array)
+        check(lambda lib, x: x.clamp(-1, number), array)
+        check(lambda lib, x: x.clamp_max(number), array)
+    if isinstance(number, int):
+        check(lambda lib, x: x.masked_fill(x != 0, number), array)
+
+
 def test_clamp_where_lerp() -> None:
     x, y = arrays_of("float32")["matrix"], arrays_of("float32", 1)["matrix"]
     check_grad(lambda lib, x: x.clamp(-1, 2), x)
