@@ -208,8 +208,10 @@ _NUMBERS: dict[tuple[Any, ...], Tensor] = {}
 
 
 def check_fits(value: Any, dtype: DType) -> None:
-    """Raises RuntimeError for a Python number that an integer dtype can't hold. Negative ones wrap around in
-    unsigned types, as in PyTorch."""
+    """Raises RuntimeError for a Python number that a dtype can't hold. Negative ones wrap around in unsigned
+    types, as in PyTorch."""
+    if value.__class__ is complex and value.imag and dtype.kind in "fiu":
+        raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
     if not dtype.is_integer or value.__class__ not in (int, float):
         return
     info = np.iinfo(dtype.numpy)

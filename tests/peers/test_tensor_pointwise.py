@@ -106,6 +106,7 @@ def test_numbers_that_a_dtype_does_not_hold(dtype: str, number: float) -> None:
         check(lambda lib, x: lib.clamp(x, min=number), array)
         check(lambda lib, x: x.clamp(-1, number), array)
         check(lambda lib, x: x.clamp_max(number), array)
+    check(lambda lib, x: x.fill_(2j), array)
     if isinstance(number, int):
         check(lambda lib, x: x.masked_fill(x != 0, number), array)
 
