@@ -259,6 +259,9 @@ def _holds(dtype: DType, number: float) -> bool:
 
 
 _BESIDE: dict[tuple[StridedType, float], Tensor] = {}
+# Numbers lie in the memory of constants, and are told by that. It must not be that of forgotten ones: no call
+# that reads such a number would be learned.
+_dispatch.when_forgotten += [_NUMBERS.clear, _BESIDE.clear]
 
 
 def number_beside(type: StridedType, value: float) -> Tensor | None:

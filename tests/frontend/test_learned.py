@@ -291,3 +291,19 @@ def test_new_leaves_require_grad_at_every_call(name: str) -> None:
         assert x.requires_grad and x.is_leaf
         (x * 2).sum().backward()
         assert x.grad is not None and x.grad.flatten().tolist() == [2.0] * x.numel()
+
+
+def test_calls_with_numbers_are_learned_again_once_all_is_forgotten(monkeypatch) -> None:
+    def calls() -> list[list[float]]:
+        x = vitrify.tensor([-1.0, 0.5, 2.0])
+        return [x.clamp(0, 1).tolist(), vitrify.where(x > 0, x, 0.0).tolist()]
+
+    first = calls()
+    _dispatch.forget()
+    assert [calls() for _ in range(4)] == [first] * 4
+
+    def never(*_: object) -> None:
+        raise AssertionError("Python was asked")
+
+    monkeypatch.setattr(_learned, "key_of", never)
+    assert calls() == first
