@@ -167,7 +167,8 @@ remembered = functools.lru_cache(MOST_ENTRIES)
 
 #: Number of captures that run now, in any thread. While there are none, nobody asks for a recorder.
 captures = 0
-_LOCK = locks.lock()
+#: Reentrant: the collector may run what dispatches while it is held.
+_LOCK = locks.rlock()
 
 
 @contextmanager
@@ -503,7 +504,7 @@ if memory.is_native:
     from vitrify.runtime import dispatch_native
 
     classes = {"tensor": Tensor, "node": Node, "leaf": Leaf, "recorded": Recorded, "type": StridedType}
-    native = dispatch_native.NativeDispatch(classes, _missed, numbers, bind(ops.add))
+    native = dispatch_native.NativeDispatch(classes, _missed, numbers, bind(ops.add), _LOCK)
     mode_listeners.append(native.set_recording)
     apply = apply1 = apply2 = native.apply
 

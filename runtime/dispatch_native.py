@@ -8,6 +8,7 @@ dispatcher holds the owner where other code may run. See `dispatch_layout` for w
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import mul
@@ -180,7 +181,7 @@ class _Rows:
         """A table of this size, which native code uses from now on."""
         memory = (ctypes.c_int64 * ((size + 1) * _ROW_WORDS))()
         memory[0], memory[1] = size - 1, 65 - size.bit_length()
-        for key, (record, owner) in self._rows.items():
+        for key, (record, owner) in self._rows.copy().items():  # the collector may run what adds a row
             _write(memory, size, key, record, id(owner))
         self._size = size
         self._table.value = ctypes.addressof(memory)
@@ -212,9 +213,12 @@ class NativeDispatch:
     """
 
     def __init__(
-        self, classes: Mapping[str, type], missed: Callable[..., Any], numbers: object, add: object
-    ) -> None:
-        """classes: tensor, node, leaf, recorded, type. add: the op that joins cotangents."""
+        self, classes: Mapping[str, type], missed: Callable[..., Any], numbers: object, add: object,
+        lock: threading.RLock,
+    ) -> None:  # fmt: skip
+        """classes: tensor, node, leaf, recorded, type. add: the op that joins cotangents. lock: held where
+        rows and names change."""
+        self._lock = lock
         slots = Slots(**{name: _offsets(cls) for name, cls in classes.items()})
         zeros = tuple([(0,) * n for n in range(MOST_OPERANDS + 2)])
         given = {
@@ -268,7 +272,8 @@ class NativeDispatch:
     def add(self, called: object, keys: Sequence[object | int], record: Record) -> None:
         """A row: what is called, and what its operands are, objects (by identity) or plain words."""
         key = _row_key(called, keys)
-        self._rows.add(key, ctypes.addressof(record.words), record.owned_with((called, *keys), key[1:4]))
+        with self._lock:
+            self._rows.add(key, ctypes.addressof(record.words), record.owned_with((called, *keys), key[1:4]))
 
     def has(self, called: object, keys: Sequence[object | int]) -> bool:
         """Whether there is a row."""
@@ -280,7 +285,19 @@ class NativeDispatch:
     ) -> None:  # fmt: skip
         """A learned call. types: of registers, which are its tensors and what each step makes; codes: of its
         arguments; mask: which tensors have an edge; answers: the registers that are the result, in a form of
-        `dispatch_program_ir`. Ops have their rows."""
+        `dispatch_program_ir`. Ops have their rows; if another thread has dropped them, nothing is learned."""
+        with self._lock:
+            if all(self._has_row(types, step) for step in steps):
+                self._learn(called, types, codes, mask, steps, form, answers)
+
+    def _has_row(self, types: Sequence[object], step: Step) -> bool:
+        kind, what, places, _ = step
+        return not 1 <= kind <= MOST_OPERANDS or self.has(what, [types[at] for at in places])
+
+    def _learn(
+        self, called: object, types: Sequence[object], codes: Sequence[codes_ir.Code], mask: int,
+        steps: Sequence[Step], form: int, answers: Sequence[int],
+    ) -> None:  # fmt: skip
         made = _words([len(steps), form, len(answers)], len(program_ir.HEADER), answers)
         kept: list[object] = [called, types]
         for kind, what, places, into in steps:
@@ -335,8 +352,9 @@ class NativeDispatch:
 
     def clear(self) -> None:
         """Forget all rows."""
-        self._rows.clear()
-        self._names.clear()
+        with self._lock:
+            self._rows.clear()
+            self._names.clear()
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -307,3 +309,33 @@ def test_calls_with_numbers_are_learned_again_once_all_is_forgotten(monkeypatch)
 
     monkeypatch.setattr(_learned, "key_of", never)
     assert calls() == first
+
+
+def test_threads_learn_at_the_same_time() -> None:
+    """Rows, and the names of floats, were added by several threads at once."""
+    wrong: list[object] = []
+
+    def learns(seed: int) -> None:
+        try:
+            for i in range(150):
+                limit = (i * 4 + seed) / 1024
+                x = vitrify.full((1 + i % 20, 1 + seed), 2.0)
+                for _ in range(3):
+                    if x.clamp(0.0, limit).flatten()[0].item() != limit:
+                        wrong.append(limit)
+                if i % 50 == 25:
+                    _dispatch.forget()
+        except Exception as error:
+            wrong.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=learns, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not wrong
