@@ -289,11 +289,12 @@ class _Clock:
 
 def evaluate_op(op: BoundOp, operands: Sequence[np.ndarray]) -> np.ndarray | None:
     """The op's value as our own kernels compute it, for constant folding; None if it has none (a check
-    fails)."""
-    from ..ir.dtypes import from_numpy
+    fails). Arrays of uint16 hold the bits of bfloat16."""
+    from ..ir.dtypes import bfloat16, from_numpy
 
+    dtypes = [bfloat16 if x.dtype == bfloat16.numpy else from_numpy(x.dtype) for x in operands]
     builder = GraphBuilder("fold")
-    values = [builder.input(TensorType(from_numpy(x.dtype), x.shape)) for x in operands]
+    values = [builder.input(TensorType(d, x.shape)) for d, x in zip(dtypes, operands, strict=True)]
     result = builder(op.opdef, *values, **op.attrs)
     graph = builder.finish([result])
     try:

@@ -148,6 +148,18 @@ def test_constants_are_evaluated_by_our_own_kernels() -> None:
     assert np.array_equal(value, outputs(compile_graph(graph), [x])[0])
 
 
+def test_constants_of_bfloat16_are_evaluated_from_their_bits() -> None:
+    text = """graph t() {
+  %0 = constant {value=bf16(3.0)} : bf16[]
+  %1 = exp %0 : bf16[]
+  return %1
+}
+"""
+    graph = parse_graph(text)
+    (want,), _ = interpret(graph, [])
+    assert outputs(compile_graph(graph), [])[0] == want
+
+
 def test_processes_that_compile_the_same_graph_at_once(tmp_path: Path) -> None:
     program = f"""
 import sys, numpy as np
