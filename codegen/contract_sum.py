@@ -20,6 +20,9 @@ _FEW_ROWS = 8
 #: The most rows for which a right operand of so many bytes or more is streamed; chains that stay in
 #: first-level cache, beside the rows that are read.
 _STREAMED_ROWS, _STREAMED_BYTES, _STREAMED_SUMS = 4, 16 << 10, 2048
+#: How often rows and columns that take part may change along an axis: each time is a function of its own,
+#: which takes 15 ms to compile.
+_MOST_BOXES = 32
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ class Contraction:
         m, n, size = self.m, self.n, self.product((self.n, *self.extents))
         if (self.column, self.lhs_column) != (1, 0) or self.contract.within is not None:
             return False
-        if not (isinstance(m, int) and isinstance(n, int) and isinstance(size, int)):
+        if not (isinstance(m, int) and isinstance(n, int) and isinstance(size, int)) or m == 0:
             return False
         if not all(condition.is_bound or self._is_box(condition) for condition in self.conditions):
             return False
@@ -178,14 +181,16 @@ class Contraction:
 
     def _is_box(self, condition: Condition) -> bool:
         """Whether at each step a condition leaves some neighbouring rows, or columns of the only panel, which
-        are known."""
+        are known and change a few times only."""
         assert isinstance(self.m, int) and isinstance(self.n, int)
         known = isinstance(condition.first, int) and isinstance(condition.size, int)
         alone = condition.row == 0 or condition.column == 0
         bounded = any(set(condition.axes) & set(other.axes) for other in self.conditions if other.is_bound)
         whole = len(condition.axes) == 1 and self.axes[condition.axis].whole and not bounded
         one_panel = condition.column == 0 or self.n <= _STREAMED_SUMS // self.m
-        return known and alone and whole and one_panel
+        side, steps = self.m if condition.row else self.n, self.axes[condition.axis].chunk or 0
+        few = min(2 * side + 1, steps) <= _MOST_BOXES
+        return known and alone and whole and one_panel and few
 
     def _tile(self) -> Tile:
         if not self.streamed:

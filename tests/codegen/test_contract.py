@@ -550,6 +550,18 @@ def test_padding_known_at_run_time_only_takes_no_part(last: bool) -> None:
     check_kernel(text, buffers, {"s": 9})
 
 
+def test_many_taps_of_few_rows_are_no_function_each() -> None:
+    """Each of 67 taps leaves other columns: all of them are one loop that compares."""
+    text, buffers = convolution(1, 1, 67, 1, 3, (1, 67), 1, 1, 33, last=False)
+    for target in LEVELS.values():
+        assert text_of(parse_kernel(text), target).count("define ") < 16
+    check_kernel(text, buffers)
+
+
+def test_few_rows_may_be_none() -> None:
+    check(0, 64, 512, "mk,kn")
+
+
 def test_padding_of_what_is_summed_bounds_the_sum() -> None:
     """The gradient of the weights: the pixels that a tap reads are those of an image."""
     text = """kernel weights(%x: f32[810] in, %c: f32[560] in, %y: f32[720] out) {
