@@ -83,10 +83,11 @@ class Adjoint:
         return reduce(lambda total, part: build(ops.add, total, part), parts)
 
     def _padded(self, build: Builder[V], x: V, side: int) -> V:
-        """An operand with the zeros that any of the phases reads around it."""
+        """An operand with the zeros that any of the phases reads around it, where there are no taps: its
+        index map may be a label alone, which does not reach outside."""
         lo, hi = ([0] * build.type_of(x).rank for _ in range(2))
         for stride in self.strides:
-            if stride.home[0] == side:
+            if stride.home[0] == side and not stride.tap:
                 lo[stride.home[1]], hi[stride.home[1]] = stride.margin
         if not any((*lo, *hi)):
             return x
@@ -97,8 +98,8 @@ class Adjoint:
         """What the places of one phase along each of the strides are given, zeros at all others."""
         maps, sizes, operands = [list(m) for m in self.maps], dict(self.sizes), list(operands)
         for stride, phase in zip(self.strides, phases, strict=True):
-            (side, axis), first = stride.home, stride.margin[0]
-            maps[side][axis] = stride.index(phase) + first
+            side, axis = stride.home
+            maps[side][axis] = stride.index(phase) + (0 if stride.tap else stride.margin[0])
             sizes[stride.place] = phase.places
             if stride.tap_home is not None:
                 at, tap_axis = stride.tap_home

@@ -80,7 +80,10 @@ class Stride:
 
     @cached_property
     def phases(self) -> tuple[Phase, ...]:
-        return self.along.phases
+        """Those that any tap reaches; if none is, one without taps: a zero that depends on both operands."""
+        places = -(-self.along.size // self.along.step)
+        unreached = (Phase(0, places, self.along.taps, 0, 0),) if self.tap else ()
+        return self.along.phases or unreached
 
     @property
     def tap_step(self) -> int:

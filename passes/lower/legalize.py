@@ -83,6 +83,7 @@ class _Legalizer:
         self.constants = set(memory_constants(graph))
         self.layouts = choose_layouts(graph)
         self.padded: dict[object, Value] = {}
+        self.rooms = _rooms(graph)
         self.copies: dict[tuple[Value, tuple[int, ...]], Value] = {}
         self.uses: dict[Value, int] = {}
         for value in (*(x for op in graph.operations for x in op.operands), *graph.roots()):
@@ -275,7 +276,7 @@ class _Legalizer:
         if blocks is None:
             images = self.images(op)
             sides = [
-                self.in_range(x, maps, sizes, images.get(old, ()))
+                self.in_range(x, maps, sizes, images.get(old, ()), self.rooms.get(old, ()))
                 for x, maps, old in zip(operands, (spec.lhs, spec.rhs), op.operands, strict=True)
             ]
         else:
@@ -374,14 +375,15 @@ class _Legalizer:
         return users[0] if self.uses.get(value) == 1 and users and users[0].opdef is ops.reshape else None
 
     def in_range(
-        self, x: Value, maps: tuple[Dim, ...], sizes: dict[str, Dim], trailing: Trailing
-    ) -> tuple[Value, tuple[Dim, ...]]:
+        self, x: Value, maps: tuple[Dim, ...], sizes: dict[str, Dim], trailing: Trailing,
+        room: Sequence[tuple[int, int]] = (),
+    ) -> tuple[Value, tuple[Dim, ...]]:  # fmt: skip
         """The operand with zeros around it where the index maps reach outside, laid out with these axes last,
-        and the maps into that."""
+        and the maps into that. room: zeros along each axis that other readers want besides."""
         margins = [margin(index, d, sizes) for index, d in zip(maps, x.type.shape, strict=True)]
-        lo, hi = ([m[end] for m in margins] for end in (0, 1))
-        if not any(d != 0 for d in (*lo, *hi)):
+        if not any(any(m) for m in margins):
             return x, maps
+        lo, hi = ([m[end] for m in room or margins] for end in (0, 1))
         shifted = tuple(index + a for index, a in zip(maps, lo, strict=True))
         key = (x, *lo, *hi, *trailing)
         if key not in self.padded:
@@ -433,7 +435,23 @@ class _Legalizer:
         return x if found is not None and not divides(found[1]) else self.read(x)
 
 
-def margin(index: Dim, extent: Dim, sizes: dict[str, Dim]) -> tuple[Dim, Dim]:
+def _rooms(graph: Graph) -> dict[Value, list[tuple[int, int]]]:
+    """How far contractions reach out of each value, all of them together: those of a strided convolution's
+    gradient, one for each phase, share a copy with zeros around it."""
+    rooms: dict[Value, list[tuple[int, int]]] = {}
+    for op in graph.operations:
+        if op.opdef is not ops.contract:
+            continue
+        spec = spec_of(op)
+        sizes = spec.label_extents(op.operands[0].type.shape, op.operands[1].type.shape)
+        for x, maps in zip(op.operands, (spec.lhs, spec.rhs), strict=True):
+            margins = [margin(index, d, sizes) for index, d in zip(maps, x.type.shape, strict=True)]
+            known = rooms.get(x, margins)
+            rooms[x] = [(max(a, c), max(b, d)) for (a, b), (c, d) in zip(known, margins, strict=True)]
+    return rooms
+
+
+def margin(index: Dim, extent: Dim, sizes: dict[str, Dim]) -> tuple[int, int]:
     """How far an index map reaches out of an axis, at its start and at its end."""
     span = bounds(index, sizes)
     assert span is not None
@@ -479,7 +497,7 @@ def _last(order: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return (*(a for a in order if a != axis), axis)
 
 
-def _positive(dim: Dim) -> Dim:
+def _positive(dim: Dim) -> int:
     """max(dim, 0) where that is known; a size of unknown sign is taken to be in range."""
     return max(dim, 0) if isinstance(dim, int) else 0
 

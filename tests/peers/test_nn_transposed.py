@@ -123,3 +123,11 @@ def test_compiled_agrees_with_eager_in_every_bit() -> None:
 
     for got, want in zip(vitrify.compile(step)(x), step(x), strict=True):
         assert (got == want).all()
+
+
+def test_a_result_that_no_tap_reaches_depends_on_both_operands() -> None:
+    """The only place lies between those of two elements: zeros, and zeros for the gradients."""
+    compare(
+        lambda lib, x, w: lib.nn.functional.conv_transpose1d(x, w, stride=2, padding=1),
+        arrays((1, 2, 2), (2, 3, 1)),
+    )

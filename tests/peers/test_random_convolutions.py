@@ -53,3 +53,32 @@ def test_convolution_and_gradients(case: Geometry) -> None:
     for what, a, b, c in zip(("result", "image", "weight"), want, eager, compiled, strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-10, atol=1e-10, err_msg=what)
         assert_same_bits(c, b, what)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("end", [0, 2])
+def test_an_infinite_weight_counts_only_where_its_tap_reaches(stride: int, end: int) -> None:
+    """In the gradient of the image and in a transposed convolution no place is given 0 times infinity."""
+    taps = np.array([[[1.0, 3.0, 1.0]]])
+    taps[..., end] = np.inf
+
+    def spread(library: Any, compiled: bool = False) -> list[np.ndarray]:
+        w, ct = library.from_numpy(taps), library.from_numpy(np.ones((1, 1, 7 // stride)))
+        functional = library.nn.functional
+        x = library.from_numpy(np.ones((1, 1, stride * (ct.shape[-1] - 1) + 3))).requires_grad_()
+
+        def transposed(ct: Any, w: Any) -> Any:
+            return functional.conv_transpose1d(ct, w, stride=stride)
+
+        def pulled_back(x: Any, w: Any) -> Any:
+            return functional.conv1d(x, w, stride=stride)
+
+        if compiled:
+            transposed, pulled_back = map(library.compile, (transposed, pulled_back))
+        pulled_back(x, w).backward(ct)
+        return [transposed(ct, w).numpy(), x.grad.numpy()]
+
+    want, eager, compiled = spread(torch), spread(vitrify), spread(vitrify, compiled=True)
+    for what, a, b, c in zip(("transposed", "gradient"), want, eager, compiled, strict=True):
+        assert_same_bits(b, a, what)
+        assert_same_bits(c, b, what)
