@@ -42,10 +42,12 @@ class Signature(NamedTuple):
 
 def signature(op: BoundOp, types: Types) -> Signature:
     """Type and layout of the result. Raises IRTypeError if the operands don't fit, RuntimeError if the result
-    has more bytes than there are addresses."""
+    has more bytes than there are addresses, or a view more elements than can be counted."""
     (result,) = op.result_types(*[t.ir for t in types])
     shown = view_of(op, types[0]) if types else None
     if shown is not None:
+        if shown[0].numel >= 1 << 63:
+            raise RuntimeError(f"numel: integer multiplication overflow with sizes={list(shown[0].shape)}")
         return Signature(shown[0], shown[1], False)
     made = strided_type(result.dtype, result.shape)  # type: ignore[arg-type]
     if made.nbytes >= 1 << 63:

@@ -47,12 +47,28 @@ def test_sizes_are_integers(sizes: object) -> None:
     "make",
     [
         lambda: vitrify.empty(2**62),
-        lambda: vitrify.zeros(2**31, 2**31, 2),
+        lambda: vitrify.zeros(2**31, 2**30, 2),
         lambda: vitrify.ones(1).expand(2**62) + 1,
-        lambda: vitrify.ones(1).expand(2**61, 4).contiguous(),
+        lambda: vitrify.ones(1).expand(2**60, 4).contiguous(),
         lambda: vitrify.compile(vitrify.exp)(vitrify.ones(1).expand(2**62)),
     ],
 )
 def test_more_bytes_than_addresses(make: Callable[[], object]) -> None:
     with pytest.raises(RuntimeError, match="Storage size calculation overflowed with sizes="):
         make()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x.expand(2**62, 4).sum(),
+        lambda x: vitrify.as_strided(x, (2**62, 4), (0, 0)).sum(),
+        lambda x: vitrify.broadcast_to(x, (2**40, 2**40)).amax(),
+        lambda x: vitrify.zeros(2**31, 2**31, 2),
+    ],
+)
+def test_more_elements_than_can_be_counted(view: Callable[..., object], compiled: bool) -> None:
+    function = vitrify.compile(view) if compiled else view
+    with pytest.raises(RuntimeError, match="numel: integer multiplication overflow"):
+        function(vitrify.ones(1, 1))
