@@ -208,14 +208,15 @@ _NUMBERS: dict[tuple[Any, ...], Tensor] = {}
 
 
 def check_fits(value: Any, dtype: DType) -> None:
-    """Raises RuntimeError for a Python number that a dtype can't hold. Negative ones wrap around in unsigned
-    types, as in PyTorch."""
+    """Raises RuntimeError for a Python number that a dtype can't hold. Negative integers wrap around in
+    unsigned types, as in PyTorch."""
     if value.__class__ is complex and value.imag and dtype.kind in "fiu":
         raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
     if not dtype.is_integer or value.__class__ not in (int, float):
         return
     info = np.iinfo(dtype.numpy)
-    if not (info.min or -info.max) <= value <= info.max:  # nan is nowhere
+    least = info.min if info.min or value.__class__ is float else -info.max
+    if not least <= value <= info.max:  # nan is nowhere
         raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
 
 
@@ -234,6 +235,12 @@ def as_operand(value: Any, dtype: DType, shape: tuple[int, ...] = ()) -> Tensor:
         found = _NUMBERS[key] = brought(constant(value, dtype), dtype, shape)
         found._view = None  # it is never written to
     return found
+
+
+def as_element(value: Any, dtype: DType, shape: tuple[int, ...] = ()) -> Tensor:
+    """The operand whose elements are stored as they are: a number has to be one that the dtype holds."""
+    check_fits(value, dtype)
+    return as_operand(value, dtype, shape)
 
 
 def narrow_beside(x: Any, y: Any) -> DType | None:

@@ -11,7 +11,7 @@ from vitrify.ir.opdef import OpDef, bind
 
 from .._composite import composite
 from .._dispatch import apply
-from .._promotion import Number, as_operand, broadcast_shapes, check_fits, number_dtype, result_type
+from .._promotion import Number, as_element, as_operand, broadcast_shapes, number_dtype, result_type
 from .._tensor import Tensor
 from .pointwise import TYPE_NAMES, abs, floating, pair
 
@@ -130,7 +130,7 @@ def where(
     shape = broadcast_shapes(*(v._type.shape for v in (condition, input, other) if isinstance(v, Tensor)))
     condition = as_operand(condition, dtypes.bool_, shape)
     return apply(
-        bind(ops.select), condition, as_operand(input, dtype, shape), as_operand(other, dtype, shape)
+        bind(ops.select), condition, as_element(input, dtype, shape), as_element(other, dtype, shape)
     )
 
 
@@ -147,9 +147,8 @@ def masked_fill(input: Tensor, mask: Tensor, value: Tensor | Number) -> Tensor:
         )
     if isinstance(value, float) and input.dtype.kind not in "fc":
         raise RuntimeError(f"value cannot be converted to type {input.dtype.name} without overflow")
-    check_fits(value, input.dtype)
     shape = broadcast_shapes(input._type.shape, mask._type.shape)
-    filled = as_operand(value, input.dtype, shape)
+    filled = as_element(value, input.dtype, shape)
     return apply(
         bind(ops.select), as_operand(mask, dtypes.bool_, shape), filled, as_operand(input, input.dtype, shape)
     )

@@ -17,7 +17,7 @@ from vitrify.runtime import storage as memory
 
 from .._composite import composite
 from .._dispatch import apply
-from .._promotion import Number, as_operand, get_default_dtype, number_dtype
+from .._promotion import Number, as_element, as_operand, get_default_dtype, number_dtype
 from .._size import as_shape, check_device
 from .._tensor import Tensor
 from .casting import cast
@@ -174,9 +174,7 @@ def filled(value: Any, dtype: DType, shape: tuple[int, ...]) -> Tensor:
     """A new tensor of its own with `value` everywhere."""
     if any(n < 0 for n in shape):
         raise RuntimeError("zeros: Dimension size must be non-negative.")
-    if dtype.is_integer and type(value) is int and not _holds(dtype.numpy, np.array(value)):
-        raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
-    return apply(bind(ops.cast, dtype=dtype), as_operand(value, dtype, shape))
+    return apply(bind(ops.cast, dtype=dtype), as_element(value, dtype, shape))
 
 
 def full(

@@ -14,7 +14,7 @@ from vitrify.ir.opdef import bind
 from .._composite import composite
 from .._dispatch import apply, assign
 from .._function import Function
-from .._promotion import Number, as_operand
+from .._promotion import Number, as_element, as_operand
 from .._tensor import Tensor, wrap_dim
 from .casting import cast, contiguous
 from .compare import eq, gt, isnan, where
@@ -132,7 +132,7 @@ def _scattered(opname: Any, x: Tensor, dim: int, index: Tensor, src: Any, name: 
                 )
             src = slice_dim(src, a, 0, n)
     _checked(x, dim, index, name)
-    values = as_operand(src, x._type.dtype, index._type.shape)
+    values = as_element(src, x._type.dtype, index._type.shape)
     return _placed(opname, tuple(range(x.ndim)), x, values, _along(index, dim))
 
 
@@ -197,7 +197,7 @@ def index_fill(input: Tensor, dim: int, index: Tensor, value: Number) -> Tensor:
     dim = wrap_dim(dim, input.ndim)
     shape = list(input._type.shape) or [1]
     shape[dim] = index._type.numel
-    return index_copy(input, dim, index, as_operand(value, input._type.dtype, tuple(shape)))
+    return index_copy(input, dim, index, as_element(value, input._type.dtype, tuple(shape)))
 
 
 def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:

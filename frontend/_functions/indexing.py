@@ -17,7 +17,7 @@ from vitrify.ir.opdef import BoundOp, bind
 from vitrify.ir.strided import StridedType
 
 from .._dispatch import Moves, apply, assign, check_writable, moved, remembered, together
-from .._promotion import as_operand, broadcast_shapes, check_fits
+from .._promotion import as_element, as_operand, broadcast_shapes
 from .._tensor import Tensor
 from .casting import cast
 from .creation import from_numpy, tensor
@@ -113,8 +113,7 @@ def _fill_masked(x: Tensor, mask: Tensor, value: Any) -> None:
     """Without looking at the mask, so that it can be traced."""
     _check_mask(mask, x._type.shape, 0)
     check_writable(x)
-    check_fits(value, x.dtype)
-    filled = as_operand(value, x.dtype, x._type.shape)
+    filled = as_element(value, x.dtype, x._type.shape)
     assign(x, apply(bind(ops.select), mask, filled, x))
 
 
@@ -123,8 +122,7 @@ def _value_like(value: Any, target: Tensor, shape: tuple[int, ...]) -> Tensor:
     if not isinstance(value, Tensor):
         number = isinstance(value, (bool, int, float, complex)) or hasattr(value, "_traced_scalar")
         if number:
-            check_fits(value, target.dtype)
-            return as_operand(value, target.dtype, shape)
+            return as_element(value, target.dtype, shape)
         value = tensor(value, dtype=target.dtype)
     while value.ndim > len(shape) and value._type.shape[0] == 1:
         value = reshape(value, *value._type.shape[1:])

@@ -17,6 +17,7 @@ from vitrify.ir.types import TensorType
 from .._composite import composite
 from .._dispatch import build
 from .._narrow import rounded_once
+from .._promotion import check_fits
 from .._tensor import Tensor
 from ._functional_linear import Ints, as_tuple
 
@@ -99,7 +100,9 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     high = (0,) * kept + tuple(pad[-1 - 2 * a] for a in range(len(pad) // 2))
     if any(n + a + b < 0 for n, a, b in zip(input.shape, low, high, strict=True)):
         raise RuntimeError(f"The padding {list(pad)} leaves a negative size of input {list(input.shape)}")
-    result = _pad(_cut(input, low, high), low, high, 0 if value is None else value)
+    value = 0.0 if value is None else value
+    check_fits(float(value) if isinstance(value, int) else value, input.dtype)
+    result = _pad(_cut(input, low, high), low, high, value)
     return result if max(pad, default=0) > 0 else _copy(result)
 
 

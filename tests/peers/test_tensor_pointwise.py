@@ -91,7 +91,7 @@ def test_pow_of_numbers(exponent: float) -> None:
     check(lambda lib, x: 2.0**x, arrays_of("float32")["matrix"])
 
 
-@pytest.mark.parametrize("number", [300, -1, -129, -300, 2**40, 1e10, float("nan"), float("-inf"), 3.0])
+@pytest.mark.parametrize("number", [300, -1, -129, -300, 2**40, 1e10, float("nan"), float("-inf"), 3.0, -0.5])
 @pytest.mark.parametrize("dtype", ["uint8", "int8", "int32", "int64", "bool", "float32"])
 def test_numbers_that_a_dtype_does_not_hold(dtype: str, number: float) -> None:
     def stored(lib: Any, x: Any, index: Any) -> Any:
@@ -107,8 +107,14 @@ def test_numbers_that_a_dtype_does_not_hold(dtype: str, number: float) -> None:
         check(lambda lib, x: x.clamp(-1, number), array)
         check(lambda lib, x: x.clamp_max(number), array)
     check(lambda lib, x: x.fill_(2j), array)
+    check(lambda lib, x: lib.full((2,), number, dtype=x.dtype), array)
+    check(lambda lib, x: x.index_fill(0, lib.tensor([1]), number), array)
+    check(lambda lib, x: x.scatter(0, lib.tensor([1]), number), array)
+    check(lambda lib, x: lib.nn.functional.pad(x, (1, 2), value=number), array)
     if isinstance(number, int):
         check(lambda lib, x: x.masked_fill(x != 0, number), array)
+        check(lambda lib, x: lib.where(x != 0, x, number), array)
+        check(lambda lib, x: lib.where(x != 0, number, x), array)
 
 
 def test_clamp_where_lerp() -> None:
