@@ -22,7 +22,7 @@ from math import prod
 from ..ir.dtypes import DType
 from ..ir.kernel import VECTOR
 from .contract_lanes import LaneFactors
-from .contract_sum import Condition, Contraction
+from .contract_sum import Condition, Contraction, Walk
 from .contract_tile import Layout, Tile, TileWriter, kernel_name
 from .indices import Value, splat
 from .target import Target
@@ -31,15 +31,6 @@ from .text import Module
 #: Loops that a micro-kernel is written out to at most.
 _MOST_BODIES = 16
 _ALL = (1 << VECTOR) - 1
-
-
-@dataclass(frozen=True)
-class Walk:
-    """A condition as a micro-kernel that walks some axes sees it."""
-
-    row: int
-    column: int
-    steps: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def lanes_kernel(module: Module, dtype: DType, tile: Tile, layout: Layout, valid
     known = valid if isinstance(valid, int) else tile.columns
     name = kernel_name("lanes", dtype, tile, layout) + f"_{known}"
     if not module.defined(name):
-        writer = _LanesWriter(module, name, dtype, tile, layout)
+        writer = LaneFactors(module, name, dtype, tile, layout)
         writer.valid = known
         module.add(writer.function())
     return name
@@ -44,7 +44,3 @@ class LaneFactors(TileWriter):
             ("i32", str(self.align)), (f"<{VECTOR} x i1>", lane_mask(count)),
             (self.vector, "zeroinitializer"),
         )  # fmt: skip
-
-
-class _LanesWriter(LaneFactors):
-    pass

@@ -26,12 +26,12 @@ from .contract_ahead import Ahead, next_rows
 from .contract_epilogue import Epilogue
 from .contract_fetch import fetch_rows
 from .contract_few import streamed_kernel
-from .contract_inside import Box, Inside, Walk, masked_kernel, windowed_kernel
+from .contract_inside import Box, Inside, masked_kernel, windowed_kernel
 from .contract_lanes import lanes_kernel
 from .contract_pack import PackedAxis, Panel, pack_panel
-from .contract_sum import Contraction
+from .contract_sum import Contraction, Walk
 from .contract_tile import Layout, Tile, micro_kernel, passed_strides
-from .contract_within import Border, Span, Within, crossed_kernel
+from .contract_within import Span, Within, crossed_kernel
 from .indices import Value
 
 _PIECE_BYTES = 128 << 10  # a packed panel: well inside the second-level cache, and it lies on the stack
@@ -68,14 +68,14 @@ _Kernel = Callable[[Layout, "_Through | None"], str]
 
 
 @dataclass(frozen=True)
-class _Windowed:
+class _KnownWays:
     """Conditions run through the tiles of these rows, in ways that are known."""
 
     row: Value
 
 
 #: What may run through a tile: a border, conditions that are compared, or conditions in ways known.
-_Through = Border | tuple[Walk, ...] | _Windowed
+_Through = Walk | tuple[Walk, ...] | _KnownWays
 
 
 class _PanelEmitter:
@@ -343,9 +343,9 @@ class _PanelEmitter:
     def _kernel(self, height: int, layout: Layout, through: _Through | None) -> str:
         """The micro-kernel of a tile, and of what runs through it."""
         c, module, tile = self.c, self.f.module, Tile(height, self.vectors)
-        if isinstance(through, Border):
+        if isinstance(through, Walk):
             return "@" + crossed_kernel(module, c.holds, tile, layout, through)
-        if isinstance(through, _Windowed):
+        if isinstance(through, _KnownWays):
             return self._by_place(tile, layout, through.row)
         if through is not None:
             return "@" + masked_kernel(module, c.holds, tile, layout, through, self._own())
@@ -451,7 +451,7 @@ class _PanelEmitter:
                 self._clear_unless(more, out, c.mul(height, self.columns))
                 self._sum_boxes(inside, new, layout, rhs, out)
             elif inside.are_known(part.starts, part.counts, walked):
-                self._call(kernel, new, layout, row, rhs, out, more, _Windowed(row))
+                self._call(kernel, new, layout, row, rhs, out, more, _KnownWays(row))
             else:
                 self._sum_compared(inside, kernel, new, layout, row, height, rhs, out, more)
             return []

@@ -95,6 +95,15 @@ def stride_along(axis: Axis, index: Dim, contract: Contract) -> Dim:
 
 
 @dataclass(frozen=True)
+class Walk:
+    """How the value that says which steps take part changes: by row, by column, and by step of each axis."""
+
+    row: int
+    column: int
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Condition:
     """The steps at which an expression is not among 0 .. size - 1 take no part. first: its value at the first
     row, column and step. row, column, steps: how far it goes along each."""

@@ -14,19 +14,10 @@ from dataclasses import dataclass
 from ..ir.dtypes import DType
 from ..ir.expr import Dim, substitute
 from ..ir.kernel import VECTOR
-from .contract_sum import Contraction, stride_along
+from .contract_sum import Contraction, Walk, stride_along
 from .contract_tile import Layout, Tile, TileWriter, kernel_name
 from .indices import Value, splat
 from .text import Module
-
-
-@dataclass(frozen=True)
-class Border:
-    """How `within` changes: by row, by column, and by step of each axis of the sum."""
-
-    row: int
-    column: int
-    steps: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -49,11 +40,11 @@ class Within:
         self._c = c
         self._origin = c.ctx.indices.value(substitute(within, dict.fromkeys((a.name for a in axes), 0)))
         row, column = (_known(stride_along(a, within, contract)) for a in (contract.m, contract.n))
-        self.border = Border(row, column, tuple(_known(axis.within) for axis in c.axes))
+        self.border = Walk(row, column, tuple(_known(axis.within) for axis in c.axes))
 
-    def walked(self, axes: Sequence[int]) -> Border:
+    def walked(self, axes: Sequence[int]) -> Walk:
         """The border as a micro-kernel that walks these axes sees it."""
-        return Border(self.border.row, self.border.column, tuple(self.border.steps[i] for i in axes))
+        return Walk(self.border.row, self.border.column, tuple(self.border.steps[i] for i in axes))
 
     def spans(
         self, row: Value, height: Value, at: Value, columns: int, starts: Sequence[Value],
@@ -104,7 +95,7 @@ def _known(step: Dim) -> int:
     return step
 
 
-def crossed_kernel(module: Module, dtype: DType, tile: Tile, layout: Layout, border: Border) -> str:
+def crossed_kernel(module: Module, dtype: DType, tile: Tile, layout: Layout, border: Walk) -> str:
     """The name of the micro-kernel for a tile that the border runs through. It takes one parameter more than
     `micro_kernel`, the last: the value of `within` at the first row, column and step."""
     signs = "".join({-1: "n", 0: "z", 1: "p"}[step] for step in (border.row, border.column, *border.steps))
@@ -116,7 +107,7 @@ def crossed_kernel(module: Module, dtype: DType, tile: Tile, layout: Layout, bor
 
 class _Crossed(TileWriter):
     def __init__(
-        self, module: Module, name: str, dtype: DType, tile: Tile, layout: Layout, border: Border
+        self, module: Module, name: str, dtype: DType, tile: Tile, layout: Layout, border: Walk
     ) -> None:
         super().__init__(module, name, dtype, tile, layout, more=[("i64", "within")])
         self.border = border
