@@ -210,14 +210,18 @@ _NUMBERS: dict[tuple[Any, ...], Tensor] = {}
 def check_fits(value: Any, dtype: DType) -> None:
     """Raises RuntimeError for a Python number that a dtype can't hold. Negative integers wrap around in
     unsigned types, as in PyTorch."""
-    if value.__class__ is complex and value.imag and dtype.kind in "fiu":
+    if not _fits(value, dtype):
         raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
+
+
+def _fits(value: Any, dtype: DType) -> bool:
+    if value.__class__ is complex and value.imag:
+        return dtype.kind not in "fiu"
     if not dtype.is_integer or value.__class__ not in (int, float):
-        return
+        return True
     info = np.iinfo(dtype.numpy)
     least = info.min if info.min or value.__class__ is float else -info.max
-    if not least <= value <= info.max:  # nan is nowhere
-        raise RuntimeError(f"value cannot be converted to type {dtype.name} without overflow")
+    return bool(least <= value <= info.max)  # nan is nowhere
 
 
 def as_operand(value: Any, dtype: DType, shape: tuple[int, ...] = ()) -> Tensor:
